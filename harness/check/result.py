@@ -1,0 +1,159 @@
+"""What judging a recording yields: findings, and one verdict with its cause and its bound.
+
+These models are the stable, machine-readable face of the project: ``verdict.json`` is
+:class:`RunResult` as JSON, and ``sleepwake schema verdict`` publishes its JSON Schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Verdict(StrEnum):
+    """What may be said about an engine after its transitions."""
+
+    CLEAN = "clean"
+    """The answers hold, as far as ``bound`` says."""
+    CORRUPT = "corrupt"
+    """Answers changed."""
+    DEGRADED = "degraded"
+    """Answers hold; memory was not released or leaks, or the engine woke up slower."""
+    INCONCLUSIVE = "inconclusive"
+    """The recording cannot tell; ``reason`` says why and what would settle it."""
+
+
+class Cause(StrEnum):
+    """The root-cause classes a finding can be attributed to."""
+
+    STALE_PREFIX_CACHE = "stale prefix cache"
+    LOST_WEIGHTS = "lost weights"
+    LOST_BUFFERS = "lost buffers"
+    KV_SCALES = "kv scales"
+    DECODE_PATH = "graph or decode path"
+    ADAPTER = "adapter"
+    DRAFT_MODEL = "draft model"
+    KV_CONNECTOR = "kv connector"
+    SCHEDULER = "scheduler or protocol"
+    MEMORY = "memory"
+    SPEED = "speed"
+    UNKNOWN = "unknown"
+
+
+class Strength(StrEnum):
+    """How much a finding weighs."""
+
+    PROOF = "proof"
+    """Cannot happen on an engine that came back the same."""
+    HINT = "hint"
+    """Worth reading; does not decide the verdict alone."""
+
+
+class Finding(_Frozen):
+    """One observation that differs from the baseline, with its evidence."""
+
+    checker: Literal["protocol", "divergence", "repetition", "termination", "state", "memory", "speed"]
+    message: str = Field(description="one sentence a person can read without the evidence")
+    strength: Strength
+    prompt: str | None = None
+    pass_number: int | None = None
+    cycle: int | None = None
+    evidence: Mapping[str, JsonValue] = {}
+
+
+class TokenChoice(_Frozen):
+    """One candidate of a token position."""
+
+    token_id: int
+    logprob: float
+
+
+class Side(_Frozen):
+    """One of the two answers a witness sets side by side."""
+
+    pass_number: int
+    condition: str = Field(description="for example 'warm, from the cache, cycle 1'")
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str | None
+    cached_tokens: int | None
+    likeliest: tuple[TokenChoice, ...] = Field(description="top tokens where the two part, likeliest first")
+
+
+class Witness(_Frozen):
+    """The clearest single example: baseline and after, where they part, how sure the baseline was."""
+
+    prompt: str
+    prompt_text: str
+    baseline: Side
+    after: Side
+    first_difference: int = Field(description="index of the first token that differs, from 0")
+    baseline_gap: float | None = Field(
+        description="baseline's top-1 minus top-2 log-probability at that token, nat"
+    )
+
+
+class ControlOutcome(_Frozen):
+    """What one control probe showed about the damaged prompts."""
+
+    control: str
+    asked: int = Field(description="prompts that were damaged and asked again")
+    healed: int = Field(description="of these, equal to their baseline again")
+    note: str = ""
+
+
+class Bound(_Frozen):
+    """What a clean verdict does not exclude."""
+
+    affected_prompts_below: float = Field(description="upper confidence limit of the affected-prompt rate")
+    confidence: float
+    comparisons: int = Field(description="prompts compared, the unit of the limit")
+    statement: str
+
+
+class NoiseFloor(_Frozen):
+    """What the null transition showed: how much answers differ when nothing happened."""
+
+    compared: int
+    different: int
+    exact: bool
+    largest_logprob_shift: float | None = None
+
+
+class CellResult(_Frozen):
+    """The judgement of one cell.  ``verdict`` is None exactly when ``error`` says what was in the way."""
+
+    cell: str
+    scenario: str
+    arm: str
+    verdict: Verdict | None
+    cause: Cause | None = None
+    reason: str = Field(description="the verdict in one sentence")
+    findings: tuple[Finding, ...] = ()
+    witness: Witness | None = None
+    controls: tuple[ControlOutcome, ...] = ()
+    ruled_out: tuple[str, ...] = ()
+    noise: NoiseFloor | None = None
+    bound: Bound | None = None
+    vllm_version: str | None = None
+    runtime: str | None = None
+    emulated: tuple[str, ...] = ()
+    fault: str | None = None
+    error: str | None = None
+
+
+class RunResult(_Frozen):
+    """The judgement of a run: ``verdict.json``."""
+
+    format: int = 1
+    run: str
+    verdict: Verdict | None = Field(description="the worst of the cells; None when no cell has one")
+    exit_code: int
+    cells: tuple[CellResult, ...]

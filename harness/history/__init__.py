@@ -1,0 +1,1 @@
+"""The append-only record of a cell: its events, how they are stored, and how they are read."""

@@ -1,0 +1,315 @@
+"""What a history is made of: one frozen event per line of ``history.jsonl``.
+
+A history is complete in itself.  Whatever a checker needs (the script, the
+prompts, the end-of-sequence ids, what was emulated) is an event, so that judging
+never needs the server, the scenario file or the clock.
+
+Times are seconds since the cell started, on a monotonic clock.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, model_validator
+
+FORMAT_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CacheCondition(StrEnum):
+    """How a pass treats the prefix cache.
+
+    ``WARM`` sends every prompt under the cell's own, stable ``cache_salt``: a healthy
+    engine serves it from the cache exactly when the cache holds valid blocks for it.
+    ``REHIT`` sends the same again at once, so that a cached read is certain to be seen.
+    ``COLD`` uses a ``cache_salt`` never seen before: nothing can be read from the cache.
+    """
+
+    WARM = "warm"
+    REHIT = "rehit"
+    COLD = "cold"
+
+
+class Role(StrEnum):
+    """What a pass is evidence of."""
+
+    BASELINE = "baseline"
+    """Before any transition: what the others are compared with."""
+    NULL = "null"
+    """After a transition that must change nothing: measures the noise."""
+    AFTER = "after"
+    """After real transitions: what is judged."""
+    CONTROL = "control"
+    """Asked only to decide the cause of a difference already seen."""
+
+
+class Control(StrEnum):
+    """The question a control pass answers, in the order they are asked."""
+
+    FRESH_SALT = "fresh_salt"
+    """The same prompts where nothing can come from the prefix cache."""
+    UNSEEN_PROMPTS = "unseen_prompts"
+    """Prompts the engine had answered once, at the start, and never since."""
+    RESET_PREFIX_CACHE = "reset_prefix_cache"
+    """The same prompts after ``/reset_prefix_cache``."""
+    RELOAD_WEIGHTS = "reload_weights"
+    """The same prompts after the weights were loaded again."""
+
+
+class Logprobs(_Frozen):
+    """Log-probabilities of ``n`` generated tokens and of the ``k`` likeliest tokens beside each.
+
+    Arrays travel as base64 of little-endian 32-bit values: exact, compact and fast to
+    read.  Missing places hold id -1 and minus infinity.
+    """
+
+    k: int = Field(ge=0)
+    chosen_base64: str
+    top_ids_base64: str
+    top_values_base64: str
+
+    @classmethod
+    def pack(
+        cls,
+        *,
+        chosen: npt.NDArray[np.float32],
+        top_ids: npt.NDArray[np.int32],
+        top_values: npt.NDArray[np.float32],
+    ) -> Self:
+        """Pack ``chosen`` [n], ``top_ids`` [n, k] and ``top_values`` [n, k]."""
+        if top_ids.shape != top_values.shape or top_ids.shape[:-1] != chosen.shape:
+            raise ValueError(f"shapes do not fit: {chosen.shape}, {top_ids.shape}, {top_values.shape}")
+        return cls(
+            k=top_ids.shape[1],
+            chosen_base64=_encode(chosen.astype("<f4")),
+            top_ids_base64=_encode(top_ids.astype("<i4")),
+            top_values_base64=_encode(top_values.astype("<f4")),
+        )
+
+    @property
+    def chosen(self) -> npt.NDArray[np.float32]:
+        """Log-probability of every generated token, shape [n], natural logarithm."""
+        return np.frombuffer(base64.b64decode(self.chosen_base64), dtype="<f4")
+
+    @property
+    def top_ids(self) -> npt.NDArray[np.int32]:
+        """Ids of the likeliest tokens at every position, shape [n, k], likeliest first."""
+        return np.frombuffer(base64.b64decode(self.top_ids_base64), dtype="<i4").reshape(-1, self.k)
+
+    @property
+    def top_values(self) -> npt.NDArray[np.float32]:
+        """Their log-probabilities, shape [n, k]."""
+        return np.frombuffer(base64.b64decode(self.top_values_base64), dtype="<f4").reshape(-1, self.k)
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> Self:
+        rows = len(self.chosen)
+        expected = rows * self.k * 4
+        for packed in (self.top_ids_base64, self.top_values_base64):
+            if len(base64.b64decode(packed)) != expected:
+                raise ValueError(f"packed top-k arrays do not hold {rows} x {self.k} values")
+        return self
+
+
+def _encode(array: npt.NDArray[np.generic]) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
+
+
+class Prompt(_Frozen):
+    """A prompt as it is sent: token ids, never text."""
+
+    id: str
+    text: str
+    token_ids: tuple[int, ...]
+    held_out: bool = False
+    """Asked once in the baseline and then only by the unseen-prompts control."""
+
+
+class CallFailure(_Frozen):
+    """Why an HTTP call has no usable answer."""
+
+    kind: Literal["timeout", "connection", "http", "protocol"]
+    message: str
+    status: int | None = None
+
+
+class _Event(_Frozen):
+    t: float = Field(ge=0, description="seconds since the cell started")
+
+
+class CellStarted(_Event):
+    """The first event: what is about to be run, complete enough to judge by."""
+
+    kind: Literal["cell_started"] = "cell_started"
+    format: int = FORMAT_VERSION
+    run: str
+    cell: str
+    scenario: str
+    why: str
+    sources: tuple[str, ...]
+    arm: str
+    arm_args: tuple[str, ...]
+    arm_env: Mapping[str, str]
+    script: tuple[JsonValue, ...]
+    max_tokens: int
+    temperature: float
+    concurrency: int
+    fault: str | None
+    started_at: str = Field(description="wall clock, ISO 8601 with offset")
+
+
+class ServerReady(_Event):
+    """A server answers: what it is, how it was started and how long that took."""
+
+    kind: Literal["server_ready"] = "server_ready"
+    runtime: str
+    command: str
+    vllm_version: str | None
+    image: str | None = None
+    image_digest: str | None = None
+    boot_seconds: float
+    emulated: tuple[str, ...] = ()
+    configuration: JsonValue = None
+
+
+class PromptsPrepared(_Event):
+    """The prompts as the server's own tokenizer made them."""
+
+    kind: Literal["prompts_prepared"] = "prompts_prepared"
+    prompts: tuple[Prompt, ...]
+    end_of_sequence_ids: tuple[int, ...] = ()
+    vocabulary_size: int | None = None
+    block_size: int | None = None
+
+
+class StepStarted(_Event):
+    """A step of the script begins; ``step`` is its path, for example ``3.2/1`` (cycle 2, inner step 1)."""
+
+    kind: Literal["step_started"] = "step_started"
+    step: str
+    action: str
+    options: Mapping[str, JsonValue]
+    cycle: int = Field(ge=0, description="0 before the first repetition, then 1, 2, ...")
+
+
+class StepFinished(_Event):
+    """A step has ended.  ``unconfirmed`` says in words which independent observation contradicts it."""
+
+    kind: Literal["step_finished"] = "step_finished"
+    step: str
+    seconds: float
+    unconfirmed: tuple[str, ...] = ()
+
+
+class Call(_Event):
+    """One lifecycle or control call and its answer, whatever it was."""
+
+    kind: Literal["call"] = "call"
+    step: str | None
+    method: str
+    path: str
+    parameters: Mapping[str, JsonValue]
+    status: int | None
+    body: JsonValue
+    seconds: float
+    failure: CallFailure | None = None
+
+
+class Observation(_Event):
+    """The engine seen from outside, independent of what its calls answered."""
+
+    kind: Literal["observation"] = "observation"
+    step: str | None
+    moment: Literal["before", "after", "settled"]
+    is_sleeping: bool | None
+    sleep_state: str | None = Field(description="of the vllm:engine_sleep_state gauge")
+    resident_bytes: int | None
+    device_bytes: int | None
+    memory_by_process: Mapping[str, int] = {}
+    counters: Mapping[str, float] = {}
+
+
+class WeightChecksums(_Event):
+    """Checksum of every parameter as ``/weight_checker`` tells it; None where the version has none."""
+
+    kind: Literal["weight_checksums"] = "weight_checksums"
+    step: str | None
+    checksums: Mapping[str, str] | None
+
+
+class PassStarted(_Event):
+    """All prompts are about to be sent once under one condition."""
+
+    kind: Literal["pass_started"] = "pass_started"
+    number: int
+    step: str
+    probe: str
+    role: Role
+    cache: CacheCondition
+    concurrency: int
+    cycle: int
+    control: Control | None = None
+
+
+class Answer(_Event):
+    """What came back for one prompt in one pass: tokens, or a failure."""
+
+    kind: Literal["answer"] = "answer"
+    pass_number: int
+    prompt: str
+    token_ids: tuple[int, ...] = ()
+    text: str = ""
+    finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    system_fingerprint: str | None = None
+    logprobs: Logprobs | None = None
+    seconds: float
+    failure: CallFailure | None = None
+
+
+class CellFailed(_Event):
+    """The machine got in the way; nothing can be said about the engine from here on."""
+
+    kind: Literal["cell_failed"] = "cell_failed"
+    error: str
+    cause: str
+    remedy: str
+    log_tail: str = ""
+    interrupted: bool = False
+
+
+class CellFinished(_Event):
+    """The script has run to its end."""
+
+    kind: Literal["cell_finished"] = "cell_finished"
+
+
+Event = Annotated[
+    CellStarted
+    | ServerReady
+    | PromptsPrepared
+    | StepStarted
+    | StepFinished
+    | Call
+    | Observation
+    | WeightChecksums
+    | PassStarted
+    | Answer
+    | CellFailed
+    | CellFinished,
+    Field(discriminator="kind"),
+]
+
+EVENT: TypeAdapter[Event] = TypeAdapter(Event)

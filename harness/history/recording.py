@@ -1,0 +1,137 @@
+"""A history as the checkers see it: events gathered under the cell, its passes and its prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from harness.errors import HistoryError
+from harness.history.events import (
+    Answer,
+    Call,
+    CellFailed,
+    CellFinished,
+    CellStarted,
+    Event,
+    Observation,
+    PassStarted,
+    Prompt,
+    PromptsPrepared,
+    Role,
+    ServerReady,
+    StepFinished,
+    StepStarted,
+    WeightChecksums,
+)
+from harness.history.store import HISTORY_FILE, read_events
+
+_E = TypeVar("_E", bound=Event)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pass:
+    """One sending of all prompts under one condition, and the answer to each, by prompt id."""
+
+    start: PassStarted
+    answers: Mapping[str, Answer]
+
+    @property
+    def number(self) -> int:
+        """Running number of the pass within its cell."""
+        return self.start.number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recording:
+    """Everything recorded about one cell.
+
+    ``failure`` is set when the machine got in the way, ``finished`` only when the
+    script ran to its end; a recording with neither was cut off.
+    """
+
+    cell: CellStarted
+    server: ServerReady | None = None
+    prompts: Mapping[str, Prompt] = field(default_factory=dict)
+    end_of_sequence_ids: tuple[int, ...] = ()
+    vocabulary_size: int | None = None
+    block_size: int | None = None
+    passes: tuple[Pass, ...] = ()
+    steps: tuple[StepStarted, ...] = ()
+    step_ends: Mapping[str, StepFinished] = field(default_factory=dict)
+    calls: tuple[Call, ...] = ()
+    observations: tuple[Observation, ...] = ()
+    weight_checksums: tuple[WeightChecksums, ...] = ()
+    failure: CellFailed | None = None
+    finished: bool = False
+
+    def passes_of(self, role: Role) -> Iterator[Pass]:
+        """The passes that are evidence of ``role``, in the order they ran."""
+        return (each for each in self.passes if each.start.role is role)
+
+    @cached_property
+    def action_of_step(self) -> Mapping[str, StepStarted]:
+        """The start of every step, by the step's path."""
+        return {step.step: step for step in self.steps}
+
+
+def gather(events: Iterable[Event]) -> Recording:
+    """Gather ``events`` into a recording.
+
+    Raises:
+        ValueError: the first event is not ``cell_started``.
+    """
+    iterator = iter(events)
+    first = next(iterator, None)
+    if not isinstance(first, CellStarted):
+        raise ValueError("a history begins with a cell_started event")  # noqa: TRY004 - the file is wrong, not a type
+    of: dict[type, list[Event]] = {}
+    answers: dict[int, dict[str, Answer]] = {}
+    for event in iterator:
+        if isinstance(event, Answer):
+            answers.setdefault(event.pass_number, {})[event.prompt] = event
+        else:
+            of.setdefault(type(event), []).append(event)
+    prepared = _last(of, PromptsPrepared)
+    return Recording(
+        cell=first,
+        server=_last(of, ServerReady),
+        prompts={prompt.id: prompt for prompt in prepared.prompts} if prepared else {},
+        end_of_sequence_ids=prepared.end_of_sequence_ids if prepared else (),
+        vocabulary_size=prepared.vocabulary_size if prepared else None,
+        block_size=prepared.block_size if prepared else None,
+        passes=tuple(
+            Pass(start=start, answers=answers.get(start.number, {})) for start in _all(of, PassStarted)
+        ),
+        steps=_all(of, StepStarted),
+        step_ends={end.step: end for end in _all(of, StepFinished)},
+        calls=_all(of, Call),
+        observations=_all(of, Observation),
+        weight_checksums=_all(of, WeightChecksums),
+        failure=_last(of, CellFailed),
+        finished=_last(of, CellFinished) is not None,
+    )
+
+
+def _all(of: Mapping[type, list[Event]], kind: type[_E]) -> tuple[_E, ...]:
+    return tuple(event for event in of.get(kind, ()) if isinstance(event, kind))
+
+
+def _last(of: Mapping[type, list[Event]], kind: type[_E]) -> _E | None:
+    found = _all(of, kind)
+    return found[-1] if found else None
+
+
+def load_recording(cell_directory: Path) -> Recording:
+    """Read one cell of a run.
+
+    Raises:
+        HistoryError: there is no history in ``cell_directory``, or it cannot be understood.
+    """
+    path = cell_directory / HISTORY_FILE
+    try:
+        return gather(read_events(path))
+    except ValueError as error:
+        raise HistoryError(str(error), path=path, remedy="the run stopped before its first event") from error

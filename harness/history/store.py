@@ -1,0 +1,110 @@
+"""How a history is written and read: one JSON line an event, on disk before the next begins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+from pydantic import ValidationError
+
+from harness.errors import HistoryError, StorageError
+from harness.history.events import EVENT, FORMAT_VERSION, CellStarted, Event
+
+HISTORY_FILE = "history.jsonl"
+
+
+class HistoryWriter:
+    """Appends events to one file; every event is with the operating system when ``write`` returns.
+
+    Raises:
+        StorageError: the disk is full or the file cannot be written.  What was written
+            before stays readable, and nothing more is written after it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._broken = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # "x": a history is never written twice, so nothing recorded can be lost.
+            self._file: IO[bytes] = path.open("xb", buffering=0)
+        except OSError as error:
+            raise _storage_error(path, error) from error
+
+    def write(self, event: Event) -> None:
+        """Append ``event``."""
+        if self._broken:
+            raise StorageError(f"{self._path}: an earlier write failed, nothing more is recorded")
+        line = memoryview(event.model_dump_json(exclude_defaults=False).encode() + b"\n")
+        try:
+            while line:
+                line = line[self._file.write(line) :]
+        except OSError as error:
+            self._broken = True
+            raise _storage_error(self._path, error) from error
+
+    def close(self) -> None:
+        """Close the file; further events are refused."""
+        self._broken = True
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _storage_error(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{path}: cannot be written: {error.strerror}",
+        remedy="free disk space or choose another place with --out; what was recorded so far is readable",
+    )
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Yield the events of a history file in order.
+
+    A last line that was cut off (the writer was killed in the middle of it) is left out;
+    everything before it is there.
+
+    Raises:
+        HistoryError: the file is missing, damaged before its end, or of a newer format.
+    """
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise HistoryError(
+            f"cannot be read: {error.strerror}", path=path, remedy="name a run directory written by sleepwake"
+        ) from error
+    with file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            yield _parse(line, path=path, number=number)
+
+
+def _parse(line: bytes, *, path: Path, number: int) -> Event:
+    try:
+        event = EVENT.validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise HistoryError(
+            f"line {number} is not an event of this version: {first['msg']}",
+            path=path,
+            remedy="the file was changed, damaged, or written by another version of sleepwake",
+        ) from error
+    if isinstance(event, CellStarted) and event.format != FORMAT_VERSION:
+        raise HistoryError(
+            f"history format {event.format}, this sleepwake reads format {FORMAT_VERSION}",
+            path=path,
+            remedy="judge it with the version of sleepwake that wrote it",
+        )
+    return event
