@@ -1,0 +1,157 @@
+"""What a server is to the rest of the harness, whoever runs it.
+
+A *runtime* (``process``, ``docker``, ``attached``) turns a :class:`ServerSpec` into a
+:class:`Server` that answers HTTP, and makes sure that nothing of it is left afterwards.
+The script that drives a server never asks which runtime it came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+RuntimeName = Literal["process", "docker", "attached"]
+Engine = Literal["cpu", "gpu", "unknown"]
+
+EMULATED_CPU_SLEEP = "CPU sleep mode"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSpec:
+    """One server that is wanted: what every runtime needs to know and nothing more.
+
+    Attributes:
+        run_id: Names the run; found again on labels and in state files.
+        cell: Names the cell; found again on labels and in state files.
+        model: Path of a model folder, or a Hugging Face id.
+        served_model_name: The name under which requests ask for the model.
+        args: vLLM flags of the arm.  The runtime puts its own defaults beneath them (see
+            :mod:`harness.servers.flags`) and adds model, host and port.
+        env: Environment of the arm.  Wins over the runtime's defaults.
+        files: Files and folders on this machine the server reads besides the model, such as
+            adapters or a fault's source.  A container finds them read-only under the same path.
+        log_path: The server's whole output is appended here, whatever happens.
+        boot_deadline_s: Seconds until the server must be ready.
+    """
+
+    run_id: str
+    cell: str
+    model: str
+    served_model_name: str
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    files: tuple[Path, ...] = ()
+    log_path: Path
+    boot_deadline_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Memory of one server in bytes; None where it cannot be measured.
+
+    Attributes:
+        resident: Anonymous and shared memory of all the server's processes, each page counted
+            once.  Pages of mapped files and the page cache are left out: the kernel drops
+            them as it likes, so they say nothing about what the engine gave back.
+        device: Memory in use on all GPUs of the server, other programs' share included.
+        per_process: The ``resident`` share of each process as ``name:pid``; empty where
+            the processes cannot be seen.
+    """
+
+    resident: int | None
+    device: int | None
+    per_process: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerFacts:
+    """What a report says about a server.  Holds no secrets.
+
+    Attributes:
+        runtime: Which runtime runs it.
+        engine: What it computes on.
+        base_url: ``http://127.0.0.1:<port>``, without a trailing slash.
+        command: The exact command, environment included, secrets replaced.
+        identity: The process id or the container id; None when attached.
+        image: The image reference as it was asked for.
+        image_digest: The image's content address, a registry digest where it has one.
+        emulated: What is not the real thing, such as ``"CPU sleep mode"``.
+    """
+
+    runtime: RuntimeName
+    engine: Engine
+    base_url: str
+    command: str | None = None
+    identity: str | None = None
+    image: str | None = None
+    image_digest: str | None = None
+    emulated: tuple[str, ...] = ()
+
+
+class Server(Protocol):
+    """A server that has been ready once."""
+
+    @property
+    def facts(self) -> ServerFacts:
+        """What a report says about it."""
+        ...
+
+    @property
+    def base_url(self) -> str:
+        """The same as ``facts.base_url``."""
+        ...
+
+    async def measure_memory(self) -> Memory:
+        """Measure now.  Never raises for a server that is gone: its values are None then."""
+        ...
+
+    async def death(self) -> str | None:
+        """None while it runs; afterwards why it is gone (exit code, signal, out of memory)."""
+        ...
+
+    def log_tail(self, lines: int = 40) -> str:
+        """Return the end of its output; empty when attached."""
+        ...
+
+
+class Runtime(Protocol):
+    """A way to bring servers into being and to be rid of them."""
+
+    @property
+    def name(self) -> RuntimeName:
+        """Its name on the command line."""
+        ...
+
+    @property
+    def can_restart(self) -> bool:
+        """Whether leaving :meth:`start` and entering it again gives a fresh server."""
+        ...
+
+    def check_available(self) -> None:
+        """Return when this machine can run it.
+
+        Raises:
+            RuntimeUnavailableError: It cannot; says why and what to do.
+        """
+        ...
+
+    def command(self, spec: ServerSpec) -> str:
+        """Return the exact command for ``--dry-run``, secrets replaced; starts nothing."""
+        ...
+
+    def start(self, spec: ServerSpec) -> AbstractAsyncContextManager[Server]:
+        """Start a server: ready once entered, stopped and gone once left, cancellation included.
+
+        Raises:
+            ServerBootError: On entering: it died or was not ready in time.
+            InfrastructureError: On entering: the machine is in the way (image, engine, GPU, disk).
+        """
+        ...
+
+    def sweep(self) -> list[str]:
+        """Remove what earlier, dead harnesses left behind; return one sentence for each thing."""
+        ...
