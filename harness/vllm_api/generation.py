@@ -1,0 +1,210 @@
+"""Generation and scoring through ``/v1/completions``, token ids in and token ids out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import anyio
+import openai
+from pydantic import JsonValue
+
+from harness.errors import UsageError
+from harness.vllm_api.calls import CallError, shorten, timed_out
+from harness.vllm_api.completion import GeneratedCompletion, ScoredCompletion
+from harness.vllm_api.logprobs import FloatArray, IdArray, LogprobTable
+
+DEFAULT_TOP_LOGPROBS = 5
+_NOTHING = LogprobTable.of((), (), DEFAULT_TOP_LOGPROBS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRequest:
+    """What one prompt is asked to become.
+
+    ``model`` may name an adapter.  ``cache_salt`` keeps the prompt's cached blocks apart from
+    those under any other salt: a fresh one guarantees a cold read, the same one again a warm
+    one.  ``top_logprobs`` is how many candidates are recorded at each position.  ``extra``
+    travels in the body as it is.
+    """
+
+    prompt_token_ids: tuple[int, ...]
+    max_tokens: int
+    model: str
+    deadline_s: float
+    temperature: float = 0.0
+    seed: int | None = None
+    cache_salt: str | None = None
+    top_logprobs: int = DEFAULT_TOP_LOGPROBS
+    extra: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _require(bool(self.prompt_token_ids), "a prompt needs at least one token")
+        _require(self.max_tokens >= 1, f"max_tokens must be at least 1, not {self.max_tokens}")
+        _require(self.deadline_s > 0, f"a deadline must be positive, not {self.deadline_s}")
+        _require(self.temperature >= 0, f"a temperature cannot be negative, as {self.temperature} is")
+        _require(self.top_logprobs >= 1, f"top_logprobs must be at least 1, not {self.top_logprobs}")
+        _require(self.cache_salt != "", "a cache salt cannot be empty; None means no salt")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Generation:
+    """What came back, or why nothing did.
+
+    The arrays have one row a generated token: ``chosen_logprobs`` float32 ``[n]``, ``top_ids``
+    int32 ``[n, k]`` and ``top_logprobs`` float32 ``[n, k]``, ordered by descending
+    log-probability, then ascending id; rows with fewer candidates are padded with -1 and
+    ``-inf``.  Log-probabilities are natural, before temperature.  ``prompt_tokens``,
+    ``completion_tokens`` and ``cached_tokens`` are the server's own counts, ``None`` where it
+    does not tell.  With an ``error`` everything but ``seconds`` is empty.
+    """
+
+    seconds: float
+    token_ids: tuple[int, ...] = ()
+    text: str = ""
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    system_fingerprint: str | None = None
+    chosen_logprobs: FloatArray = _NOTHING.chosen
+    top_ids: IdArray = _NOTHING.top_ids
+    top_logprobs: FloatArray = _NOTHING.top_logprobs
+    error: CallError | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scoring:
+    """How probable a server finds given tokens, each after the ones before it.
+
+    Row ``i`` of the arrays (shaped and ordered as in :class:`Generation`) is about ``token_ids[i]``, which is
+    prompt token ``i + 1``: the first has nothing before it.
+    """
+
+    seconds: float
+    token_ids: tuple[int, ...] = ()
+    cached_tokens: int | None = None
+    system_fingerprint: str | None = None
+    chosen_logprobs: FloatArray = _NOTHING.chosen
+    top_ids: IdArray = _NOTHING.top_ids
+    top_logprobs: FloatArray = _NOTHING.top_logprobs
+    error: CallError | None = None
+
+
+async def generate(client: openai.AsyncOpenAI, request: GenerationRequest) -> Generation:
+    """Ask for one completion and wait at most ``request.deadline_s`` seconds for all of it; never retried."""
+    started = anyio.current_time()
+    fields: dict[str, JsonValue] = {"logprobs": request.top_logprobs, "return_tokens_as_token_ids": True}
+    answer = await _complete(client, request, fields)
+    seconds = anyio.current_time() - started
+    if not isinstance(answer, CallError):
+        try:
+            return _read_generation(answer, request.top_logprobs, seconds)
+        except ValueError as malformed:
+            answer = CallError(kind="protocol", message=shorten(str(malformed)), status=200)
+    return Generation(seconds=seconds, error=answer)
+
+
+async def score(  # noqa: PLR0913 - the parts of a request that scoring can vary
+    client: openai.AsyncOpenAI,
+    prompt_token_ids: tuple[int, ...],
+    *,
+    model: str,
+    deadline_s: float,
+    top_logprobs: int = DEFAULT_TOP_LOGPROBS,
+    cache_salt: str | None = None,
+    extra: Mapping[str, JsonValue] | None = None,
+) -> Scoring:
+    """Score given tokens by one prefill, which never *reads* the prefix cache (it still writes it).
+
+    It therefore judges the weights and is blind to stale cached blocks and to decoding.  Sent
+    as a completion of one token with ``prompt_logprobs``.
+    """
+    request = GenerationRequest(
+        prompt_token_ids=prompt_token_ids,
+        max_tokens=1,
+        model=model,
+        deadline_s=deadline_s,
+        cache_salt=cache_salt,
+        top_logprobs=top_logprobs,
+        extra=extra or {},
+    )
+    started = anyio.current_time()
+    answer = await _complete(client, request, {"prompt_logprobs": top_logprobs})
+    seconds = anyio.current_time() - started
+    if not isinstance(answer, CallError):
+        try:
+            return _read_scoring(answer, request, seconds)
+        except ValueError as malformed:
+            answer = CallError(kind="protocol", message=shorten(str(malformed)), status=200)
+    return Scoring(seconds=seconds, error=answer)
+
+
+async def _complete(
+    client: openai.AsyncOpenAI, request: GenerationRequest, fields: Mapping[str, JsonValue]
+) -> bytes | CallError:
+    """Post the request; the body of a 200, or why there is none."""
+    body: dict[str, JsonValue] = {**fields, **request.extra}
+    if request.cache_salt is not None:
+        body["cache_salt"] = request.cache_salt
+    try:
+        with anyio.fail_after(request.deadline_s):
+            raw = await client.completions.with_raw_response.create(
+                model=request.model,
+                prompt=list(request.prompt_token_ids),
+                max_tokens=request.max_tokens,
+                temperature=request.temperature,
+                seed=request.seed,
+                extra_body=body,
+            )
+    except (TimeoutError, openai.APITimeoutError):
+        return timed_out(request.deadline_s)
+    except openai.APIConnectionError as failure:
+        reason = failure.__cause__ or failure
+        return CallError(kind="connection", message=shorten(f"{type(reason).__name__}: {reason}"))
+    except openai.APIStatusError as refusal:
+        return CallError(kind="http", message=shorten(refusal.message), status=refusal.status_code)
+    return raw.content
+
+
+def _read_generation(answer: bytes, top_logprobs: int, seconds: float) -> Generation:
+    completion = GeneratedCompletion.model_validate_json(answer)
+    choice = completion.choices[0]
+    table = LogprobTable.of(choice.logprobs.token_logprobs, choice.logprobs.top_logprobs, top_logprobs)
+    return Generation(
+        token_ids=choice.logprobs.tokens,
+        text=choice.text,
+        finish_reason=choice.finish_reason,
+        stop_reason=choice.stop_reason,
+        prompt_tokens=completion.usage.prompt_tokens,
+        completion_tokens=completion.usage.completion_tokens,
+        cached_tokens=completion.usage.cached_tokens,
+        system_fingerprint=completion.system_fingerprint,
+        chosen_logprobs=table.chosen,
+        top_ids=table.top_ids,
+        top_logprobs=table.top_logprobs,
+        seconds=seconds,
+    )
+
+
+def _read_scoring(answer: bytes, request: GenerationRequest, seconds: float) -> Scoring:
+    completion = ScoredCompletion.model_validate_json(answer)
+    scored = request.prompt_token_ids[1:]
+    candidates = completion.choices[0].candidates(request.prompt_token_ids)
+    chosen = [row[token] for token, row in zip(scored, candidates, strict=True)]
+    table = LogprobTable.of(chosen, candidates, request.top_logprobs)
+    return Scoring(
+        token_ids=scored,
+        cached_tokens=completion.usage.cached_tokens,
+        system_fingerprint=completion.system_fingerprint,
+        chosen_logprobs=table.chosen,
+        top_ids=table.top_ids,
+        top_logprobs=table.top_logprobs,
+        seconds=seconds,
+    )
+
+
+def _require(condition: bool, cause: str) -> None:  # noqa: FBT001 - reads as a sentence
+    if not condition:
+        raise UsageError(cause)

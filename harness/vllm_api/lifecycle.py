@@ -1,0 +1,184 @@
+"""vLLM's lifecycle endpoints, one small function each.
+
+Each takes the shared client of a server and a deadline and returns a
+:class:`~harness.vllm_api.calls.CallResult`.  All but ``version``, ``health``, the tokenizer and the adapter
+endpoints need ``VLLM_SERVER_DEV_MODE=1``; the adapter ones need ``VLLM_ALLOW_RUNTIME_LORA_UPDATING=1``.
+Which release has which is in :mod:`harness.vllm_api.versions`; on one that lacks an endpoint the result is
+``unavailable``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypeAlias
+
+import httpx
+from pydantic import JsonValue
+
+from harness.vllm_api.calls import CallResult, call
+
+PauseMode: TypeAlias = Literal["abort", "wait", "keep"]
+SleepLevel: TypeAlias = Literal[0, 1, 2]
+WakeTag: TypeAlias = Literal["weights", "kv_cache", "scheduling"]
+
+
+async def sleep(
+    http: httpx.AsyncClient, *, level: SleepLevel, mode: PauseMode | None = None, deadline_s: float
+) -> CallResult:
+    """Put the engine to sleep.
+
+    Level 0 pauses scheduling, 1 backs the weights up and discards the KV cache, 2 discards
+    both.  ``mode`` says what becomes of running requests (the server's default is ``abort``);
+    releases without it ignore it.  Only query parameters count, a JSON body is ignored
+    (vllm/entrypoints/serve/dev/sleep/api_router.py).
+    """
+    params = [("level", str(level))]
+    if mode is not None:
+        params.append(("mode", mode))
+    return await call(http, "POST", "/sleep", params=params, deadline_s=deadline_s)
+
+
+async def wake_up(http: httpx.AsyncClient, *, tags: Sequence[WakeTag] = (), deadline_s: float) -> CallResult:
+    """Wake the named parts of the engine, or all of them."""
+    return await call(http, "POST", "/wake_up", params=[("tags", tag) for tag in tags], deadline_s=deadline_s)
+
+
+async def is_sleeping(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """Ask whether any part of the engine is asleep; the answer's field is ``is_sleeping``."""
+    return await call(http, "GET", "/is_sleeping", deadline_s=deadline_s)
+
+
+async def collective_rpc(
+    http: httpx.AsyncClient, method: str, *, kwargs: Mapping[str, str] | None = None, deadline_s: float
+) -> CallResult:
+    """Call a method of every worker; the answer's field ``results`` has one entry a worker."""
+    payload: dict[str, JsonValue] = {"method": method}
+    if kwargs:
+        payload["kwargs"] = dict(kwargs)
+    return await call(http, "POST", "/collective_rpc", payload=payload, deadline_s=deadline_s)
+
+
+async def reload_weights(
+    http: httpx.AsyncClient, *, path: str | None = None, deadline_s: float
+) -> CallResult:
+    """Load the weights again, as a level-2 wake-up needs.
+
+    Without a path vLLM takes the *last* path it loaded from, which need not be the one it was started with.
+    """
+    kwargs = {"weights_path": path} if path is not None else None
+    return await collective_rpc(http, "reload_weights", kwargs=kwargs, deadline_s=deadline_s)
+
+
+async def reset_prefix_cache(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """Forget every cached block; newer releases answer ``{"success": bool}``."""
+    return await call(http, "POST", "/reset_prefix_cache", deadline_s=deadline_s)
+
+
+async def reset_mm_cache(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """Forget preprocessed multi-modal inputs."""
+    return await call(http, "POST", "/reset_mm_cache", deadline_s=deadline_s)
+
+
+async def reset_encoder_cache(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """Forget encoder outputs computed with earlier weights."""
+    return await call(http, "POST", "/reset_encoder_cache", deadline_s=deadline_s)
+
+
+async def pause(
+    http: httpx.AsyncClient,
+    *,
+    mode: PauseMode | None = None,
+    clear_cache: bool | None = None,
+    deadline_s: float,
+) -> CallResult:
+    """Pause generation, leaving memory as it is."""
+    params: list[tuple[str, str]] = []
+    if mode is not None:
+        params.append(("mode", mode))
+    if clear_cache is not None:
+        params.append(("clear_cache", str(clear_cache).lower()))
+    return await call(http, "POST", "/pause", params=params, deadline_s=deadline_s)
+
+
+async def resume(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """Resume generation after a pause."""
+    return await call(http, "POST", "/resume", deadline_s=deadline_s)
+
+
+async def is_paused(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """Ask whether scheduling is paused; the answer's field is ``is_paused``."""
+    return await call(http, "GET", "/is_paused", deadline_s=deadline_s)
+
+
+async def release_kv_cache_memory(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """Give the KV cache's memory back while paused; the weights stay."""
+    return await call(http, "POST", "/release_kv_cache_memory", deadline_s=deadline_s)
+
+
+async def weight_checksums(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """SHA-256 of every parameter; the answer's field ``checksums`` maps names to digests."""
+    return await call(http, "POST", "/weight_checker", payload={"action": "checksum"}, deadline_s=deadline_s)
+
+
+async def load_lora_adapter(
+    http: httpx.AsyncClient, *, name: str, path: str, load_inplace: bool = False, deadline_s: float
+) -> CallResult:
+    """Load an adapter; it is then served as a model of this name."""
+    payload: dict[str, JsonValue] = {"lora_name": name, "lora_path": path}
+    if load_inplace:
+        payload["load_inplace"] = True
+    return await call(http, "POST", "/v1/load_lora_adapter", payload=payload, deadline_s=deadline_s)
+
+
+async def unload_lora_adapter(http: httpx.AsyncClient, *, name: str, deadline_s: float) -> CallResult:
+    """Unload an adapter."""
+    return await call(
+        http, "POST", "/v1/unload_lora_adapter", payload={"lora_name": name}, deadline_s=deadline_s
+    )
+
+
+async def models(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """List what is served, adapters included."""
+    return await call(http, "GET", "/v1/models", deadline_s=deadline_s)
+
+
+async def tokenize_text(
+    http: httpx.AsyncClient, text: str, *, model: str | None = None, deadline_s: float
+) -> CallResult:
+    """Turn text into token ids, special tokens included; the answer's field is ``tokens``."""
+    return await _tokenize(http, {"prompt": text}, model=model, deadline_s=deadline_s)
+
+
+async def tokenize_chat(
+    http: httpx.AsyncClient,
+    messages: Sequence[Mapping[str, str]],
+    *,
+    model: str | None = None,
+    deadline_s: float,
+) -> CallResult:
+    """Turn messages into token ids through the chat template; the answer's field is ``tokens``."""
+    payload: dict[str, JsonValue] = {"messages": [dict(message) for message in messages]}
+    return await _tokenize(http, payload, model=model, deadline_s=deadline_s)
+
+
+async def _tokenize(
+    http: httpx.AsyncClient, payload: dict[str, JsonValue], *, model: str | None, deadline_s: float
+) -> CallResult:
+    if model is not None:
+        payload["model"] = model
+    return await call(http, "POST", "/tokenize", payload=payload, deadline_s=deadline_s)
+
+
+async def server_info(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """The server's configuration and environment, as JSON where the release can do that."""
+    return await call(http, "GET", "/server_info", params=[("config_format", "json")], deadline_s=deadline_s)
+
+
+async def version(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """The release that is running; the answer's field is ``version``."""
+    return await call(http, "GET", "/version", deadline_s=deadline_s)
+
+
+async def health(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """Ask whether the engine process lives; a sleeping or hanging engine answers 200 all the same."""
+    return await call(http, "GET", "/health", deadline_s=deadline_s)

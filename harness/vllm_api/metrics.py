@@ -1,0 +1,98 @@
+"""``/metrics`` as a small snapshot of what matters around sleep and wake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
+
+from harness.vllm_api.calls import CallError, fetch, shorten
+from harness.vllm_api.versions import METRIC_NAMES, SLEEP_STATE_METRIC
+
+SleepState: TypeAlias = Literal["awake", "paused", "weights_offloaded", "discard_all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsSnapshot:
+    """Counters and gauges, summed over a server's engines; ``None`` where it does not have one.
+
+    ``prefix_cache_queries`` and ``prefix_cache_hits`` count tokens.  ``corrupted_requests``
+    counts requests with NaN logits and needs ``VLLM_COMPUTE_NANS_IN_LOGITS=1``.
+    """
+
+    sleep_state: SleepState | None
+    requests_running: int | None
+    requests_waiting: int | None
+    preemptions: int | None
+    prefix_cache_queries: int | None
+    prefix_cache_hits: int | None
+    generation_tokens: int | None
+    drafted_tokens: int | None
+    accepted_tokens: int | None
+    corrupted_requests: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsReading:
+    """One look at ``/metrics``: a snapshot, or why there is none."""
+
+    snapshot: MetricsSnapshot | None
+    seconds: float
+    error: CallError | None = None
+
+
+async def read_metrics(http: httpx.AsyncClient, *, deadline_s: float) -> MetricsReading:
+    """Fetch and parse ``/metrics``; nothing is raised for what the server does."""
+    fetched = await fetch(http, "GET", "/metrics", deadline_s=deadline_s)
+    if fetched.response is None or fetched.error is not None:
+        return MetricsReading(snapshot=None, seconds=fetched.seconds, error=fetched.error)
+    try:
+        snapshot = parse_metrics(fetched.response.text)
+    except ValueError as malformed:
+        error = CallError(
+            kind="protocol", message=shorten(str(malformed)), status=fetched.response.status_code
+        )
+        return MetricsReading(snapshot=None, seconds=fetched.seconds, error=error)
+    return MetricsReading(snapshot=snapshot, seconds=fetched.seconds)
+
+
+def parse_metrics(text: str) -> MetricsSnapshot:
+    """Read a Prometheus exposition.
+
+    Raises:
+        ValueError: the text is not one.
+    """
+    samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    totals = {field: _total(samples, names) for field, names in METRIC_NAMES.items()}
+    return MetricsSnapshot(sleep_state=_sleep_state(samples), **totals)
+
+
+def _total(samples: Iterable[Sample], names: tuple[str, ...]) -> int | None:
+    """Sum the series of the first name that is there: releases renamed metrics and some serve both names."""
+    for name in names:
+        values = [sample.value for sample in samples if sample.name == name]
+        if values:
+            return round(sum(values))
+    return None
+
+
+def _sleep_state(samples: Iterable[Sample]) -> SleepState | None:
+    """Read the gauge's series, of which the one that applies is 1.
+
+    All of them are 0 while only scheduling is paused or only the KV cache is released
+    (vllm/v1/metrics/loggers.py, ``record_sleep_state``).  Of several engines the one that
+    has lost most counts.
+    """
+    series = [sample for sample in samples if sample.name == SLEEP_STATE_METRIC]
+    active = {sample.labels["sleep_state"] for sample in series if sample.value == 1}
+    if not series:
+        return None
+    if "discard_all" in active:
+        return "discard_all"
+    if "weights_offloaded" in active:
+        return "weights_offloaded"
+    return "awake" if "awake" in active else "paused"
