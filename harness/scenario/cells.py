@@ -1,0 +1,164 @@
+"""From scenario files to cells: one scenario on one arm, the unit that is run, listed and filtered."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import ScenarioError, UsageError
+from harness.scenario.corpus import CorpusPrompt, load_corpus
+from harness.scenario.loader import find_scenarios, load_scenario
+from harness.scenario.schema import Arm, Scenario
+
+CORPORA_FOLDER = "corpora"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One scenario on one arm, with the prompts it sends."""
+
+    scenario: Scenario
+    scenario_path: Path
+    arm_name: str
+    arm: Arm
+    prompts: tuple[CorpusPrompt, ...]
+    held_out: tuple[CorpusPrompt, ...]
+
+    @property
+    def id(self) -> str:
+        """Names the cell everywhere: in folders, labels, filters and reports."""
+        return f"{self.scenario.name}.{self.arm_name}"
+
+
+def load_cells(paths: Sequence[Path], *, only_default: bool = False) -> list[Cell]:
+    """Load the scenarios named by ``paths`` and expand them into cells.
+
+    Args:
+        paths: scenario files, or folders of them.
+        only_default: keep only scenarios marked ``default: true``.
+
+    Raises:
+        ScenarioError: a file is wrong, or two scenarios have the same name.
+    """
+    cells: list[Cell] = []
+    seen: dict[str, Path] = {}
+    for path in find_scenarios(paths):
+        scenario = load_scenario(path)
+        if scenario.name in seen:
+            raise ScenarioError(
+                f"name: {scenario.name!r} is already the name of {seen[scenario.name]}",
+                location=f"{path}:1:1",
+                remedy="give every scenario a name of its own",
+            )
+        seen[scenario.name] = path
+        if scenario.default or not only_default:
+            cells.extend(_expand(scenario, path))
+    return cells
+
+
+def _expand(scenario: Scenario, path: Path) -> list[Cell]:
+    wanted = scenario.prompts.count + scenario.prompts.held_out
+    corpus = load_corpus(
+        scenario.prompts.corpus, folder=path.parent / CORPORA_FOLDER, location=f"{path}: prompts.corpus"
+    )
+    if len(corpus) < wanted:
+        raise ScenarioError(
+            f"prompts: {wanted} prompts are needed (count + held_out), {scenario.prompts.corpus!r} has {len(corpus)}",
+            location=str(path),
+            remedy="lower `count` or choose a larger corpus",
+        )
+    return [
+        Cell(
+            scenario=scenario,
+            scenario_path=path,
+            arm_name=name,
+            arm=arm,
+            prompts=corpus[: scenario.prompts.count],
+            held_out=corpus[scenario.prompts.count : wanted],
+        )
+        for name, arm in scenario.arms.items()
+    ]
+
+
+def select_cells(
+    cells: Sequence[Cell], *, arms: Sequence[str] = (), expression: str | None = None
+) -> list[Cell]:
+    """Keep the cells of the named arms whose id matches ``expression``.
+
+    ``expression`` joins parts of cell ids with ``and``, ``or``, ``not`` and parentheses, as pytest's ``-k`` does.
+
+    Raises:
+        UsageError: an arm does not exist, the expression is malformed, or nothing is left.
+    """
+    known = list(dict.fromkeys(cell.arm_name for cell in cells))
+    for arm in arms:
+        if arm not in known:
+            nearest = difflib.get_close_matches(arm, known, n=1)
+            hint = f"did you mean {nearest[0]!r}?" if nearest else f"the arms are: {', '.join(known)}"
+            raise UsageError(f"--arm: unknown arm {arm!r}", remedy=hint)
+    kept = [
+        cell
+        for cell in cells
+        if (not arms or cell.arm_name in arms) and (expression is None or matches(expression, cell.id))
+    ]
+    if not kept:
+        raise UsageError("no cell is left to run", remedy="`sleepwake run --list` shows what there is")
+    return kept
+
+
+_WORD = re.compile(r"\s*(\(|\)|[^\s()]+)")
+
+
+def matches(expression: str, text: str) -> bool:
+    """Whether ``text`` satisfies a ``-k`` expression.
+
+    Raises:
+        UsageError: the expression is malformed.
+    """
+    words = _WORD.findall(expression)
+    result, rest = _either(words, text.lower())
+    if rest:
+        raise _malformed(expression)
+    return result
+
+
+def _either(words: list[str], text: str) -> tuple[bool, list[str]]:
+    value, rest = _both(words, text)
+    while rest and rest[0] == "or":
+        other, rest = _both(rest[1:], text)
+        value = value or other
+    return value, rest
+
+
+def _both(words: list[str], text: str) -> tuple[bool, list[str]]:
+    value, rest = _single(words, text)
+    while rest and rest[0] == "and":
+        other, rest = _single(rest[1:], text)
+        value = value and other
+    return value, rest
+
+
+def _single(words: list[str], text: str) -> tuple[bool, list[str]]:
+    match words:
+        case ["not", *rest]:
+            value, left = _single(rest, text)
+            return not value, left
+        case ["(", *rest]:
+            value, left = _either(rest, text)
+            if left[:1] != [")"]:
+                raise _malformed(" ".join(words))
+            return value, left[1:]
+        case [("and" | "or" | ")"), *_] | []:
+            raise _malformed(" ".join(words))
+        case [word, *rest]:
+            return word.lower() in text, rest
+    raise AssertionError(words)
+
+
+def _malformed(expression: str) -> UsageError:
+    return UsageError(
+        f"-k: cannot understand {expression!r}", remedy="join parts of cell names with and, or, not, ( )"
+    )

@@ -1,0 +1,233 @@
+"""What a scenario file may say.
+
+The models have the shape of the YAML itself, so that the published JSON Schema
+(``sleepwake schema scenario``) is the one editors can validate files against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Arm(_Strict):
+    """One server configuration under comparison."""
+
+    args: tuple[str, ...] = Field(default=(), description="vLLM command line flags")
+    env: dict[str, str] = Field(default={}, description="environment variables of the server")
+
+    @field_validator("args", mode="before")
+    @classmethod
+    def _numbers_are_words(cls, value: object) -> object:
+        """``--block-size 32`` may be written with a bare number: a command line has only words."""
+        if isinstance(value, list):
+            return [str(word) if isinstance(word, int | float) else word for word in value]
+        return value
+
+
+class PromptSet(_Strict):
+    """Which prompts are sent: the first ``count`` of a corpus."""
+
+    corpus: Name
+    count: int = Field(default=16, ge=1, le=1000)
+    held_out: int = Field(
+        default=2,
+        ge=0,
+        description="further prompts, asked once before the first transition, for the unseen-prompts control",
+    )
+
+
+class Sampling(_Strict):
+    """How answers are sampled."""
+
+    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
+    max_tokens: int = Field(default=64, ge=1)
+    seed: int = 0
+    logprobs: int = Field(default=5, ge=1, le=20, description="likeliest tokens recorded beside each token")
+
+
+class Deadlines(_Strict):
+    """Seconds after which waiting for an answer ends.  Nothing in a run waits without one."""
+
+    boot: float = Field(default=600.0, gt=0)
+    answer: float = Field(default=180.0, gt=0, description="one answer of a probe")
+    transition: float = Field(default=120.0, gt=0, description="one lifecycle call")
+
+
+class ProbeOptions(_Strict):
+    """A set of prompts sent under named conditions."""
+
+    name: Name
+    caches: tuple[Literal["warm", "rehit", "cold"], ...] | None = Field(
+        default=None, min_length=1, description="the passes, in order; the default suits the probe's place"
+    )
+    concurrency: int | None = Field(default=None, ge=1, description="instead of the scenario's")
+
+    @field_validator("caches")
+    @classmethod
+    def _no_pass_twice(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and len(set(value)) != len(value):
+            raise ValueError("each cache condition can be named once")
+        return value
+
+
+class SleepOptions(_Strict):
+    """Parameters of ``POST /sleep``."""
+
+    level: Literal[0, 1, 2] = 1
+    mode: Literal["abort", "wait", "keep"] | None = None
+
+
+class WakeOptions(_Strict):
+    """Parameters of ``POST /wake_up``; without tags everything wakes."""
+
+    tags: tuple[Literal["weights", "kv_cache"], ...] = ()
+
+
+class NullTransitionOptions(_Strict):
+    """A control step that must change nothing, followed by the baseline's own passes."""
+
+    by: Literal["sleep_level_0", "idle"] = "sleep_level_0"
+    passes: int = Field(default=1, ge=1, le=64, description="matched passes of each cache condition")
+
+
+class NoOptions(_Strict):
+    """The step has no options: write ``{}``."""
+
+
+class Probe(_Strict):
+    """Send the prompts and record what comes back."""
+
+    probe: ProbeOptions
+
+    @field_validator("probe", mode="before")
+    @classmethod
+    def _a_name_is_enough(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Sleep(_Strict):
+    """Put the engine to sleep."""
+
+    sleep: SleepOptions
+
+
+class WakeUp(_Strict):
+    """Wake the engine, whole or by tag."""
+
+    wake_up: WakeOptions
+
+
+class ReloadWeights(_Strict):
+    """Load the engine's own weights again."""
+
+    reload_weights: NoOptions
+
+
+class ResetPrefixCache(_Strict):
+    """Forget every cached prefix."""
+
+    reset_prefix_cache: NoOptions
+
+
+class NullTransition(_Strict):
+    """Do something that must change nothing, and measure what changes all the same."""
+
+    null_transition: NullTransitionOptions
+
+
+class Repeat(_Strict):
+    """Run the inner steps several times; each time is a cycle."""
+
+    repeat: int = Field(ge=1, le=1000)
+    steps: tuple[Step, ...] = Field(min_length=1)
+
+    @field_validator("steps")
+    @classmethod
+    def _not_nested(cls, value: tuple[Step, ...]) -> tuple[Step, ...]:
+        if any(isinstance(step, Repeat) for step in value):
+            raise ValueError("repeat cannot stand inside repeat")
+        return value
+
+
+STEPS: dict[str, type[_Strict]] = {
+    "probe": Probe,
+    "sleep": Sleep,
+    "wake_up": WakeUp,
+    "reload_weights": ReloadWeights,
+    "reset_prefix_cache": ResetPrefixCache,
+    "null_transition": NullTransition,
+    "repeat": Repeat,
+}
+"""Every step by the key that names it in YAML."""
+
+
+def _step_key(value: Any) -> str | None:  # noqa: ANN401 - whatever the file holds comes through here
+    if isinstance(value, dict):
+        return next((key for key in value if key in STEPS), None)
+    return next((key for key, model in STEPS.items() if isinstance(value, model)), None)
+
+
+Step = Annotated[
+    Annotated[Probe, Tag("probe")]
+    | Annotated[Sleep, Tag("sleep")]
+    | Annotated[WakeUp, Tag("wake_up")]
+    | Annotated[ReloadWeights, Tag("reload_weights")]
+    | Annotated[ResetPrefixCache, Tag("reset_prefix_cache")]
+    | Annotated[NullTransition, Tag("null_transition")]
+    | Annotated[Repeat, Tag("repeat")],
+    Discriminator(
+        _step_key,
+        custom_error_type="unknown_step",
+        custom_error_message="not a step; the steps are " + ", ".join(STEPS),
+    ),
+]
+
+
+class Scenario(_Strict):
+    """One file under ``scenarios/``: which arms, which prompts, which script."""
+
+    name: Name
+    why: str = Field(min_length=1, description="what could go wrong, in plain words")
+    sources: tuple[str, ...] = Field(default=(), description="where it went wrong, for example vllm#17103")
+    default: bool = Field(default=False, description="part of what `sleepwake run` runs without a path")
+    arms: dict[Name, Arm] = Field(min_length=1)
+    prompts: PromptSet
+    sampling: Sampling = Sampling()
+    concurrency: int = Field(default=16, ge=1, le=1024)
+    deadlines: Deadlines = Deadlines()
+    script: tuple[Step, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _begins_with_a_baseline(self) -> Scenario:
+        if not isinstance(self.script[0], Probe):
+            raise ValueError("the script must begin with a probe: it is the baseline")  # noqa: TRY004 - wrong file
+        return self
+
+    @model_validator(mode="after")
+    def _every_transition_is_judged(self) -> Scenario:
+        last = list(flat_steps(self.script))[-1]
+        if not isinstance(last, Probe | NullTransition):
+            raise ValueError("the script must end with a probe: nothing after the last one would be judged")  # noqa: TRY004 - wrong file
+        return self
+
+
+def flat_steps(script: tuple[Step, ...]) -> Iterator[Step]:
+    """Every step of ``script`` once, in order, those inside ``repeat`` included."""
+    for step in script:
+        if isinstance(step, Repeat):
+            yield from step.steps
+        else:
+            yield step
+
+
+Repeat.model_rebuild()
+Scenario.model_rebuild()
