@@ -192,7 +192,7 @@ class PromptsPrepared(_Event):
 
 
 class StepStarted(_Event):
-    """A step of the script begins; ``step`` is its path, for example ``3.2/1`` (cycle 2, inner step 1)."""
+    """A step of the script begins; ``step`` is its path: ``3[2].1`` is the third step, its cycle 2, its first inner step."""
 
     kind: Literal["step_started"] = "step_started"
     step: str

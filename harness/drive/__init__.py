@@ -1,0 +1,1 @@
+"""Carries out a cell's script against one server and writes its history."""

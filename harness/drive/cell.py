@@ -1,0 +1,277 @@
+"""Runs one cell from server start to server end; whatever happens ends in its history."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import anyio
+from pydantic import JsonValue
+
+from harness.drive.recorder import Recorder, Watcher
+from harness.drive.script import run_script
+from harness.drive.session import OBSERVATION_DEADLINE_S, Session
+from harness.errors import InfrastructureError, ServerDiedError, ServerError, StorageError
+from harness.history.events import (
+    CellFailed,
+    CellFinished,
+    CellStarted,
+    Prompt,
+    PromptsPrepared,
+    ServerReady,
+)
+from harness.history.store import HISTORY_FILE
+from harness.scenario.cells import Cell
+from harness.servers.base import Runtime, Server, ServerSpec
+from harness.servers.models import Model
+from harness.servers.redaction import is_secret_name
+from harness.vllm_api import lifecycle
+from harness.vllm_api.connection import Connection, connect
+
+SERVER_LOG = "server.log"
+DEATH_POLL_S = 0.5
+SERVER_INFO_DEADLINE_S = 60.0
+"""/server_info collects the environment by running other programs: seconds, the first time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellJob:
+    """One cell and everything outside the scenario that decides how it runs."""
+
+    cell: Cell
+    run_id: str
+    directory: Path
+    model: Model
+    fault: str | None = None
+    extra_args: tuple[str, ...] = ()
+
+    @property
+    def spec(self) -> ServerSpec:
+        """The server the cell wants."""
+        fault_file = Path(self.fault.rpartition(":")[0]) if self.fault and ".py:" in self.fault else None
+        fault_env = {"SLEEPWAKE_FAULT": self.fault} if self.fault else {}
+        files = [path for path in (self.model.folder, fault_file) if path is not None]
+        return ServerSpec(
+            run_id=self.run_id,
+            cell=self.cell.id,
+            model=self.model.location,
+            served_model_name=self.model.served_name,
+            args=(*self.extra_args, *self.cell.arm.args),
+            env={**self.cell.arm.env, **fault_env},
+            files=tuple(files),
+            log_path=self.directory / SERVER_LOG,
+            boot_deadline_s=self.cell.scenario.deadlines.boot,
+        )
+
+
+async def run_cell(job: CellJob, runtime: Runtime, *, watcher: Watcher) -> None:
+    """Run one cell.  What the machine does wrong becomes a ``cell_failed`` event, not an exception.
+
+    Raises:
+        StorageError: the history cannot be written; what was written stays readable.
+    """
+    recorder = Recorder(job.directory / HISTORY_FILE, watcher=watcher)
+    try:
+        recorder.record(_cell_started(job, recorder))
+        await _run_recorded(job, runtime, recorder)
+        recorder.record(CellFinished(t=recorder.now()))
+    except StorageError:
+        raise
+    except InfrastructureError as error:
+        recorder.record(_cell_failed(error, recorder))
+    except anyio.get_cancelled_exc_class():
+        recorder.record(
+            CellFailed(
+                t=recorder.now(),
+                error="InterruptedRunError",
+                cause="the run was interrupted",
+                remedy="run it again; what was recorded so far is kept",
+                interrupted=True,
+            )
+        )
+        raise
+    finally:
+        recorder.close()
+
+
+async def _run_recorded(job: CellJob, runtime: Runtime, recorder: Recorder) -> None:
+    asked_at = recorder.now()
+    async with runtime.start(job.spec) as server:
+        boot_seconds = recorder.now() - asked_at
+        async with connect(server.base_url) as connection:
+            configuration = await _configuration(connection)
+            recorder.record(await _server_ready(server, connection, recorder, boot_seconds, configuration))
+            session = Session(
+                scenario=job.cell.scenario,
+                server=server,
+                connection=connection,
+                recorder=recorder,
+                served_model_name=job.model.served_name,
+            )
+            await _while_alive(server, session, job, configuration)
+
+
+async def _while_alive(
+    server: Server, session: Session, job: CellJob, configuration: Mapping[str, JsonValue]
+) -> None:
+    """Run the script; stop it at once, with the reason, when the server is gone."""
+    death: str | None = None
+
+    async def watch(scope: anyio.CancelScope) -> None:
+        nonlocal death
+        while (death := await server.death()) is None:  # noqa: ASYNC110 - no event tells of another program's end
+            await anyio.sleep(DEATH_POLL_S)
+        scope.cancel()
+
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch, group.cancel_scope)
+            await _prepare_prompts(session, job, configuration)
+            await run_script(session)
+            # A script against a dead server ends quickly, perhaps before the next look.
+            death = await server.death()
+            group.cancel_scope.cancel()
+    except* InfrastructureError as errors:
+        raise _first(errors) from None
+    if death is not None:
+        raise ServerDiedError(
+            f"the server died while {_doing(session)}: {death}",
+            log_tail=server.log_tail(),
+            remedy=f"read {SERVER_LOG} beside the history",
+        )
+
+
+def _first(errors: BaseExceptionGroup[InfrastructureError]) -> InfrastructureError:
+    """One error out of those that concurrent tasks raised together, which share a cause."""
+    for error in errors.exceptions:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    raise AssertionError("an exception group is never empty")
+
+
+def _doing(session: Session) -> str:
+    if session.step is None:
+        return "the prompts were being prepared"
+    asleep = " and the engine was asleep" if session.asleep else ""
+    return f"step {session.step} was running{asleep}"
+
+
+def _cell_started(job: CellJob, recorder: Recorder) -> CellStarted:
+    scenario = job.cell.scenario
+    return CellStarted(
+        t=recorder.now(),
+        run=job.run_id,
+        cell=job.cell.id,
+        scenario=scenario.name,
+        why=scenario.why,
+        sources=scenario.sources,
+        arm=job.cell.arm_name,
+        arm_args=(*job.extra_args, *job.cell.arm.args),
+        arm_env={name: "***" if is_secret_name(name) else value for name, value in job.cell.arm.env.items()},
+        script=tuple(step.model_dump(mode="json") for step in scenario.script),
+        max_tokens=scenario.sampling.max_tokens,
+        temperature=scenario.sampling.temperature,
+        concurrency=scenario.concurrency,
+        fault=job.fault,
+        started_at=datetime.now().astimezone().isoformat(timespec="seconds"),
+    )
+
+
+def _cell_failed(error: InfrastructureError, recorder: Recorder) -> CellFailed:
+    return CellFailed(
+        t=recorder.now(),
+        error=type(error).__name__,
+        cause=error.cause,
+        remedy=error.remedy,
+        log_tail=error.log_tail if isinstance(error, ServerError) else "",
+    )
+
+
+async def _server_ready(
+    server: Server,
+    connection: Connection,
+    recorder: Recorder,
+    boot_seconds: float,
+    configuration: Mapping[str, JsonValue],
+) -> ServerReady:
+    version = await lifecycle.version(connection.http, deadline_s=OBSERVATION_DEADLINE_S)
+    told = version.field("version")
+    facts = server.facts
+    return ServerReady(
+        t=recorder.now(),
+        runtime=facts.runtime,
+        command=facts.command or "",
+        vllm_version=told if isinstance(told, str) else None,
+        image=facts.image,
+        image_digest=facts.image_digest,
+        boot_seconds=boot_seconds,
+        emulated=facts.emulated,
+        configuration=dict(configuration),
+    )
+
+
+async def _configuration(connection: Connection) -> Mapping[str, JsonValue]:
+    """What the server says of its own configuration; empty where the version cannot say it as JSON."""
+    info = await lifecycle.server_info(connection.http, deadline_s=SERVER_INFO_DEADLINE_S)
+    configuration = info.field("vllm_config")
+    return configuration if isinstance(configuration, dict) else {}
+
+
+async def _prepare_prompts(session: Session, job: CellJob, configuration: Mapping[str, JsonValue]) -> None:
+    """Let the server's own tokenizer and chat template make token ids of the prompts, once."""
+    prompts = [
+        Prompt(
+            id=prompt.id,
+            text=prompt.text,
+            token_ids=await _token_ids(session, prompt.text),
+            held_out=prompt in job.cell.held_out,
+        )
+        for prompt in (*job.cell.prompts, *job.cell.held_out)
+    ]
+    session.prompts = tuple(prompts)
+    model = _model_configuration(job.model.folder)
+    cache = configuration.get("cache_config")
+    session.recorder.record(
+        PromptsPrepared(
+            t=session.recorder.now(),
+            prompts=session.prompts,
+            end_of_sequence_ids=_whole_numbers(model.get("eos_token_id")),
+            vocabulary_size=next(iter(_whole_numbers(model.get("vocab_size"))), None),
+            block_size=next(iter(_whole_numbers(cache.get("block_size"))), None)
+            if isinstance(cache, dict)
+            else None,
+        )
+    )
+
+
+async def _token_ids(session: Session, text: str) -> tuple[int, ...]:
+    result = await lifecycle.tokenize_chat(
+        session.connection.http,
+        [{"role": "user", "content": text}],
+        model=session.served_model_name,
+        deadline_s=OBSERVATION_DEADLINE_S,
+    )
+    ids = _whole_numbers(result.field("tokens"))
+    if not ids:
+        reason = result.error.message if result.error else "no tokens in the answer"
+        raise ServerError(
+            f"the server could not tokenize a prompt: {reason}",
+            log_tail=session.server.log_tail(),
+            remedy="the model needs a tokenizer with a chat template",
+        )
+    return ids
+
+
+def _model_configuration(folder: Path | None) -> Mapping[str, JsonValue]:
+    """The model's own configuration, where the model is a folder on this machine."""
+    if folder is None:
+        return {}
+    configuration: dict[str, JsonValue] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return configuration
+
+
+def _whole_numbers(value: JsonValue) -> tuple[int, ...]:
+    values = value if isinstance(value, list) else [value]
+    return tuple(each for each in values if isinstance(each, int))

@@ -1,0 +1,45 @@
+"""Control questions, asked once a cell when answers differ: they decide the cause, never the text.
+
+Order matters.  A fresh salt and unseen prompts change nothing in the engine, so they are
+asked first; forgetting the prefix cache comes next; loading the weights heals the most and
+comes last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.drive import transitions
+from harness.drive.probing import run_pass
+from harness.drive.session import Session
+from harness.history.events import CacheCondition, Control, Prompt, Role
+
+
+async def ask_controls(session: Session, suspects: Sequence[str], *, concurrency: int) -> None:
+    """Ask every control question about the prompts named by ``suspects``; only the first time in a cell."""
+    if session.controls_asked or not suspects:
+        return
+    session.controls_asked = True
+    damaged = [prompt for prompt in session.prompts if prompt.id in suspects]
+    unseen = [prompt for prompt in session.prompts if prompt.held_out]
+
+    async def ask(control: Control, prompts: Sequence[Prompt], cache: CacheCondition) -> None:
+        if prompts:
+            await run_pass(
+                session,
+                prompts,
+                probe="control",
+                role=Role.CONTROL,
+                cache=cache,
+                concurrency=concurrency,
+                control=control,
+            )
+
+    await session.record_weight_checksums()
+    await ask(Control.FRESH_SALT, damaged, CacheCondition.COLD)
+    await ask(Control.UNSEEN_PROMPTS, unseen, CacheCondition.COLD)
+    if not await transitions.reset_prefix_cache(session):
+        await ask(Control.RESET_PREFIX_CACHE, damaged, CacheCondition.WARM)
+    if not await transitions.reload_weights(session):
+        await session.record_weight_checksums()
+        await ask(Control.RELOAD_WEIGHTS, damaged, CacheCondition.COLD)

@@ -1,0 +1,227 @@
+"""Runs cells one after the other into a run directory, and stops in order when asked to."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import psutil
+from pydantic import JsonValue
+
+from harness import __version__
+from harness.drive.cell import CellJob, run_cell
+from harness.drive.recorder import Watcher
+from harness.errors import StorageError, UsageError
+from harness.history.events import Event, ServerReady
+from harness.scenario.cells import Cell
+from harness.servers.base import Runtime
+from harness.servers.models import Model
+
+RUN_FILE = "run.json"
+CELLS_FOLDER = "cells"
+LATEST_LINK = "latest"
+
+_SERVER_FIELDS = {"runtime", "command", "vllm_version", "image", "image_digest", "emulated"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What is going to be run, where, and why in this way."""
+
+    run_id: str
+    directory: Path
+    cells: tuple[Cell, ...]
+    model: Model
+    runtime_name: str
+    runtime_reason: str
+    fault: str | None
+    command: tuple[str, ...]
+    extra_args: tuple[str, ...] = ()
+
+    def job(self, cell: Cell) -> CellJob:
+        """The part of the plan that is one cell's."""
+        return CellJob(
+            cell=cell,
+            run_id=self.run_id,
+            directory=self.directory / CELLS_FOLDER / cell.id,
+            model=self.model,
+            fault=self.fault,
+            extra_args=self.extra_args,
+        )
+
+
+def new_run_directory(parent: Path, *, now: datetime | None = None) -> Path:
+    """Create a directory named after the time, and point ``latest`` at it.
+
+    Raises:
+        UsageError: ``parent`` cannot be written.
+    """
+    moment = now or datetime.now().astimezone()
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        directory = _first_free(parent, moment.strftime("%Y-%m-%dT%H-%M-%S"))
+        _point_latest_at(directory)
+    except OSError as error:
+        raise UsageError(
+            f"--out: cannot write to {parent}: {error.strerror}", remedy="choose another place with --out"
+        ) from error
+    return directory
+
+
+def _first_free(parent: Path, stem: str) -> Path:
+    """Two runs may start in the same second: the later ones are numbered."""
+    number = 1
+    while True:
+        directory = parent / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            number += 1
+        else:
+            return directory
+
+
+def _point_latest_at(directory: Path) -> None:
+    temporary = directory.parent / f".{LATEST_LINK}-{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(directory.name, target_is_directory=True)
+    temporary.replace(directory.parent / LATEST_LINK)
+
+
+async def run_cells(plan: RunPlan, runtime: Runtime, *, watcher_of: Callable[[CellJob], Watcher]) -> bool:
+    """Run every cell of ``plan``; return whether the run came to its end without being interrupted.
+
+    Interrupt and termination signals stop the cell that is running, servers included, and skip the rest.
+
+    Raises:
+        StorageError: the run directory cannot be written any more.
+    """
+    record = _RunRecord(plan)
+    record.write()
+    interrupted = False
+
+    async def stop_on_signal(scope: anyio.CancelScope) -> None:
+        nonlocal interrupted
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async for _ in signals:
+                interrupted = True
+                scope.cancel()
+
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(stop_on_signal, group.cancel_scope)
+            for cell in plan.cells:
+                job = plan.job(cell)
+                await run_cell(job, runtime, watcher=record.noting_servers(cell.id, watcher_of(job)))
+            group.cancel_scope.cancel()
+    except* StorageError as errors:
+        raise StorageError(str(errors.exceptions[0])) from None
+    finally:
+        record.finish(interrupted=interrupted)
+    return not interrupted
+
+
+class _RunRecord:
+    """``run.json``: written when the run starts, again whenever a server tells what it is, and at the end."""
+
+    def __init__(self, plan: RunPlan) -> None:
+        self._path = plan.directory / RUN_FILE
+        self._content = _describe(plan)
+        self._servers: dict[str, JsonValue] = {}
+
+    def write(self) -> None:
+        write_json(self._path, {**self._content, "servers": self._servers})
+
+    def finish(self, *, interrupted: bool) -> None:
+        self._content["finished_at"] = _now()
+        self._content["interrupted"] = interrupted
+        self.write()
+
+    def noting_servers(self, cell: str, watcher: Watcher) -> Watcher:
+        """Wrap ``watcher`` so that what a server is gets into ``run.json`` as soon as it is known."""
+
+        def watch(event: Event) -> None:
+            if isinstance(event, ServerReady):
+                self._servers[cell] = event.model_dump(mode="json", include=_SERVER_FIELDS)
+                self.write()
+            watcher(event)
+
+        return watch
+
+
+def _describe(plan: RunPlan) -> dict[str, JsonValue]:
+    return {
+        "format": 1,
+        "run": plan.run_id,
+        "sleepwake": __version__,
+        "started_at": _now(),
+        "finished_at": None,
+        "interrupted": None,
+        "command": list(plan.command),
+        "runtime": {"name": plan.runtime_name, "why": plan.runtime_reason},
+        "model": {
+            "name": plan.model.served_name,
+            "source": plan.model.source,
+            "checksum": plan.model.checksum,
+            "bytes_on_disk": plan.model.bytes_on_disk,
+        },
+        "fault": plan.fault,
+        "extra_args": list(plan.extra_args),
+        "machine": _machine(),
+        "cells": {
+            cell.id: {
+                "scenario": cell.scenario.model_dump(mode="json"),
+                "scenario_file": str(cell.scenario_path),
+                "arm": cell.arm_name,
+            }
+            for cell in plan.cells
+        },
+    }
+
+
+def _machine() -> dict[str, JsonValue]:
+    return {
+        "system": f"{platform.system()} {platform.release()}",
+        "processor": _processor(),
+        "cores": psutil.cpu_count(logical=True),
+        "memory_bytes": psutil.virtual_memory().total,
+        "python": sys.version.split()[0],
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def write_json(path: Path, content: Mapping[str, JsonValue]) -> None:
+    """Write ``content`` so that ``path`` always holds a whole document.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    temporary = path.with_suffix(".tmp")
+    try:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: cannot be written: {error.strerror}", remedy="free disk space"
+        ) from error

@@ -1,0 +1,131 @@
+"""Walks through a scenario's script, one step after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from harness.drive import transitions
+from harness.drive.controls import ask_controls
+from harness.drive.probing import LATER_CACHES, run_passes, run_probe
+from harness.drive.session import Session
+from harness.history.events import CacheCondition, Role, StepFinished, StepStarted
+from harness.scenario.schema import (
+    NullTransition,
+    NullTransitionOptions,
+    Probe,
+    ReloadWeights,
+    Repeat,
+    ResetPrefixCache,
+    Sleep,
+    SleepOptions,
+    Step,
+    WakeOptions,
+    WakeUp,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacedStep:
+    """A step with its place: ``path`` names it in the history, ``cycle`` is 0 outside a repetition."""
+
+    path: str
+    cycle: int
+    step: Step
+
+    @property
+    def action(self) -> str:
+        """The key that names the step in YAML."""
+        return next(iter(type(self.step).model_fields))
+
+    @property
+    def options(self) -> dict[str, JsonValue]:
+        """The step's options as they are in effect, defaults included."""
+        dumped: dict[str, dict[str, JsonValue]] = self.step.model_dump(mode="json")
+        return dumped[self.action]
+
+
+def unrolled(script: tuple[Step, ...]) -> Iterator[PlacedStep]:
+    """Yield every step in the order it is carried out, repetitions written out."""
+    for number, step in enumerate(script, start=1):
+        if not isinstance(step, Repeat):
+            yield PlacedStep(path=str(number), cycle=0, step=step)
+            continue
+        for cycle in range(1, step.repeat + 1):
+            for inner_number, inner in enumerate(step.steps, start=1):
+                yield PlacedStep(path=f"{number}[{cycle}].{inner_number}", cycle=cycle, step=inner)
+
+
+async def run_script(session: Session) -> None:
+    """Carry out the whole script."""
+    for placed in unrolled(session.scenario.script):
+        await _run_step(session, placed)
+
+
+async def _run_step(session: Session, placed: PlacedStep) -> None:
+    recorder = session.recorder
+    session.step, session.cycle = placed.path, placed.cycle
+    started = recorder.now()
+    recorder.record(
+        StepStarted(
+            t=started, step=placed.path, action=placed.action, options=placed.options, cycle=placed.cycle
+        )
+    )
+    unconfirmed = await _carry_out(session, placed.step)
+    ended = recorder.now()
+    recorder.record(
+        StepFinished(t=ended, step=placed.path, seconds=ended - started, unconfirmed=tuple(unconfirmed))
+    )
+    session.step = None
+
+
+async def _carry_out(session: Session, step: Step) -> list[str]:
+    match step:
+        case Probe():
+            await _probe(session, step)
+            return []
+        case NullTransition():
+            return await _null_transition(session, step.null_transition)
+        case Sleep():
+            session.transitions += 1
+            return await transitions.sleep(session, step.sleep)
+        case WakeUp():
+            session.transitions += 1
+            return await transitions.wake_up(session, step.wake_up)
+        case ReloadWeights():
+            session.transitions += 1
+            return await transitions.reload_weights(session)
+        case ResetPrefixCache():
+            session.transitions += 1
+            return await transitions.reset_prefix_cache(session)
+        case Repeat():
+            raise AssertionError("repetitions are written out before they are carried out")
+
+
+async def _probe(session: Session, step: Probe) -> None:
+    is_baseline = not session.baseline
+    suspects = await run_probe(session, step.probe)
+    if is_baseline:
+        await session.record_weight_checksums()
+    elif session.transitions:
+        concurrency = step.probe.concurrency or session.scenario.concurrency
+        await ask_controls(session, suspects, concurrency=concurrency)
+
+
+async def _null_transition(session: Session, options: NullTransitionOptions) -> list[str]:
+    unconfirmed: list[str] = []
+    if options.by == "sleep_level_0":
+        unconfirmed += await transitions.sleep(session, SleepOptions(level=0))
+        unconfirmed += await transitions.wake_up(session, WakeOptions())
+    caches = [cache for cache in LATER_CACHES if cache in session.baseline] or list[CacheCondition]()
+    for _ in range(options.passes):
+        await run_passes(
+            session,
+            probe="null-transition",
+            role=Role.NULL,
+            caches=caches,
+            concurrency=session.scenario.concurrency,
+        )
+    return unconfirmed

@@ -1,0 +1,138 @@
+"""What the parts of the driver share while one cell runs: its server, its recorder, its prompts."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Literal
+
+from harness.drive.recorder import Recorder
+from harness.history.events import (
+    Answer,
+    CacheCondition,
+    Call,
+    CallFailure,
+    Observation,
+    Prompt,
+    WeightChecksums,
+)
+from harness.scenario.schema import Scenario
+from harness.servers.base import Server
+from harness.vllm_api import lifecycle
+from harness.vllm_api.calls import CallError, CallResult
+from harness.vllm_api.connection import Connection
+from harness.vllm_api.metrics import MetricsSnapshot, read_metrics
+
+OBSERVATION_DEADLINE_S = 30.0
+"""Reading a state or a metric: these answer at once, on a sleeping engine too."""
+
+Tag = Literal["weights", "kv_cache"]
+ALL_TAGS: frozenset[Tag] = frozenset({"weights", "kv_cache"})
+
+
+@dataclass(kw_only=True)
+class Session:
+    """One cell while it runs.  The mutable part is what the script has done so far."""
+
+    scenario: Scenario
+    server: Server
+    connection: Connection
+    recorder: Recorder
+    served_model_name: str
+    prompts: tuple[Prompt, ...] = ()
+    step: str | None = None
+    cycle: int = 0
+    asleep: frozenset[Tag] = frozenset()
+    sleep_level: int = 0
+    transitions: int = 0
+    baseline: dict[CacheCondition, dict[str, Answer]] = field(default_factory=dict)
+    controls_asked: bool = False
+    salt: str = field(default_factory=lambda: f"sleepwake-{secrets.token_hex(8)}")
+
+    def call_recorded(self, result: CallResult) -> CallResult:
+        """Put one lifecycle call into the history."""
+        self.recorder.record(
+            Call(
+                t=self.recorder.now(),
+                step=self.step,
+                method=result.method,
+                path=result.path,
+                parameters=_parameters(result),
+                status=result.status,
+                body=result.body,
+                seconds=result.seconds,
+                failure=failure_of(result.error),
+            )
+        )
+        return result
+
+    async def observe(self, moment: Literal["before", "after", "settled"]) -> Observation:
+        """Look at the engine from outside and put what is seen into the history."""
+        state = await lifecycle.is_sleeping(self.connection.http, deadline_s=OBSERVATION_DEADLINE_S)
+        metrics = await read_metrics(self.connection.http, deadline_s=OBSERVATION_DEADLINE_S)
+        memory = await self.server.measure_memory()
+        is_sleeping = state.field("is_sleeping")
+        observation = Observation(
+            t=self.recorder.now(),
+            step=self.step,
+            moment=moment,
+            is_sleeping=is_sleeping if isinstance(is_sleeping, bool) else None,
+            sleep_state=metrics.snapshot.sleep_state if metrics.snapshot else None,
+            resident_bytes=memory.resident,
+            device_bytes=memory.device,
+            memory_by_process=dict(memory.per_process),
+            counters=_counters(metrics.snapshot),
+        )
+        self.recorder.record(observation)
+        return observation
+
+    async def record_weight_checksums(self) -> None:
+        """Put the checksum of every parameter into the history, where the version can tell it."""
+        result = await lifecycle.weight_checksums(
+            self.connection.http, deadline_s=self.scenario.deadlines.transition
+        )
+        checksums = result.field("checksums")
+        self.recorder.record(
+            WeightChecksums(
+                t=self.recorder.now(),
+                step=self.step,
+                checksums={name: str(value) for name, value in checksums.items()}
+                if isinstance(checksums, dict)
+                else None,
+            )
+        )
+
+
+def failure_of(error: CallError | None) -> CallFailure | None:
+    """A call's error as the history stores it."""
+    if error is None:
+        return None
+    return CallFailure(kind=error.kind, message=error.message, status=error.status)
+
+
+def _parameters(result: CallResult) -> dict[str, str | list[str]]:
+    """Query parameters by name; one that is given several times holds a list."""
+    values: dict[str, list[str]] = {}
+    for name, value in result.params:
+        values.setdefault(name, []).append(value)
+    if isinstance(result.payload, dict):
+        values.update({name: [str(value)] for name, value in result.payload.items()})
+    return {name: given[0] if len(given) == 1 else given for name, given in values.items()}
+
+
+def _counters(snapshot: MetricsSnapshot | None) -> dict[str, float]:
+    if snapshot is None:
+        return {}
+    names = (
+        "requests_running",
+        "requests_waiting",
+        "preemptions",
+        "prefix_cache_queries",
+        "prefix_cache_hits",
+        "generation_tokens",
+        "drafted_tokens",
+        "accepted_tokens",
+        "corrupted_requests",
+    )
+    values = ((name, getattr(snapshot, name)) for name in names)
+    return {name: value for name, value in values if value is not None}
