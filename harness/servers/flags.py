@@ -1,0 +1,91 @@
+"""The vLLM flags and environment every server gets, beneath what an arm asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.servers.base import Engine, ServerSpec
+
+CPU_SLEEP_SWITCH = "SLEEPWAKE_CPU_SLEEP"
+
+# Long enough for prompts of several KV blocks and their answers, short enough for a small KV cache.
+_MAX_MODEL_LEN = {"cpu": "1024", "gpu": "4096"}
+
+_OWNED_BY_RUNTIME = {
+    "model": "the model is chosen with --model",
+    "served-model-name": "requests name the model by the name the harness gives it",
+    "host": "servers listen on loopback only",
+    "port": "the runtime picks a free port",
+    "uds": "the harness talks to a port",
+    "api-key": "servers listen on loopback only and need no key",
+}
+
+
+def flag_name(word: str) -> str | None:
+    """Return what a flag sets: ``--no-enable_x=1`` sets ``enable-x``.  None for a value.
+
+    >>> flag_name("--no-enable-prefix-caching"), flag_name("--dtype=float32"), flag_name("float32")
+    ('enable-prefix-caching', 'dtype', None)
+    """
+    if not word.startswith("-") or not word.lstrip("-")[:1].isalpha():
+        return None
+    return word.lstrip("-").partition("=")[0].replace("_", "-").removeprefix("no-")
+
+
+def server_args(spec: ServerSpec, engine: Engine) -> tuple[str, ...]:
+    """Return all vLLM flags of a server but host and port: model, defaults, then the arm's own.
+
+    A default that the arm sets or contradicts is left out, so no flag is given twice.
+
+    Raises:
+        UsageError: The arm sets a flag that belongs to the runtime.
+    """
+    chosen = {name for word in spec.args if (name := flag_name(word))}
+    for name in sorted(chosen & _OWNED_BY_RUNTIME.keys()):
+        raise UsageError(f"an arm cannot set --{name}", remedy=f"remove it: {_OWNED_BY_RUNTIME[name]}")
+    defaults = [
+        word for default in _default_flags(engine) if flag_name(default[0]) not in chosen for word in default
+    ]
+    return ("--model", spec.model, "--served-model-name", spec.served_model_name, *defaults, *spec.args)
+
+
+def server_env(spec: ServerSpec, engine: Engine) -> dict[str, str]:
+    """Return the variables the harness sets for a server, the arm's own last."""
+    return {**_default_env(engine, local_model=is_local(spec.model)), **spec.env}
+
+
+def is_local(model: str) -> bool:
+    """Whether ``model`` is a folder on this machine rather than a Hugging Face id."""
+    return Path(model).is_dir()
+
+
+def uses_cpu_sleep(env: Mapping[str, str]) -> bool:
+    """Whether the server emulates sleep mode on a CPU."""
+    return env.get(CPU_SLEEP_SWITCH) == "1"
+
+
+def _default_flags(engine: Engine) -> Iterable[tuple[str, ...]]:
+    yield ("--enable-sleep-mode",)
+    yield ("--generation-config", "vllm")  # keeps a repository's sampling defaults out
+    yield ("--enable-prompt-tokens-details",)  # usage.prompt_tokens_details.cached_tokens
+    yield ("--max-logprobs", "20")
+    yield ("--max-model-len", _MAX_MODEL_LEN["cpu" if engine == "cpu" else "gpu"])
+    if engine == "cpu":
+        yield ("--dtype", "float32")  # the noise floor is exactly zero
+        yield ("--enforce-eager",)  # boots in half a minute and needs no compiler
+        yield ("--block-size", "32")  # the smallest that vLLM accepts on a CPU
+
+
+def _default_env(engine: Engine, *, local_model: bool) -> dict[str, str]:
+    env = {
+        "VLLM_SERVER_DEV_MODE": "1",  # /sleep, /wake_up, /is_sleeping, /collective_rpc, ...
+        "VLLM_NO_USAGE_STATS": "1",
+        "DO_NOT_TRACK": "1",
+    }
+    if local_model:
+        env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+    if engine == "cpu":
+        env |= {CPU_SLEEP_SWITCH: "1", "VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB
+    return env

@@ -1,0 +1,65 @@
+"""Waits until a server is ready, and not a moment longer than it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import anyio
+import httpx
+
+from harness.errors import ServerBootError
+from harness.servers.logs import diagnose
+
+_POLL_S = 0.2
+_PROBE_TIMEOUT_S = 5.0
+
+
+async def wait_until_ready(
+    *,
+    base_url: str,
+    deadline_s: float,
+    death: Callable[[], Awaitable[str | None]],
+    intruder: Callable[[], Awaitable[str | None]],
+    log_tail: Callable[[], str],
+) -> None:
+    """Return once ``GET /health`` answers 200.
+
+    Args:
+        base_url: The server.
+        deadline_s: Seconds to wait at most.
+        death: Says why the server is gone; None while it lives.
+        intruder: Asked once ``/health`` answers: says who answers instead of the server; None
+            when it is the server itself.
+        log_tail: The end of the server's output, for the error.
+
+    Raises:
+        ServerBootError: It died, is not what answers, or was not ready in time.
+    """
+    with anyio.move_on_after(deadline_s):
+        # No proxy stands between us and loopback, whatever the environment says.
+        async with httpx.AsyncClient(trust_env=False, timeout=_PROBE_TIMEOUT_S) as client:
+            while True:
+                if cause := await death():
+                    raise _boot_error(f"the server died while starting: {cause}", log_tail())
+                if await _is_healthy(client, base_url):
+                    if cause := await intruder():
+                        raise _boot_error(cause, log_tail())
+                    return
+                await anyio.sleep(_POLL_S)
+    raise _boot_error(f"the server was not ready after {deadline_s:g} s", log_tail())
+
+
+async def _is_healthy(client: httpx.AsyncClient, base_url: str) -> bool:
+    try:
+        response = await client.get(f"{base_url}/health")
+    except httpx.TransportError:
+        return False
+    return response.status_code == HTTPStatus.OK
+
+
+def _boot_error(cause: str, log: str) -> ServerBootError:
+    diagnosis = diagnose(log)
+    if diagnosis is None:
+        return ServerBootError(cause, log_tail=log, remedy="read the end of its log")
+    return ServerBootError(f"{cause}: {diagnosis.cause}", log_tail=log, remedy=diagnosis.remedy)

@@ -1,0 +1,1 @@
+"""Tests of how servers come to be and are gone again."""
