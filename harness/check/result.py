@@ -59,7 +59,9 @@ class Strength(StrEnum):
 class Finding(_Frozen):
     """One observation that differs from the baseline, with its evidence."""
 
-    checker: Literal["protocol", "divergence", "repetition", "termination", "state", "memory", "speed"]
+    checker: Literal[
+        "protocol", "divergence", "repetition", "termination", "cache", "state", "memory", "speed"
+    ]
     message: str = Field(description="one sentence a person can read without the evidence")
     strength: Strength
     prompt: str | None = None

@@ -1,0 +1,74 @@
+"""Whether the prefix cache still vouches for blocks that a sleep has thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from harness.check import timeline
+from harness.check.comparison import Reply
+from harness.check.evidence import Evidence
+from harness.check.result import Finding, Strength
+from harness.check.wording import occasion
+from harness.history.events import CacheCondition, Prompt
+
+KEEPS_KV_ELSEWHERE = ("--kv-transfer-config", "--kv-offloading")
+"""Flags of engines that may hold KV blocks outside the memory a sleep discards."""
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Find prompts served from the cache by the first warm pass after a sleep that emptied it.
+
+    Nothing can be cached then but what the prompts of that very pass share with each other.
+    More than that is proof that block hashes outlived their blocks, even where the blocks'
+    memory happens to hold the old content still and the answers come out right.
+    """
+    args = evidence.recording.cell.arm_args
+    elsewhere = any(arg.startswith(KEEPS_KV_ELSEWHERE) for arg in args)
+    shared = _shared_prefixes(tuple(evidence.recording.prompts.values()))
+    return tuple(
+        Finding(
+            checker="cache",
+            message=f"{reply.answer.prompt}, {occasion(reply.start)}: {reply.cached} prompt tokens came from "
+            "the prefix cache although the sleep before had thrown the KV cache away",
+            strength=Strength.HINT if elsewhere else Strength.PROOF,
+            prompt=reply.answer.prompt,
+            pass_number=reply.start.number,
+            cycle=reply.start.cycle,
+            evidence={
+                "cached_tokens": reply.cached,
+                "shared_with_other_prompts": shared[reply.answer.prompt],
+            },
+        )
+        for reply in _first_warm_replies(evidence)
+        if reply.cached > shared[reply.answer.prompt]
+    )
+
+
+def _first_warm_replies(evidence: Evidence) -> Iterator[Reply]:
+    """Replies under the cell's own salt that nothing but their own pass can have put into the cache."""
+    recording = evidence.recording
+    warm = sorted({each.start.t for each in recording.passes if each.start.cache is not CacheCondition.COLD})
+    for reply in evidence.after_replies:
+        discard = timeline.last_discard(recording, before=reply.start.t)
+        if reply.shares_salt and discard and not any(discard.t < t < reply.start.t for t in warm):
+            yield reply
+
+
+def _shared_prefixes(prompts: Sequence[Prompt]) -> dict[str, int]:
+    """For every prompt, the most leading tokens it has in common with any other one.
+
+    In sorted order a prompt's nearest relative stands next to it.
+    """
+    ordered = sorted(prompts, key=lambda prompt: prompt.token_ids)
+    longest = dict.fromkeys((prompt.id for prompt in ordered), 0)
+    for left, right in pairwise(ordered):
+        common = _common_prefix(left.token_ids, right.token_ids)
+        longest[left.id] = max(longest[left.id], common)
+        longest[right.id] = max(longest[right.id], common)
+    return longest
+
+
+def _common_prefix(left: tuple[int, ...], right: tuple[int, ...]) -> int:
+    shorter = min(len(left), len(right))
+    return next((i for i in range(shorter) if left[i] != right[i]), shorter)

@@ -1,0 +1,59 @@
+"""Where an answer parts from its baseline, and how sure the baseline was there."""
+
+from __future__ import annotations
+
+from harness.check.comparison import Comparison
+from harness.check.evidence import Evidence
+from harness.check.result import Finding, Strength
+from harness.check.wording import occasion
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Find judged answers whose tokens or log-probabilities differ from the baseline's.
+
+    Where the null transition changed nothing at all, any difference is proof.  Where it
+    did, a single difference is only a hint: near-ties flip on a healthy engine as well.
+    """
+    strength = Strength.PROOF if evidence.exact else Strength.HINT
+    return tuple(
+        _finding(comparison, strength)
+        for comparison in evidence.after
+        if not (comparison.same_tokens and comparison.same_logprobs)
+    )
+
+
+def _finding(comparison: Comparison, strength: Strength) -> Finding:
+    reply = comparison.reply
+    detail, evidence = _tokens(comparison) if not comparison.same_tokens else _logprobs(comparison)
+    return Finding(
+        checker="divergence",
+        message=f"{comparison.prompt.id}, {occasion(reply.start)}: {detail}",
+        strength=strength,
+        prompt=comparison.prompt.id,
+        pass_number=reply.start.number,
+        cycle=reply.start.cycle,
+        evidence={**evidence, "cached_tokens": reply.answer.cached_tokens},
+    )
+
+
+def _tokens(comparison: Comparison) -> tuple[str, dict[str, float | int | None]]:
+    position = comparison.first_difference
+    gap = comparison.gap
+    sureness = "" if gap is None else f", where the baseline was sure by {gap:.3g} nat"
+    detail = f"differs from token {position} on{sureness}; {comparison.agreement:.0%} of the tokens agree"
+    return detail, {
+        "first_difference": position,
+        "agreement": round(comparison.agreement, 4),
+        "baseline_gap": gap,
+        "logprob_shift_before": comparison.logprob_shift,
+    }
+
+
+def _logprobs(comparison: Comparison) -> tuple[str, dict[str, float | int | None]]:
+    shift, position = comparison.logprob_shift, comparison.first_logprob_difference
+    if position is None:
+        return "the log-probabilities are of another shape, the tokens the same", {}
+    detail = (
+        f"same tokens, but other log-probabilities from token {position} on, by up to {shift or 0:.3g} nat"
+    )
+    return detail, {"first_logprob_difference": position, "logprob_shift": shift}

@@ -1,0 +1,165 @@
+"""A recording laid out for judgement: every answer beside the one it must be compared with.
+
+Like is compared with like: an answer meets the baseline's answer to the same prompt at the
+same concurrency whose ``cached_tokens`` is nearest to its own.  So an answer computed cold
+meets one computed cold, and one served from the prefix cache meets the baseline's re-hit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness.check import noise
+from harness.check.comparison import Comparison, Reply
+from harness.check.result import NoiseFloor
+from harness.history.events import Control, PassStarted, Prompt, Role, StepStarted
+from harness.history.recording import Pass, Recording
+
+NOT_A_TRANSITION = frozenset({"probe", "null_transition", "repeat"})
+"""Steps that leave the engine as it is."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a recording holds for and against the engine.  Everything is derived on first use."""
+
+    recording: Recording
+
+    @cached_property
+    def transitions(self) -> tuple[StepStarted, ...]:
+        """The steps that may have changed the engine, in order."""
+        return tuple(step for step in self.recording.steps if step.action not in NOT_A_TRANSITION)
+
+    @cached_property
+    def first_transition(self) -> float:
+        """When the first transition began; infinite if there was none."""
+        return min((step.t for step in self.transitions), default=float("inf"))
+
+    @cached_property
+    def baseline(self) -> Mapping[str, tuple[Reply, ...]]:
+        """The baseline's usable replies to each prompt, in the order of their passes."""
+        of: dict[str, list[Reply]] = {}
+        for reply in self.baseline_replies:
+            if reply.answer.failure is None:
+                of.setdefault(reply.answer.prompt, []).append(reply)
+        return {prompt: tuple(replies) for prompt, replies in of.items()}
+
+    @cached_property
+    def baseline_replies(self) -> tuple[Reply, ...]:
+        """Every baseline reply, failed ones included."""
+        return tuple(self._replies(Role.BASELINE))
+
+    @cached_property
+    def null_replies(self) -> tuple[Reply, ...]:
+        """Replies after a null transition, as long as nothing but null transitions had happened."""
+        return tuple(reply for reply in self._replies(Role.NULL) if reply.start.t < self.first_transition)
+
+    @cached_property
+    def after_replies(self) -> tuple[Reply, ...]:
+        """Every reply that is judged: those after a transition, later null transitions included."""
+        late_null = (reply for reply in self._replies(Role.NULL) if reply.start.t >= self.first_transition)
+        return (*self._replies(Role.AFTER), *late_null)
+
+    @cached_property
+    def null(self) -> tuple[Comparison, ...]:
+        """What the noise is measured on: null transitions, and baseline passes that repeat each other."""
+        return (*self._compare(self.null_replies), *self._repeats())
+
+    @cached_property
+    def floor(self) -> NoiseFloor | None:
+        """How much answers differ when nothing happened; None where that was not measured."""
+        return noise.measure(self.null)
+
+    @property
+    def exact(self) -> bool:
+        """Whether nothing differed across null transitions, so that any difference counts."""
+        return self.floor is not None and self.floor.exact
+
+    @cached_property
+    def after(self) -> tuple[Comparison, ...]:
+        """What is judged."""
+        return tuple(self._compare(self.after_replies))
+
+    @cached_property
+    def failed(self) -> tuple[Reply, ...]:
+        """Judged requests without a usable answer."""
+        return tuple(reply for reply in self.after_replies if reply.answer.failure is not None)
+
+    @cached_property
+    def unmatched(self) -> tuple[Reply, ...]:
+        """Judged replies the baseline has no counterpart for."""
+        return tuple(
+            reply
+            for reply in self.after_replies
+            if reply.answer.failure is None and self.reference_for(reply) is None
+        )
+
+    @cached_property
+    def missing(self) -> tuple[tuple[PassStarted, Prompt], ...]:
+        """Requests a pass must have sent and that have no answer in the recording."""
+        asked = {prompt.id: prompt for prompt in self.recording.prompts.values() if not prompt.held_out}
+        return tuple(
+            (each.start, prompt)
+            for each in self.recording.passes
+            if each.start.role is not Role.CONTROL
+            for prompt in asked.values()
+            if prompt.id not in each.answers
+        )
+
+    def control(self, control: Control) -> tuple[Comparison, ...]:
+        """The answers to one control question, beside their baseline."""
+        return tuple(self._compare(self.control_replies(control)))
+
+    def control_replies(self, control: Control) -> tuple[Reply, ...]:
+        """Every reply to one control question, failed ones included."""
+        return tuple(reply for reply in self._replies(Role.CONTROL) if reply.start.control is control)
+
+    def reference_for(self, reply: Reply) -> Reply | None:
+        """The baseline reply that ``reply`` must be compared with."""
+        candidates = [
+            candidate
+            for candidate in self.baseline.get(reply.answer.prompt, ())
+            if candidate.start.concurrency == reply.start.concurrency
+        ]
+        return min(
+            candidates,
+            key=lambda candidate: (
+                abs(candidate.cached - reply.cached),
+                candidate.shares_salt is not reply.shares_salt,
+                candidate.start.number,
+            ),
+            default=None,
+        )
+
+    def _compare(self, replies: Iterable[Reply]) -> Iterator[Comparison]:
+        for reply in replies:
+            reference = self.reference_for(reply) if reply.answer.failure is None else None
+            if reference is not None:
+                prompt = self.recording.prompts[reply.answer.prompt]
+                yield Comparison(prompt=prompt, reference=reference, reply=reply)
+
+    def _repeats(self) -> Iterator[Comparison]:
+        """Baseline replies that had the same conditions as an earlier one: they should be equal to it."""
+        for prompt_id, replies in self.baseline.items():
+            first: dict[tuple[int, int, bool], Reply] = {}
+            for reply in replies:
+                conditions = (reply.start.concurrency, reply.cached, reply.shares_salt)
+                reference = first.setdefault(conditions, reply)
+                if reference is not reply:
+                    yield Comparison(
+                        prompt=self.recording.prompts[prompt_id], reference=reference, reply=reply
+                    )
+
+    def _replies(self, role: Role) -> Iterator[Reply]:
+        for each in self.recording.passes_of(role):
+            yield from replies_in_order(each, self.recording.prompts)
+
+
+def replies_in_order(each: Pass, prompts: Mapping[str, Prompt]) -> Iterator[Reply]:
+    """The replies of a pass in the order of the prompts, whatever order they arrived in."""
+    for prompt in prompts:
+        answer = each.answers.get(prompt)
+        if answer is not None:
+            yield Reply(start=each.start, answer=answer)

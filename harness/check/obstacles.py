@@ -1,0 +1,112 @@
+"""What keeps a recording from being called clean although nothing in it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.check import protocol, state
+from harness.check.evidence import Evidence
+from harness.check.wording import counted, occasion
+from harness.history.events import Role
+
+CACHE_ON, CACHE_OFF = "--enable-prefix-caching", "--no-enable-prefix-caching"
+
+
+def find(evidence: Evidence) -> tuple[str, ...]:
+    """Every reason to withhold a verdict, each with what would settle it; the weightiest first."""
+    return tuple(
+        obstacle
+        for obstacles in (
+            _incomplete(evidence),
+            _unsound_baseline(evidence),
+            _nothing_happened(evidence),
+            _noisy(evidence),
+            _could_not_alarm(evidence),
+        )
+        for obstacle in obstacles
+    )
+
+
+def _incomplete(evidence: Evidence) -> Iterator[str]:
+    if not evidence.recording.finished:
+        yield "the recording breaks off before the end of the script: run the cell again"
+    elif evidence.missing:
+        start, prompt = evidence.missing[0]
+        yield (
+            f"{counted(len(evidence.missing), 'answer')} missing from the recording, the first that of "
+            f"{prompt.id} ({occasion(start)}): run the cell again"
+        )
+
+
+def _unsound_baseline(evidence: Evidence) -> Iterator[str]:
+    if not evidence.baseline:
+        yield "there is no baseline to compare with: begin the script with a probe the server can answer"
+        return
+    before = (*evidence.baseline_replies, *evidence.null_replies)
+    late = [reply for reply in before if reply.answer.failure and reply.answer.failure.kind == "timeout"]
+    if late:
+        yield (
+            f"{counted(len(late), 'request')} had no answer in time before anything was done to the engine: "
+            "raise the answer deadline or use a faster server"
+        )
+    violations = protocol.baseline_violations(evidence)
+    if violations:
+        yield f"the baseline itself is unsound ({violations[0]}): settle that first"
+    if evidence.unmatched:
+        reply = evidence.unmatched[0]
+        yield (
+            f"{counted(len(evidence.unmatched), 'answer')} without a counterpart in the baseline "
+            f"({reply.answer.prompt}, {occasion(reply.start)}): probe the baseline at the same concurrency"
+        )
+
+
+def _nothing_happened(evidence: Evidence) -> Iterator[str]:
+    if not evidence.transitions:
+        yield "the script holds no transition: nothing was put to the test"
+    elif not any(each.start.role is Role.AFTER for each in evidence.recording.passes):
+        yield "no probe follows a transition: add one to the script"
+    for _, call in state.unavailable_calls(evidence):
+        yield f"the server lacks what the script needs ({call}): start it with VLLM_SERVER_DEV_MODE=1"
+
+
+def _noisy(evidence: Evidence) -> Iterator[str]:
+    floor = evidence.floor
+    differing = sum(not comparison.identical for comparison in evidence.after)
+    if floor is None and differing:
+        yield (
+            f"{differing} of {counted(len(evidence.after), 'answer')} differ, but how much answers "
+            "differ when nothing happened was not measured: add a null_transition before the first transition"
+        )
+    elif floor is not None and not floor.exact:
+        yield (
+            f"answers differ without any transition ({floor.different} of {floor.compared}): "
+            "serve the model in float32, or lower the concurrency to 1"
+        )
+
+
+def _could_not_alarm(evidence: Evidence) -> Iterator[str]:
+    if not prefix_caching_is_on(evidence.recording.cell.arm_args):
+        return
+    answers = [answer for each in evidence.recording.passes for answer in each.answers.values()]
+    if any(answer.cached_tokens for answer in answers):
+        return
+    if any(answer.cached_tokens is not None for answer in answers):
+        yield (
+            "no prompt was ever served from the prefix cache, so a stale one could not have shown: "
+            "use prompts longer than a KV block"
+        )
+    elif not _cache_hits(evidence):
+        yield (
+            "nothing shows that the prefix cache was ever read, so a stale one could not have shown: "
+            "start the server with --enable-prompt-tokens-details"
+        )
+
+
+def prefix_caching_is_on(args: tuple[str, ...]) -> bool:
+    """Whether an arm's flags turn prefix caching on; as with argparse, the last word counts."""
+    words = [arg for arg in args if arg in {CACHE_ON, CACHE_OFF}]
+    return bool(words) and words[-1] == CACHE_ON
+
+
+def _cache_hits(evidence: Evidence) -> bool:
+    return any(seen.counters.get("prefix_cache_hits", 0) > 0 for seen in evidence.recording.observations)

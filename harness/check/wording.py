@@ -1,0 +1,33 @@
+"""How passes are named in sentences for people."""
+
+from __future__ import annotations
+
+from harness.check.comparison import Reply
+from harness.history.events import CacheCondition, PassStarted, Role
+
+
+def occasion(start: PassStarted) -> str:
+    """When a pass ran, for example ``cycle 2, warm``."""
+    when = {
+        Role.BASELINE: "baseline",
+        Role.NULL: "null transition",
+        Role.AFTER: f"cycle {start.cycle}" if start.cycle else "after the transition",
+        Role.CONTROL: f"control {start.control.value.replace('_', ' ')}" if start.control else "control",
+    }[start.role]
+    return f"{when}, {start.cache.value}"
+
+
+def condition(reply: Reply) -> str:
+    """Under which conditions an answer came to be, for example ``warm, from the cache, cycle 1``."""
+    when, _, _ = occasion(reply.start).rpartition(", ")
+    if reply.start.cache is CacheCondition.COLD and not reply.cached:
+        return f"cold, {when}"
+    if reply.answer.cached_tokens is None:
+        return f"{reply.start.cache.value}, {when}"
+    origin = f"{reply.cached} prompt tokens from the cache" if reply.cached else "computed"
+    return f"{reply.start.cache.value}, {origin}, {when}"
+
+
+def counted(number: int, singular: str, plural: str | None = None) -> str:
+    """``1 prompt``, ``2 prompts``; ``plural`` where it takes more than an s."""
+    return f"{number} {singular}" if number == 1 else f"{number} {plural or singular + 's'}"
