@@ -1,0 +1,122 @@
+"""What every format renders: the judged run, each cell with its recording, and how to run it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from pydantic import JsonValue
+
+from harness.check.result import CellResult, RunResult
+from harness.history.recording import Recording
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellReport:
+    """One cell: its judgement, what it rests on, and the command that runs it again."""
+
+    result: CellResult
+    recording: Recording | None = None
+    reproduce: str = ""
+    token_texts: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
+    """What single tokens read, where it is known; elsewhere ids stand alone."""
+
+    @property
+    def title(self) -> str:
+        """The cell as people say it: scenario and arm."""
+        return f"{self.result.scenario} / {self.result.arm}"
+
+    @property
+    def outcome(self) -> str:
+        """The verdict in one word; ``error`` where the machine got in the way."""
+        return self.result.verdict.value if self.result.verdict else "error"
+
+    @property
+    def seconds(self) -> float:
+        """From the start of the cell to the last thing recorded; 0 without a recording."""
+        return last_moment(self.recording) if self.recording else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A run as the reports tell it."""
+
+    result: RunResult
+    cells: tuple[CellReport, ...]
+    run: Mapping[str, JsonValue] = field(default_factory=lambda: MappingProxyType({}))
+    """The content of ``run.json``: resolved configuration, versions, machine."""
+
+    @property
+    def emulated(self) -> tuple[str, ...]:
+        """Everything that was not the real thing in any cell."""
+        return tuple(dict.fromkeys(name for cell in self.cells for name in cell.result.emulated))
+
+
+def assemble(
+    result: RunResult,
+    recordings: Mapping[str, Recording],
+    *,
+    run: Mapping[str, JsonValue] = MappingProxyType({}),
+    scenario_files: Mapping[str, str] = MappingProxyType({}),
+    token_texts: Mapping[str, Mapping[int, str]] = MappingProxyType({}),
+) -> Report:
+    """Gather what the reports tell.
+
+    Args:
+        result: the judged run.
+        recordings: recordings by cell; a cell without one is reported by its judgement alone.
+        run: the content of ``run.json``.
+        scenario_files: by scenario, the file it was read from, for the reproduce command.
+        token_texts: by cell, what single tokens read.
+    """
+    return Report(
+        result=result,
+        cells=tuple(
+            CellReport(
+                result=cell,
+                recording=recordings.get(cell.cell),
+                reproduce=reproduce_command(
+                    cell, scenario_file=scenario_files.get(cell.scenario, _usual_file(cell.scenario))
+                ),
+                token_texts=token_texts.get(cell.cell, {}),
+            )
+            for cell in result.cells
+        ),
+        run=run,
+    )
+
+
+def _usual_file(scenario: str) -> str:
+    return f"scenarios/{scenario.replace('-', '_')}.yaml"
+
+
+def reproduce_command(cell: CellResult, *, scenario_file: str) -> str:
+    """Return the shell command that runs ``cell`` again under the same conditions.
+
+    An attached server has to be named by whoever repeats the run, its version with it.
+    """
+    words = ["sleepwake", "run", scenario_file, "--arm", cell.arm]
+    if cell.fault:
+        words += ["--fault", cell.fault]
+    if cell.runtime:
+        words += ["--runtime", cell.runtime]
+    if cell.runtime == "attached":
+        words += ["--endpoint", "URL"]
+    elif cell.vllm_version:
+        words += ["--vllm", cell.vllm_version]
+    return shlex.join(words)
+
+
+def last_moment(recording: Recording) -> float:
+    """Return the time of the last recorded event, in seconds since the cell started."""
+    times = [recording.cell.t]
+    times += [step.t for step in recording.steps]
+    times += [end.t for end in recording.step_ends.values()]
+    times += [call.t for call in recording.calls]
+    times += [seen.t for seen in recording.observations]
+    times += [answer.t for each in recording.passes for answer in each.answers.values()]
+    if recording.failure:
+        times.append(recording.failure.t)
+    return max(times)

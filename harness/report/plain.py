@@ -1,0 +1,59 @@
+"""The report as plain lines: for logs, files and every terminal that shows text alone.
+
+Nothing is coloured, drawn or cut off, so that a log can be searched for all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.report.model import CellReport, Report
+from harness.report.remarks import remarks
+from harness.report.text import one_line
+from harness.report.witness import ENDS_HERE, facts, parting, where_they_part
+from harness.report.words import cause_of, headline, run_outcome
+
+_COLUMN = 14
+"""Width of the labels, as wide as the longest of them."""
+
+
+def plain_lines(report: Report) -> Iterator[str]:
+    """Yield the whole report, line by line."""
+    yield f"sleepwake: {run_outcome(report)}. {headline(report)}"
+    yield ""
+    width = max((len(cell.outcome) for cell in report.cells), default=0)
+    for cell in report.cells:
+        parts = (one_line(cell.title), cause_of(cell), one_line(cell.result.reason))
+        yield f"{cell.outcome:<{width}}  {': '.join(filter(None, parts))}"
+    if report.emulated:
+        yield ""
+        yield f"emulated: {one_line('; '.join(report.emulated))}"
+    for cell in report.cells:
+        yield ""
+        yield from cell_lines(cell)
+
+
+def cell_lines(cell: CellReport) -> Iterator[str]:
+    """Yield everything there is to say about one cell."""
+    cause = f" ({cause_of(cell)})" if cell.result.cause else ""
+    yield f"{one_line(cell.title)}: {cell.outcome}{cause}"
+    yield f"  {one_line(cell.result.reason)}"
+    yield from _witness_lines(cell)
+    for label, text in remarks(cell):
+        yield f"  {label + ':':<{_COLUMN}} {text}"
+    yield f"  {'reproduce:':<{_COLUMN}} {one_line(cell.reproduce)}"
+
+
+def _witness_lines(cell: CellReport) -> Iterator[str]:
+    witness = cell.result.witness
+    if witness is None:
+        return
+    split = parting(witness)
+    yield f"  {'witness:':<{_COLUMN}} prompt {one_line(witness.prompt)}"
+    yield f"    {where_they_part(witness)}"
+    yield f"    {'prompt':<{_COLUMN}} {one_line(witness.prompt_text)}"
+    yield f"    {'both begin':<{_COLUMN}} {one_line(split.shared) or '(nothing in common)'}"
+    yield f"    {'baseline':<{_COLUMN}} {one_line(split.baseline) or ENDS_HERE}"
+    yield f"    {'after':<{_COLUMN}} {one_line(split.after) or ENDS_HERE}"
+    for row in facts(witness, token_texts=cell.token_texts):
+        yield f"    {row.label:<{_COLUMN}} baseline {row.baseline or '-'} | after {row.after or '-'}"

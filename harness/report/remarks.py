@@ -1,0 +1,80 @@
+"""What there is to say about a cell besides its verdict and its witness, as labelled lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from harness.report.model import CellReport
+from harness.report.text import one_line, visible
+from harness.report.words import (
+    comparison_sentence,
+    control_result,
+    control_words,
+    finding_line,
+    noise_sentence,
+    proofs_first,
+)
+
+
+class Remark(NamedTuple):
+    """One labelled line; neither part holds a character that does not show itself."""
+
+    label: str
+    text: str
+
+
+def remarks(
+    cell: CellReport, *, findings: int | None = None, log_lines: int | None = None
+) -> Iterator[Remark]:
+    """Yield the remarks on ``cell``, what decided its verdict first.
+
+    Args:
+        cell: what to remark on.
+        findings: at most this many findings, then how many there are more; None for all.
+        log_lines: at most this many lines from the end of a dead server's log; None for all.
+    """
+    yield from _error(cell, log_lines=log_lines)
+    yield from _findings(cell, limit=findings)
+    for control in cell.result.controls:
+        yield Remark("control", f"{control_words(control)}: {control_result(control)}")
+    for excluded in cell.result.ruled_out:
+        yield Remark("ruled out", one_line(excluded))
+    yield from _conditions(cell)
+
+
+def _error(cell: CellReport, *, log_lines: int | None) -> Iterator[Remark]:
+    failure = cell.recording.failure if cell.recording else None
+    if cell.result.error:
+        yield Remark("error", one_line(cell.result.error))
+    if failure is None:
+        return
+    yield Remark("cause", one_line(failure.cause))
+    if failure.remedy:
+        yield Remark("remedy", one_line(failure.remedy))
+    lines = visible(failure.log_tail).splitlines()
+    for line in lines if log_lines is None else lines[-log_lines:]:
+        yield Remark("server's log", line)
+
+
+def _findings(cell: CellReport, *, limit: int | None) -> Iterator[Remark]:
+    ordered = proofs_first(cell.result.findings)
+    for finding in ordered[:limit]:
+        yield Remark("finding", finding_line(finding))
+    if limit is not None and len(ordered) > limit:
+        yield Remark("finding", f"and {len(ordered) - limit} more, all of them in verdict.json")
+
+
+def _conditions(cell: CellReport) -> Iterator[Remark]:
+    result, recording = cell.result, cell.recording
+    if recording and recording.passes:
+        yield Remark("compared", one_line(comparison_sentence(recording)))
+        yield Remark("noise floor", noise_sentence(result.noise))
+    if result.bound:
+        yield Remark("bound", one_line(result.bound.statement))
+    if result.fault:
+        yield Remark("planted fault", one_line(result.fault))
+    if result.emulated:
+        yield Remark("emulated", one_line("; ".join(result.emulated)))
+    version, runtime = result.vllm_version or "unknown", result.runtime or "unknown"
+    yield Remark("ran on", one_line(f"vLLM {version}, runtime {runtime}"))

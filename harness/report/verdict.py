@@ -1,0 +1,37 @@
+"""``verdict.json``: the judgement for machines, in the shape of :class:`RunResult`."""
+
+from __future__ import annotations
+
+import json
+import math
+
+from pydantic import JsonValue
+
+from harness.check.result import RunResult
+
+
+def verdict_json(result: RunResult) -> str:
+    """Return ``result`` as strict JSON.
+
+    A number that is not finite becomes null and half of a surrogate pair a question mark:
+    JSON has neither, and readers differ in what they do with them.
+    """
+    plain = _strict(result.model_dump(mode="json"))
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+
+
+def _strict(value: JsonValue) -> JsonValue:
+    match value:
+        case dict():
+            return {_encodable(key): _strict(each) for key, each in value.items()}
+        case list():
+            return [_strict(each) for each in value]
+        case str():
+            return _encodable(value)
+        case float() if not math.isfinite(value):
+            return None
+    return value
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

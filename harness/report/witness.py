@@ -1,0 +1,124 @@
+"""The witness set side by side: where baseline and after part, and how sure each side was."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import takewhile
+
+from harness.check.result import Side, TokenChoice, Witness
+from harness.report.text import count, one_line, percent, shorten
+
+ENDED = "(the answer had ended)"
+ENDS_HERE = "(ends here)"
+
+_TOKEN_SHOWN = 40
+"""Characters; tokens that read more are runs of one character."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One property of the two answers, ready to be read."""
+
+    label: str
+    baseline: str
+    after: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parting:
+    """Two answers split at the first character where their texts differ."""
+
+    shared: str
+    baseline: str
+    after: str
+
+
+def parting(witness: Witness) -> Parting:
+    """Split both answers where their texts part; nothing is cut off and nothing is escaped yet."""
+    before, after = witness.baseline.text, witness.after.text
+    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
+    return Parting(shared=before[:shared], baseline=before[shared:], after=after[shared:])
+
+
+def facts(witness: Witness, *, token_texts: Mapping[int, str]) -> list[Row]:
+    """Everything about the two answers but their text, as rows of one line a side.
+
+    ``token_texts`` says what single tokens read, where that is known.
+    """
+    both = (witness.baseline, witness.after)
+    place = witness.first_difference
+    ranks = range(max(len(side.likeliest) for side in both))
+    return [
+        _row("asked", *(f"pass {side.pass_number}, {one_line(side.condition)}" for side in both)),
+        _row("tokens", *(f"{len(side.token_ids)}" for side in both)),
+        _row("finish reason", *(one_line(side.finish_reason or "none") for side in both)),
+        _row("cached tokens", *(_cached(side) for side in both)),
+        _row(f"token {place}", *(_chosen(side, place=place, texts=token_texts) for side in both)),
+        *(
+            _row(f"likeliest {rank + 1}", *(_likeliest(side, rank=rank, texts=token_texts) for side in both))
+            for rank in ranks
+        ),
+    ]
+
+
+def _row(label: str, baseline: str, after: str) -> Row:
+    return Row(label=label, baseline=baseline, after=after)
+
+
+def _cached(side: Side) -> str:
+    return "not told" if side.cached_tokens is None else str(side.cached_tokens)
+
+
+def _chosen(side: Side, *, place: int, texts: Mapping[int, str]) -> str:
+    if place >= len(side.token_ids):
+        return ENDED
+    token_id = side.token_ids[place]
+    known = [choice for choice in side.likeliest if choice.token_id == token_id]
+    chance = f", {percent(probability(known[0]))}" if known else ""
+    return token_label(token_id, texts=texts) + chance
+
+
+def _likeliest(side: Side, *, rank: int, texts: Mapping[int, str]) -> str:
+    if rank >= len(side.likeliest):
+        return ""
+    choice = side.likeliest[rank]
+    return f"{percent(probability(choice)):>6}  {token_label(choice.token_id, texts=texts)}"
+
+
+def token_label(token_id: int, *, texts: Mapping[int, str]) -> str:
+    """Name a token by its id and, where it is known, by what it reads: ``6842 ' India'``."""
+    if token_id not in texts:
+        return str(token_id)
+    return f"{token_id} '{shorten(one_line(texts[token_id]), limit=_TOKEN_SHOWN)}'"
+
+
+def probability(choice: TokenChoice) -> float:
+    """The probability behind a log-probability, never above one."""
+    return math.exp(min(choice.logprob, 0.0))
+
+
+def where_they_part(witness: Witness) -> str:
+    """Say where the answers part and how sure the baseline was there."""
+    place = witness.first_difference
+    start = (
+        "They part at the first token"
+        if place == 0
+        else f"They part after {count(place, 'equal token')} (at index {place})"
+    )
+    same = " The texts read the same." if witness.baseline.text == witness.after.text else ""
+    return f"{start}.{same} {_sureness(witness)}"
+
+
+def _sureness(witness: Witness) -> str:
+    if witness.baseline_gap is None:
+        return "How sure the baseline was there is not known."
+    first, second = [*witness.baseline.likeliest, None, None][:2]
+    gap = f"{witness.baseline_gap:.2f} nat ahead of the next likeliest token"
+    if first and second:
+        return (
+            f"The baseline gave its token {percent(probability(first))} "
+            f"against {percent(probability(second))}: {gap}."
+        )
+    return f"The baseline's token was {gap}."

@@ -1,0 +1,149 @@
+"""The sentences every format shares: verdict, bound, what was compared, what was emulated."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from pydantic import JsonValue
+
+from harness.check.result import Bound, ControlOutcome, Finding, NoiseFloor, Strength
+from harness.history.events import Control, Role
+from harness.history.recording import Recording
+from harness.report.model import CellReport, Report
+from harness.report.text import count, one_line, pairs, percent
+
+SEVERITY = ("corrupt", "degraded", "error", "inconclusive", "clean")
+"""The outcomes of a cell, worst first."""
+
+
+def run_outcome(report: Report) -> str:
+    """The verdict of the run in one word; ``error`` where no cell has one."""
+    return report.result.verdict.value if report.result.verdict else "error"
+
+
+def headline(report: Report) -> str:
+    """Say in one or two sentences what the run found."""
+    total = len(report.cells)
+    tally = Counter(cell.outcome for cell in report.cells)
+    if not total:
+        return "No cell was run."
+    if tally["clean"] == total:
+        everywhere = "The one cell is" if total == 1 else f"All {total} cells are"
+        return f"{everywhere} clean: the model that woke up is the model that fell asleep."
+    said = [
+        f"{_subject(tally[outcome], total)} {_predicate(report, outcome, single=tally[outcome] == 1)}"
+        for outcome in SEVERITY
+        if tally[outcome]
+    ]
+    return (f"Of {total} cells {_join(said)}" if total > 1 else said[0]) + "."
+
+
+def _subject(number: int, total: int) -> str:
+    return str(number) if total > 1 else "The one cell"
+
+
+def _predicate(report: Report, outcome: str, *, single: bool) -> str:
+    if outcome == "error":
+        return f"{'has' if single else 'have'} no verdict (the machine got in the way)"
+    causes = dict.fromkeys(cause_of(cell) for cell in report.cells if cell.outcome == outcome)
+    named = ", ".join(filter(None, causes))
+    return f"{'is' if single else 'are'} {outcome}" + (f" ({named})" if named else "")
+
+
+def _join(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def cause_of(cell: CellReport) -> str:
+    """The cause in a word or two; empty where there is none."""
+    return cell.result.cause.value if cell.result.cause else ""
+
+
+def short_bound(bound: Bound | None) -> str:
+    """What a clean verdict does not exclude, as short as a table wants it."""
+    if bound is None:
+        return ""
+    return f"affected < {percent(bound.affected_prompts_below)} at {bound.confidence:.0%}"
+
+
+def noise_sentence(noise: NoiseFloor | None) -> str:
+    """What the null transition showed."""
+    if noise is None:
+        return "not measured"
+    changed = "none" if noise.different == 0 else str(noise.different)
+    sentence = f"{changed} of {count(noise.compared, 'answer')} changed when nothing had happened"
+    if noise.largest_logprob_shift is not None:
+        sentence += f"; largest log-probability shift {noise.largest_logprob_shift:.3g} nat"
+    return sentence + (" (exactly zero)" if noise.exact else "")
+
+
+_CONTROLS = {
+    Control.FRESH_SALT: "same prompts, nothing from the prefix cache",
+    Control.UNSEEN_PROMPTS: "prompts not asked since the start",
+    Control.RESET_PREFIX_CACHE: "same prompts after /reset_prefix_cache",
+    Control.RELOAD_WEIGHTS: "same prompts after the weights were loaded again",
+}
+
+
+def control_words(outcome: ControlOutcome) -> str:
+    """What a control asked, in words."""
+    asked = next((words for control, words in _CONTROLS.items() if control == outcome.control), None)
+    return asked or one_line(outcome.control)
+
+
+def control_result(outcome: ControlOutcome) -> str:
+    """What a control showed."""
+    note = f" ({one_line(outcome.note)})" if outcome.note else ""
+    return f"{outcome.healed} of {outcome.asked} as in the baseline{note}"
+
+
+def finding_line(finding: Finding) -> str:
+    """One finding on one line, with where it was seen unless its message says so itself."""
+    seen = (
+        f"prompt {finding.prompt}" if finding.prompt and finding.prompt not in finding.message else "",
+        f"cycle {finding.cycle}" if finding.cycle and f"cycle {finding.cycle}" not in finding.message else "",
+    )
+    place = one_line(", ".join(filter(None, seen)))
+    hint = " (hint)" if finding.strength is Strength.HINT else ""
+    return f"{finding.checker}{hint}: {one_line(finding.message)}" + (f" [{place}]" if place else "")
+
+
+def proofs_first(findings: Iterable[Finding]) -> list[Finding]:
+    """Order findings by weight, keeping the order of the checkers otherwise."""
+    return sorted(findings, key=lambda finding: finding.strength is not Strength.PROOF)
+
+
+def comparison_sentence(recording: Recording) -> str:
+    """Say what was compared with what in this cell."""
+    prompts = len([prompt for prompt in recording.prompts.values() if not prompt.held_out])
+    if not prompts:
+        return "Nothing was compared: the server never answered a prompt."
+    after = list(recording.passes_of(Role.AFTER))
+    transitions = transition_words(recording)
+    conditions = dict.fromkeys(each.start.cache.value for each in after)
+    cycles = len({each.start.cycle for each in after})
+    asked = f"{count(prompts, 'prompt')} answered before and after {transitions or 'no transition'}"
+    if not after:
+        return f"{asked}; the recording ends before any answer could be compared."
+    return (
+        f"{asked}, over {count(cycles, 'cycle')}; token for token, "
+        f"{', '.join(f'{name} with {name}' for name in conditions)}."
+    )
+
+
+def transition_words(recording: Recording) -> str:
+    """The transitions of one cycle in their order, for example ``sleep (level 1), wake_up``."""
+    cycles = sorted({step.cycle for step in recording.steps if step.cycle > 0})
+    first = cycles[0] if cycles else 0
+    ignored = {"probe", "null_transition", "repeat", "control"}
+    words = [
+        step.action + (f" ({pairs(options)})" if (options := _set_options(step.options)) else "")
+        for step in recording.steps
+        if step.cycle == first and step.action not in ignored
+    ]
+    return ", ".join(dict.fromkeys(words))
+
+
+def _set_options(options: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    return {key: value for key, value in options.items() if value not in (None, [])}

@@ -1,0 +1,71 @@
+"""Where reports become files: the one place in this package that writes."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import StorageError
+from harness.report.junit import junit_xml
+from harness.report.model import Report
+from harness.report.summary import summary_md
+from harness.report.verdict import verdict_json
+
+VERDICT_FILE = "verdict.json"
+JUNIT_FILE = "junit.xml"
+SUMMARY_FILE = "summary.md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenReport:
+    """The files of one report; ``html`` is None where it was not asked for."""
+
+    verdict: Path
+    junit: Path
+    summary: Path
+    html: Path | None = None
+
+    @property
+    def best(self) -> Path:
+        """The file a person wants to open."""
+        return self.html or self.summary
+
+
+def write_report(run_directory: Path, report: Report) -> WrittenReport:
+    """Write all formats of ``report`` into ``run_directory``, each whole or not at all.
+
+    Args:
+        run_directory: the run the report belongs to; what an earlier judgement wrote is replaced.
+        report: what to tell.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    return WrittenReport(
+        verdict=_write(run_directory / VERDICT_FILE, verdict_json(report.result)),
+        junit=_write(run_directory / JUNIT_FILE, junit_xml(report)),
+        summary=_write(run_directory / SUMMARY_FILE, summary_md(report)),
+    )
+
+
+def _write(path: Path, text: str) -> Path:
+    """Replace ``path`` in one step, so that no reader ever sees half of it."""
+    temporary: str | None = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
+            temporary = file.name
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise StorageError(
+            f"{path}: the report cannot be written: {error.strerror}",
+            remedy="free disk space or make the directory writable; the history is intact, "
+            "`sleepwake report` writes the report from it",
+        ) from error
+    return path

@@ -1,0 +1,50 @@
+"""What every format renders."""
+
+from __future__ import annotations
+
+import shlex
+
+from harness.report.model import assemble, last_moment, reproduce_command
+from tests.report import examples
+
+
+def test_reproduce_command_names_everything_that_decides_the_run() -> None:
+    """Scenario file, arm, fault, runtime and version are all in the command."""
+    command = reproduce_command(examples.corrupt_cell(), scenario_file="scenarios/prefix_cache_level1.yaml")
+    assert command == (
+        "sleepwake run scenarios/prefix_cache_level1.yaml --arm prefix-cache-on "
+        "--fault keep-prefix-cache --runtime process --vllm 0.32.0"
+    )
+
+
+def test_reproduce_command_is_safe_to_paste() -> None:
+    """A path with spaces or shell syntax stays one word."""
+    command = reproduce_command(examples.clean_cell(), scenario_file="my files/a; rm -rf b.yaml")
+    assert shlex.split(command)[2] == "my files/a; rm -rf b.yaml"
+
+
+def test_reproduce_command_of_an_attached_server_asks_for_its_address() -> None:
+    """An attached server is found by its address, and its version is its own."""
+    attached = examples.clean_cell().model_copy(update={"runtime": "attached"})
+    command = reproduce_command(attached, scenario_file="a.yaml")
+    assert command.endswith("--runtime attached --endpoint URL")
+
+
+def test_assemble_finds_the_scenario_file() -> None:
+    """The file a scenario was read from is in the command; without it, the shipped one of that name."""
+    result = examples.result_of(examples.clean_cell())
+    named = assemble(result, {}, scenario_files={"prefix-cache-level1": "mine.yaml"})
+    assert "run mine.yaml --arm" in named.cells[0].reproduce
+    assert "run scenarios/prefix_cache_level1.yaml --arm" in assemble(result, {}).cells[0].reproduce
+
+
+def test_a_cell_lasts_until_its_last_event() -> None:
+    """The duration of a cell ends with the last thing recorded, failure included."""
+    whole = examples.recording()
+    assert last_moment(whole) == max(answer.t for answer in whole.passes[-1].answers.values())
+    assert last_moment(examples.failed_recording()) == 12.5
+
+
+def test_emulated_parts_are_named_once() -> None:
+    """What several cells emulate is one entry of the run."""
+    assert examples.mixed_report().emulated == ("CPU sleep mode",)

@@ -1,0 +1,78 @@
+"""The sentences every format shares."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.check.result import CellResult, Finding, Strength
+from harness.history.events import Role
+from harness.report.model import assemble
+from harness.report.words import comparison_sentence, finding_line, headline, noise_sentence, transition_words
+from tests.report import examples
+
+
+@pytest.mark.parametrize(
+    ("cells", "sentence"),
+    [
+        ((), "No cell was run."),
+        (
+            (examples.clean_cell(),),
+            "The one cell is clean: the model that woke up is the model that fell asleep.",
+        ),
+        ((examples.corrupt_cell(),), "The one cell is corrupt (stale prefix cache)."),
+        ((examples.failed_cell(),), "The one cell has no verdict (the machine got in the way)."),
+        (
+            (examples.clean_cell(), examples.corrupt_cell(), examples.corrupt_cell(arm="other")),
+            "Of 3 cells 2 are corrupt (stale prefix cache) and 1 is clean.",
+        ),
+        (
+            (examples.inconclusive_cell(), examples.clean_cell()),
+            "Of 2 cells 1 is inconclusive and 1 is clean.",
+        ),
+    ],
+)
+def test_headline_tells_the_worst_first(cells: tuple[CellResult, ...], sentence: str) -> None:
+    """The headline counts outcomes, worst first, and never rounds up to clean."""
+    assert headline(assemble(examples.result_of(*cells), {})) == sentence
+
+
+def test_comparison_names_prompts_transitions_and_conditions() -> None:
+    """What was compared with what is read off the recording, held-out prompts not counted."""
+    assert comparison_sentence(examples.recording()) == (
+        "4 prompts answered before and after sleep (level 1), wake_up, over 2 cycles; "
+        "token for token, warm with warm, cold with cold."
+    )
+
+
+def test_comparison_of_a_cell_that_never_started() -> None:
+    """Without an answer there is nothing that was compared, and the sentence says so."""
+    assert comparison_sentence(examples.failed_recording()).startswith("Nothing was compared")
+
+
+def test_comparison_of_a_cell_cut_off_before_the_first_judged_answer() -> None:
+    """A recording that ends after the baseline does not pretend to a comparison."""
+    whole = examples.recording()
+    baseline_only = type(whole)(
+        cell=whole.cell, prompts=whole.prompts, passes=tuple(whole.passes_of(Role.BASELINE))
+    )
+    assert "ends before any answer could be compared" in comparison_sentence(baseline_only)
+
+
+def test_transitions_are_those_of_one_cycle() -> None:
+    """Probes and null transitions are no transitions, and cycles are not repeated."""
+    assert transition_words(examples.recording("prefix-cache-level2")) == "sleep (level 2), wake_up"
+
+
+def test_finding_says_where_only_when_its_message_does_not() -> None:
+    """Prompt and cycle are added to a message that leaves them out."""
+    finding = Finding(
+        checker="divergence", message="another token", strength=Strength.HINT, prompt="india", cycle=2
+    )
+    assert finding_line(finding) == "divergence (hint): another token [prompt india, cycle 2]"
+    said = finding.model_copy(update={"message": "india, cycle 2: another token"})
+    assert finding_line(said) == "divergence (hint): india, cycle 2: another token"
+
+
+def test_noise_that_was_not_measured_is_not_zero() -> None:
+    """A missing noise floor is called missing."""
+    assert noise_sentence(None) == "not measured"

@@ -1,0 +1,40 @@
+"""Reports on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import StorageError
+from harness.report.writer import write_report
+from tests.report import examples
+
+
+def test_all_formats_are_written(tmp_path: Path) -> None:
+    """Every format is beside the histories, under the name the documentation gives, and nothing else."""
+    written = write_report(tmp_path, examples.clean_report())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["junit.xml", "summary.md", "verdict.json"]
+    assert written.html is None
+    assert written.best == tmp_path / "summary.md"
+
+
+def test_writing_again_replaces(tmp_path: Path) -> None:
+    """A second judgement of the same run replaces what the first one wrote."""
+    write_report(tmp_path, examples.mixed_report())
+    written = write_report(tmp_path, examples.clean_report())
+    assert "corrupt" not in written.summary.read_text(encoding="utf-8")
+
+
+def test_a_file_that_cannot_be_replaced_is_left_whole(tmp_path: Path) -> None:
+    """When writing fails there is an error with a remedy, and no half-written file is left behind."""
+    (tmp_path / "verdict.json").mkdir()
+    with pytest.raises(StorageError, match=r"verdict\.json"):
+        write_report(tmp_path, examples.clean_report())
+    assert [path.name for path in tmp_path.iterdir()] == ["verdict.json"]
+
+
+def test_a_missing_directory_is_a_storage_error(tmp_path: Path) -> None:
+    """The run directory is made by whoever runs; a wrong one is named."""
+    with pytest.raises(StorageError, match="nowhere"):
+        write_report(tmp_path / "nowhere", examples.clean_report())
