@@ -68,9 +68,9 @@ class Generation:
     completion_tokens: int | None = None
     cached_tokens: int | None = None
     system_fingerprint: str | None = None
-    chosen_logprobs: FloatArray = _NOTHING.chosen
-    top_ids: IdArray = _NOTHING.top_ids
-    top_logprobs: FloatArray = _NOTHING.top_logprobs
+    chosen_logprobs: FloatArray = field(default_factory=lambda: _NOTHING.chosen)
+    top_ids: IdArray = field(default_factory=lambda: _NOTHING.top_ids)
+    top_logprobs: FloatArray = field(default_factory=lambda: _NOTHING.top_logprobs)
     error: CallError | None = None
 
 
@@ -86,9 +86,9 @@ class Scoring:
     token_ids: tuple[int, ...] = ()
     cached_tokens: int | None = None
     system_fingerprint: str | None = None
-    chosen_logprobs: FloatArray = _NOTHING.chosen
-    top_ids: IdArray = _NOTHING.top_ids
-    top_logprobs: FloatArray = _NOTHING.top_logprobs
+    chosen_logprobs: FloatArray = field(default_factory=lambda: _NOTHING.chosen)
+    top_ids: IdArray = field(default_factory=lambda: _NOTHING.top_ids)
+    top_logprobs: FloatArray = field(default_factory=lambda: _NOTHING.top_logprobs)
     error: CallError | None = None
 
 
@@ -106,7 +106,7 @@ async def generate(client: openai.AsyncOpenAI, request: GenerationRequest) -> Ge
     return Generation(seconds=seconds, error=answer)
 
 
-async def score(  # noqa: PLR0913 - the parts of a request that scoring can vary
+async def score(
     client: openai.AsyncOpenAI,
     prompt_token_ids: tuple[int, ...],
     *,
