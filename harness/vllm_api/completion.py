@@ -8,17 +8,24 @@ from __future__ import annotations
 
 from typing import Annotated, Self, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 _ID_PREFIX = "token_id:"
 
 
-def parse_token_id(name: object) -> object:
-    """The id in ``token_id:N``, as ``return_tokens_as_token_ids`` spells tokens; anything else as it is."""
-    return name.removeprefix(_ID_PREFIX) if isinstance(name, str) else name
+def parse_token_id(name: object) -> int:
+    """The id in ``token_id:N``, as ``return_tokens_as_token_ids`` spells tokens.
+
+    Raises:
+        ValueError: it is spelt in another way, for example because the server ignored that field.
+    """
+    digits = str(name).removeprefix(_ID_PREFIX)
+    if digits == name or not digits.isdecimal():
+        raise ValueError(f"token {name!r} is not spelt {_ID_PREFIX}N")
+    return int(digits)
 
 
-NamedTokenId: TypeAlias = Annotated[int, BeforeValidator(parse_token_id), Field(ge=0)]
+NamedTokenId: TypeAlias = Annotated[int, BeforeValidator(parse_token_id)]
 
 
 class _Body(BaseModel):

@@ -1,9 +1,64 @@
-"""What differs between vLLM releases, in one place and as data."""
+"""What differs between vLLM releases, in one place and as data.
+
+Read in the sources of the releases themselves.  The functions of this package do not consult
+it: they ask, and an endpoint that is not there answers so (``CallResult.unavailable``).  It
+serves those who must know beforehand, and it explains a silence afterwards.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from enum import StrEnum
 from types import MappingProxyType
+from typing import TypeAlias
+
+Release: TypeAlias = tuple[int, ...]
+
+
+class Feature(StrEnum):
+    """Something that not every release has."""
+
+    CACHE_SALT = "cache_salt in /v1/completions"
+    """Before, the field is ignored without a word: no request can be sure to be cold."""
+    COLLECTIVE_RPC = "/collective_rpc"
+    """Before, nothing can reload weights over HTTP, so level 2 cannot be recovered from."""
+    SERVER_INFO_JSON = "/server_info?config_format=json"
+    RESET_MM_CACHE = "/reset_mm_cache"
+    SLEEP_STATE_METRIC = "vllm:engine_sleep_state"
+    CORRUPTED_REQUESTS_METRIC = "vllm:corrupted_requests"
+    PAUSE = "/pause, /resume and /is_paused"
+    PAUSE_MODE = "/pause?mode="
+    RESET_ENCODER_CACHE = "/reset_encoder_cache"
+    RELOAD_FROM_PATH = "reload_weights with weights_path"
+    SLEEP_MODE = "/sleep?mode="
+    LEVEL_ZERO = "/sleep?level=0 and /wake_up?tags=scheduling"
+    ZERO_CACHED_TOKENS = "cached_tokens of 0"
+    """Before, a request without a cached block has no ``prompt_tokens_details`` at all."""
+    RELEASE_KV_CACHE_MEMORY = "/release_kv_cache_memory"
+    WEIGHT_CHECKER = "/weight_checker"
+
+
+SINCE: Mapping[Feature, Release] = MappingProxyType(
+    {
+        Feature.CACHE_SALT: (0, 10, 0),
+        Feature.COLLECTIVE_RPC: (0, 10, 2),
+        Feature.SERVER_INFO_JSON: (0, 11, 0),
+        Feature.RESET_MM_CACHE: (0, 11, 1),
+        Feature.SLEEP_STATE_METRIC: (0, 11, 1),
+        Feature.CORRUPTED_REQUESTS_METRIC: (0, 11, 1),
+        Feature.PAUSE: (0, 12, 0),
+        Feature.PAUSE_MODE: (0, 16, 0),
+        Feature.RESET_ENCODER_CACHE: (0, 16, 0),
+        Feature.RELOAD_FROM_PATH: (0, 16, 0),
+        Feature.SLEEP_MODE: (0, 17, 0),
+        Feature.LEVEL_ZERO: (0, 17, 0),
+        Feature.ZERO_CACHED_TOKENS: (0, 24, 0),
+        Feature.RELEASE_KV_CACHE_MEMORY: (0, 31, 0),
+        Feature.WEIGHT_CHECKER: (0, 32, 0),
+    }
+)
+"""The first release that has the feature."""
 
 SLEEP_STATE_METRIC = "vllm:engine_sleep_state"
 
@@ -20,4 +75,18 @@ METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "corrupted_requests": ("vllm:corrupted_requests_total",),
     }
 )
-"""Field of :class:`~harness.vllm_api.metrics.MetricsSnapshot` -> sample names, newest first."""
+"""Field of :class:`~harness.vllm_api.metrics.MetricsSnapshot` -> sample names, newest first.
+
+The ``gpu_`` names are the only ones up to 0.8 and served beside the others up to 0.11.
+"""
+
+
+def has(feature: Feature, version: str) -> bool | None:
+    """Whether the release called ``version`` has the feature; ``None`` where the name tells no release.
+
+    Suffixes such as ``.post2`` and ``+cpu`` do not matter.
+    """
+    numbers = re.match(r"v?(\d+\.\d+(?:\.\d+)?)(?!\.?dev)", version)
+    if numbers is None:
+        return None
+    return tuple(map(int, numbers[1].split("."))) >= SINCE[feature]

@@ -1,0 +1,130 @@
+"""The shapes of vLLM's answers, down to the fields that are always null."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from collections.abc import Sequence as Many
+
+import numpy as np
+from pydantic import JsonValue
+
+from tests.fake_vllm import vocabulary
+from tests.fake_vllm.model import Array
+from tests.fake_vllm.requests import CompletionRequest
+from tests.fake_vllm.sequence import Sequence
+
+VERSION = "0.32.0"
+
+_MINUS_INFINITY = -9999.0
+"""What vLLM writes for a log-probability of minus infinity, which JSON does not know."""
+
+_numbers = itertools.count()
+
+
+def completion(
+    sequence: Sequence,
+    request: CompletionRequest,
+    *,
+    model: str,
+    fingerprint: str,
+    details: bool,
+    miscount: int,
+) -> JsonValue:
+    """The answer of ``/v1/completions``; ``miscount`` is added to the number of generated tokens."""
+    choice: dict[str, JsonValue] = {
+        "index": 0,
+        "text": vocabulary.decode(sequence.generated),
+        "logprobs": None if request.logprobs is None else _logprobs(sequence, request),
+        "finish_reason": sequence.finish_reason,
+        "stop_reason": None,
+        "token_ids": [*sequence.generated] if request.return_token_ids else None,
+        "prompt_logprobs": None if request.prompt_logprobs is None else _prompt_logprobs(sequence, request),
+        "prompt_token_ids": [*sequence.tokens[: sequence.prompt_length]]
+        if request.return_token_ids
+        else None,
+        "routed_experts": None,
+    }
+    return {
+        "id": f"cmpl-{next(_numbers):032x}",
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [choice],
+        "service_tier": None,
+        "system_fingerprint": fingerprint,
+        "usage": _usage(sequence, details=details, miscount=miscount),
+        "kv_transfer_params": None,
+        "ec_transfer_params": None,
+        "metrics": None,
+    }
+
+
+def _usage(sequence: Sequence, *, details: bool, miscount: int) -> dict[str, JsonValue]:
+    generated = len(sequence.generated) + miscount
+    cached: dict[str, JsonValue] = {
+        "cached_tokens": sequence.cached,
+        "created_cache_tokens": None,
+        "multimodal_tokens": None,
+    }
+    return {
+        "prompt_tokens": sequence.prompt_length,
+        "total_tokens": sequence.prompt_length + generated,
+        "completion_tokens": generated,
+        "prompt_tokens_details": cached if details and sequence.cached is not None else None,
+        "completion_tokens_details": None,
+    }
+
+
+def _logprobs(sequence: Sequence, request: CompletionRequest) -> dict[str, JsonValue]:
+    name = _as_id if request.return_tokens_as_token_ids else _as_text
+    tokens = [name(token) for token in sequence.generated]
+    offsets: list[JsonValue] = [0, *itertools.accumulate(map(len, tokens))]
+    rows = list(zip(sequence.generated, sequence.logprobs, strict=True))
+    return {
+        "text_offset": offsets[: len(tokens)],
+        "token_logprobs": [_finite(row[token]) for token, row in rows],
+        "tokens": [*tokens],
+        "top_logprobs": [_candidates(token, row, request.logprobs or 0, name) for token, row in rows],
+    }
+
+
+def _candidates(token: int, row: Array, count: int, name: Callable[[int], str]) -> dict[str, JsonValue]:
+    """The chosen token, then the likeliest; the chosen one again counts once."""
+    return {name(candidate): _finite(row[candidate]) for candidate in (token, *_likeliest(row, count))}
+
+
+def _prompt_logprobs(sequence: Sequence, request: CompletionRequest) -> list[JsonValue]:
+    """Nothing for the first token, which has nothing before it."""
+    scored = zip(sequence.tokens[1 : sequence.prompt_length], sequence.prompt_logprobs, strict=True)
+    rows: list[JsonValue] = [None]
+    for token, row in scored:
+        candidates = (token, *_likeliest(row, request.prompt_logprobs or 0))
+        rows.append({str(candidate): _ranked(row, candidate) for candidate in candidates})
+    return rows
+
+
+def _ranked(row: Array, token: int) -> dict[str, JsonValue]:
+    return {
+        "logprob": _finite(row[token]),
+        "rank": int((row > row[token]).sum()) + 1,
+        "decoded_token": vocabulary.PIECES[token],
+    }
+
+
+def _likeliest(row: Array, count: int) -> Many[int]:
+    likeliest: list[int] = np.argsort(-row, kind="stable")[:count].tolist()
+    return likeliest
+
+
+def _finite(logprob: np.float32) -> float:
+    return max(float(logprob), _MINUS_INFINITY)
+
+
+def _as_id(token: int) -> str:
+    return f"token_id:{token}"
+
+
+def _as_text(token: int) -> str:
+    return vocabulary.PIECES[token]

@@ -1,0 +1,90 @@
+"""What the environment asks the fake to do wrong.
+
+``SLEEPWAKE_FAULT`` plants what it plants in a real engine, under the same names.
+``FAKE_VLLM`` asks for what no fault in an engine can do, as ``NAME[:NUMBER],...``; it belongs to
+the fake alone.  All of them leave the first answers alone, so that a baseline is healthy, but for
+those that say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    """Faults of ``harness/engine_plugin/faults`` that the fake has too."""
+
+    KEEP_PREFIX_CACHE = "keep-prefix-cache"
+    LOSE_WEIGHTS = "lose-weights"
+
+
+class Behaviour(StrEnum):
+    """Misbehaviour of the process or of the API."""
+
+    DIE_AT_BOOT = "die-at-boot"
+    """Exit with code 1 before listening."""
+    NEVER_READY = "never-ready"
+    """Listen, but answer ``/health`` with 503 for ever."""
+    DIE_IN_PROBE = "die-in-probe"
+    """Exit while answering completion number NUMBER (default 3)."""
+    DIE_ASLEEP = "die-asleep"
+    """Exit right after having answered ``/sleep``."""
+    HANG = "hang"
+    """Never answer a completion, from the start."""
+    HANG_AFTER_WAKE = "hang-after-wake"
+    """Never answer completions after the first wake-up."""
+    ERROR_AFTER_WAKE = "error-after-wake"
+    """Answer completions after the first wake-up with HTTP 500."""
+    EMPTY_AFTER_WAKE = "empty-after-wake"
+    """Answer completions after the first wake-up with 200 and no body, as NaN logits do."""
+    WRONG_USAGE_AFTER_WAKE = "wrong-usage-after-wake"
+    """Count one completion token too many after the first wake-up."""
+    FINGERPRINT_AFTER_WAKE = "fingerprint-after-wake"
+    """Tell another ``system_fingerprint`` after the first wake-up."""
+    GARBAGE_AFTER_WAKE = "garbage-after-wake"
+    """After the first wake-up answer right for NUMBER (default 8) tokens, then shuffle the logits."""
+    NOISE = "noise"
+    """Add noise of NUMBER/1000 (default 20) standard deviation to all logits, from the start."""
+    SLEEP_DOES_NOTHING = "sleep-does-nothing"
+    """Answer ``/sleep`` with 200 and stay awake."""
+    WAKE_UP_FAILS = "wake-up-fails"
+    """Answer ``/wake_up`` with HTTP 500 and stay asleep."""
+
+
+_DEFAULT_NUMBERS = {Behaviour.DIE_IN_PROBE: 3, Behaviour.GARBAGE_AFTER_WAKE: 8, Behaviour.NOISE: 20}
+
+
+@dataclass(frozen=True)
+class Misbehaviour:
+    """What was asked for, each with its number."""
+
+    behaviours: Mapping[Behaviour, int]
+    faults: frozenset[Fault] = frozenset()
+
+    def number(self, behaviour: Behaviour) -> int | None:
+        """The number asked for, ``None`` when the behaviour was not."""
+        return self.behaviours.get(behaviour)
+
+    def __contains__(self, behaviour: Behaviour) -> bool:
+        return behaviour in self.behaviours
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> Misbehaviour:
+        """Read both variables.
+
+        Raises:
+            ValueError: one of them names something unknown.
+        """
+        behaviours: dict[Behaviour, int] = {}
+        for word in _words(environ.get("FAKE_VLLM", "")):
+            name, _, number = word.partition(":")
+            behaviour = Behaviour(name)
+            behaviours[behaviour] = int(number) if number else _DEFAULT_NUMBERS.get(behaviour, 0)
+        faults = frozenset(Fault(word) for word in _words(environ.get("SLEEPWAKE_FAULT", "")))
+        return cls(behaviours=behaviours, faults=faults)
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]

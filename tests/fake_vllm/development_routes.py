@@ -1,0 +1,117 @@
+"""The routes that need ``VLLM_SERVER_DEV_MODE=1``: the lifecycle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from http import HTTPStatus
+
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from tests.fake_vllm.behaviours import Behaviour
+from tests.fake_vllm.engine import Engine, EngineError
+from tests.fake_vllm.options import Options
+from tests.fake_vllm.requests import PauseQuery, RpcRequest, SleepQuery, WeightCheckerRequest
+
+_TENSOR_PREFIX = "dp0:pp0:pcp0:tp0:"
+
+
+class DevelopmentRoutes:
+    """Handlers over one engine."""
+
+    def __init__(self, engine: Engine, options: Options) -> None:
+        self._engine = engine
+        self._options = options
+
+    def routes(self) -> list[Route]:
+        """All of them."""
+        return [
+            Route("/sleep", self._sleep, methods=["POST"]),
+            Route("/wake_up", self._wake_up, methods=["POST"]),
+            Route("/is_sleeping", self._is_sleeping),
+            Route("/pause", self._pause, methods=["POST"]),
+            Route("/resume", self._resume, methods=["POST"]),
+            Route("/is_paused", self._is_paused),
+            Route("/release_kv_cache_memory", self._release_kv_cache_memory, methods=["POST"]),
+            Route("/collective_rpc", self._collective_rpc, methods=["POST"]),
+            Route("/weight_checker", self._weight_checker, methods=["POST"]),
+            Route("/reset_prefix_cache", self._reset_prefix_cache, methods=["POST"]),
+            Route("/reset_mm_cache", self._reset_nothing, methods=["POST"]),
+            Route("/reset_encoder_cache", self._reset_nothing, methods=["POST"]),
+            Route("/server_info", self._server_info),
+        ]
+
+    async def _sleep(self, request: Request) -> Response:
+        query = SleepQuery.model_validate(dict(request.query_params))
+        await self._engine.sleep(query.level, query.mode)
+        dies = Behaviour.DIE_ASLEEP in self._options.misbehaviour
+        return JSONResponse(
+            {"status": "sleeping", "level": query.level},
+            background=BackgroundTask(os._exit, 1) if dies else None,
+        )
+
+    async def _wake_up(self, request: Request) -> Response:
+        tags = request.query_params.getlist("tags") or None
+        fully_awake = self._engine.wake_up(tags)
+        return JSONResponse({"status": "awake" if fully_awake else "sleeping", "tags": tags})
+
+    async def _is_sleeping(self, _: Request) -> Response:
+        return JSONResponse({"is_sleeping": self._engine.is_sleeping})
+
+    async def _pause(self, request: Request) -> Response:
+        query = PauseQuery.model_validate(dict(request.query_params))
+        await self._engine.pause(query.mode, clear_cache=query.clear_cache)
+        return JSONResponse({"status": "paused"})
+
+    async def _resume(self, _: Request) -> Response:
+        self._engine.resume()
+        return JSONResponse({"status": "resumed"})
+
+    async def _is_paused(self, _: Request) -> Response:
+        return JSONResponse({"is_paused": self._engine.is_paused})
+
+    async def _release_kv_cache_memory(self, _: Request) -> Response:
+        self._engine.release_kv_cache_memory()
+        return JSONResponse({"status": "kv_cache_released"})
+
+    async def _collective_rpc(self, request: Request) -> Response:
+        body = RpcRequest.model_validate_json(await request.body())
+        if body.method != "reload_weights":
+            raise EngineError(f"'Worker' object has no attribute '{body.method}'")
+        self._engine.memory.reload_weights(body.kwargs.get("weights_path"))
+        return JSONResponse({"results": [None]})
+
+    async def _weight_checker(self, request: Request) -> Response:
+        body = WeightCheckerRequest.model_validate_json(await request.body())
+        weights = self._engine.memory.weights
+        if body.action == "reset":
+            for tensor in weights.values():
+                tensor[...] = 0
+            return JSONResponse({"status": "reset"})
+        checksums = {
+            _TENSOR_PREFIX + name: hashlib.sha256(tensor.tobytes()).hexdigest()
+            for name, tensor in weights.items()
+        }
+        return JSONResponse({"checksums": checksums})
+
+    async def _reset_prefix_cache(self, _: Request) -> Response:
+        return JSONResponse({"success": self._engine.reset_prefix_cache()})
+
+    async def _reset_nothing(self, _: Request) -> Response:
+        """The toy model knows neither pictures nor encoders."""
+        return Response(status_code=HTTPStatus.OK)
+
+    async def _server_info(self, _: Request) -> Response:
+        options = self._options
+        configuration = {
+            "model_config": {"model": options.model, "max_model_len": options.max_model_len},
+            "cache_config": {
+                "block_size": options.block_size,
+                "num_gpu_blocks": options.blocks,
+                "enable_prefix_caching": options.enable_prefix_caching,
+            },
+        }
+        return JSONResponse({"vllm_config": configuration, "vllm_env": {}, "system_env": {}})

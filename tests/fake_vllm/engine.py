@@ -1,0 +1,127 @@
+"""The engine: requests, and the lifecycle around the scheduler and the memory (vllm/v1/engine/core.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Tags
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from tests.fake_vllm.behaviours import Behaviour, Fault
+from tests.fake_vllm.blocks import BlockPool
+from tests.fake_vllm.memory import Memory
+from tests.fake_vllm.model import ToyModel, load_adapter
+from tests.fake_vllm.options import Options
+from tests.fake_vllm.scheduler import Pause, Scheduler
+from tests.fake_vllm.sequence import Adapter, Sequence
+
+PauseMode: TypeAlias = Literal["abort", "wait", "keep"]
+
+
+class EngineError(Exception):
+    """The engine refuses a call; the API answers with HTTP 500."""
+
+
+class Engine:
+    """Everything behind the API: ``await generate(...)`` and the lifecycle calls."""
+
+    def __init__(self, options: Options) -> None:
+        self._misbehaviour = options.misbehaviour
+        self._pool = BlockPool(blocks=options.blocks, block_size=options.block_size)
+        self.memory = Memory(
+            model=Path(options.model).name,
+            pool=self._pool,
+            discard=options.discard,
+            faults=self._misbehaviour.faults,
+        )
+        model = ToyModel(self.memory.weights, max_model_len=options.max_model_len)
+        self.scheduler = Scheduler(model, self._pool, prefix_caching=options.enable_prefix_caching)
+        self.scheduler.distortion.noise = (self._misbehaviour.number(Behaviour.NOISE) or 0) / 1000
+        self.adapters: dict[str, Adapter] = {}
+        self.sleep_gauge: tuple[bool, int] = (False, 0)
+        """Whether the sleep-state metric says asleep, and at which level: set by calls, not by the memory."""
+        self.wake_ups = 0
+
+    async def generate(self, sequence: Sequence) -> None:
+        """Run a sequence to its end; leaving early aborts it."""
+        self.scheduler.submit(sequence)
+        try:
+            await sequence.finished.wait()
+        finally:
+            self.scheduler.abort([sequence])
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether scheduling rests, for whatever reason."""
+        return self.scheduler.pause is not Pause.NOTHING
+
+    @property
+    def is_sleeping(self) -> bool:
+        """Whether scheduling rests or any memory is asleep."""
+        return self.is_paused or bool(self.memory.sleeping)
+
+    async def sleep(self, level: int, mode: PauseMode) -> None:
+        """Pause, reset the caches from level 1 on, then discard memory."""
+        if Behaviour.SLEEP_DOES_NOTHING in self._misbehaviour:
+            return
+        await self._rest(mode)
+        if level >= 1:
+            self._reset_caches(keep_hashes=Fault.KEEP_PREFIX_CACHE in self._misbehaviour.faults)
+            self.memory.sleep(level)
+        self.sleep_gauge = (True, level)
+
+    def wake_up(self, tags: Tags[str] | None) -> bool:
+        """Bring memory back; scheduling goes on once all of it is."""
+        if Behaviour.WAKE_UP_FAILS in self._misbehaviour:
+            raise EngineError("wake_up failed")
+        memory_tags = [tag for tag in tags or () if tag != "scheduling"]
+        if not tags or memory_tags:
+            self.memory.wake_up(memory_tags)
+        if self.memory.sleeping:
+            return False
+        self.resume()
+        self.sleep_gauge = (False, 0)
+        self.wake_ups += 1
+        self.scheduler.distortion.shuffled_from_token = self._misbehaviour.number(
+            Behaviour.GARBAGE_AFTER_WAKE
+        )
+        return True
+
+    async def pause(self, mode: PauseMode, *, clear_cache: bool) -> None:
+        """Rest with all memory in place."""
+        await self._rest(mode)
+        if clear_cache:
+            self._reset_caches()
+
+    def resume(self) -> None:
+        """Go on."""
+        self.scheduler.set_pause(Pause.NOTHING)
+
+    def release_kv_cache_memory(self) -> None:
+        """Discard the KV cache while paused."""
+        if not self.is_paused or self.scheduler.running or self.scheduler.waiting:
+            raise EngineError("release_kv_cache_memory() requires a completed pause first")
+        if self.memory.sleeping:
+            raise EngineError("release_kv_cache_memory() requires all executor memory to be resident")
+        self._reset_caches()
+        self.memory.release_kv_cache()
+        self.sleep_gauge = (True, 0)
+
+    def reset_prefix_cache(self) -> bool:
+        """Forget the prefix cache; refused (False) while requests run."""
+        return self._pool.forget()
+
+    def load_adapter(self, name: str, path: str) -> None:
+        """Load an adapter under this name."""
+        self.adapters[name] = Adapter(name=name, path=path, weights=load_adapter(Path(path).name))
+
+    async def _rest(self, mode: PauseMode) -> None:
+        if mode == "abort":
+            self.scheduler.abort([*self.scheduler.running, *self.scheduler.waiting])
+        self.scheduler.set_pause(Pause.EVERYTHING if mode == "keep" else Pause.NEW)
+        if mode == "wait":
+            await self.scheduler.drain()
+
+    def _reset_caches(self, *, keep_hashes: bool = False) -> None:
+        self.scheduler.preempt_all()
+        if not keep_hashes:
+            self._pool.forget()

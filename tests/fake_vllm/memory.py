@@ -1,0 +1,78 @@
+"""The worker's memory: what sleeping discards and waking restores (vllm/v1/executor/abstract.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tests.fake_vllm.behaviours import Fault
+from tests.fake_vllm.blocks import BlockPool
+from tests.fake_vllm.model import Array, Weights, load_weights
+
+_PARTS = frozenset({"weights", "kv_cache"})
+_POISON = 100.0
+
+
+class Memory:
+    """Weights and KV blocks, each awake or asleep.
+
+    ``discard`` says what discarded memory holds after waking: ``zero``, ``poison`` or ``stale``.
+    """
+
+    def __init__(self, *, model: str, pool: BlockPool, discard: str, faults: frozenset[Fault]) -> None:
+        self.weights: Weights = load_weights(model)
+        self.sleeping: set[str] = set()
+        self._pool = pool
+        self._loaded_from = model
+        self._backup: Weights | None = None
+        self._fill = {"zero": 0.0, "poison": _POISON, "stale": None}[discard]
+        self._loses_weights = Fault.LOSE_WEIGHTS in faults
+        self._loses_next_reload = False
+
+    def sleep(self, level: int) -> None:
+        """Back the weights up (level 1 only) and discard everything, unless they sleep already."""
+        if "weights" in self.sleeping:
+            return
+        self._backup = {name: tensor.copy() for name, tensor in self.weights.items()} if level == 1 else None
+        self._discard(*self.weights.values(), self._pool.contents)
+        self.sleeping |= _PARTS
+
+    def release_kv_cache(self) -> None:
+        """Discard the KV blocks alone."""
+        self._discard(self._pool.contents)
+        self.sleeping.add("kv_cache")
+
+    def wake_up(self, tags: Sequence[str] | None) -> None:
+        """Bring parts back; nothing happens when a tag names a part that is awake."""
+        waking = set(tags) if tags else set(self.sleeping)
+        if not waking <= self.sleeping:
+            return
+        self.sleeping -= waking
+        if "weights" in waking:
+            self._restore_weights()
+
+    def reload_weights(self, path: str | None) -> None:
+        """Load the weights again, from the last path where none is given."""
+        self._loaded_from = path or self._loaded_from
+        if self._loses_next_reload:
+            self._loses_next_reload = False
+            return
+        for name, tensor in load_weights(self._loaded_from).items():
+            self.weights[name][...] = tensor
+
+    def _restore_weights(self) -> None:
+        if self._loses_weights:
+            self._loses_next_reload = self._backup is None
+            for tensor in self.weights.values():
+                tensor[...] = 0
+        elif self._backup is not None:
+            for name, tensor in self._backup.items():
+                self.weights[name][...] = tensor
+        self._backup = None
+
+    def _discard(self, *arrays: Array) -> None:
+        if self._fill is None:
+            return
+        for array in arrays:
+            array[...] = np.float32(self._fill)

@@ -1,0 +1,61 @@
+"""``/metrics`` in vLLM's names (vllm/v1/metrics/loggers.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from tests.fake_vllm.engine import Engine
+
+_LABELS = ("model_name", "engine")
+
+
+def exposition(engine: Engine, *, model: str) -> bytes:
+    """The text that ``/metrics`` answers with."""
+    registry = CollectorRegistry()
+    registry.register(_EngineCollector(engine, model))
+    return generate_latest(registry)
+
+
+class _EngineCollector(Collector):
+    def __init__(self, engine: Engine, model: str) -> None:
+        self._engine = engine
+        self._labels = (model, "0")
+
+    def collect(self) -> Iterable[Metric]:
+        scheduler = self._engine.scheduler
+        yield self._gauge("vllm:num_requests_running", len(scheduler.running))
+        yield self._gauge("vllm:num_requests_waiting", len(scheduler.waiting))
+        yield self._sleep_state()
+        counters = scheduler.counters
+        yield self._counter("vllm:num_preemptions", counters.preemptions)
+        yield self._counter("vllm:prefix_cache_queries", counters.prefix_cache_queries)
+        yield self._counter("vllm:prefix_cache_hits", counters.prefix_cache_hits)
+        yield self._counter("vllm:generation_tokens", counters.generation_tokens)
+
+    def _sleep_state(self) -> Metric:
+        asleep, level = self._engine.sleep_gauge
+        states = {
+            "awake": not asleep,
+            "weights_offloaded": asleep and level == 1,
+            "discard_all": asleep and level == 2,
+        }
+        family = GaugeMetricFamily(
+            "vllm:engine_sleep_state", "Engine sleep state.", labels=(*_LABELS, "sleep_state")
+        )
+        for state, applies in states.items():
+            family.add_metric((*self._labels, state), float(applies))
+        return family
+
+    def _gauge(self, name: str, value: int) -> Metric:
+        family = GaugeMetricFamily(name, name, labels=_LABELS)
+        family.add_metric(self._labels, value)
+        return family
+
+    def _counter(self, name: str, value: int) -> Metric:
+        family = CounterMetricFamily(name, name, labels=_LABELS)
+        family.add_metric(self._labels, value)
+        return family

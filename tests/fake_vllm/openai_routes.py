@@ -1,0 +1,183 @@
+"""The routes every server has: generation, tokenizer, adapters, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine
+from http import HTTPStatus
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from tests.fake_vllm import answers, metrics, vocabulary
+from tests.fake_vllm.behaviours import Behaviour
+from tests.fake_vllm.engine import Engine, EngineError
+from tests.fake_vllm.options import Options
+from tests.fake_vllm.refusals import bad_request, not_found
+from tests.fake_vllm.requests import (
+    CompletionRequest,
+    LoadAdapterRequest,
+    TokenizeRequest,
+    UnloadAdapterRequest,
+)
+from tests.fake_vllm.sequence import Sampling, Sequence
+
+_CLIENT_LEFT = 499
+
+
+class OpenAiRoutes:
+    """Handlers over one engine."""
+
+    def __init__(self, engine: Engine, options: Options) -> None:
+        self._engine = engine
+        self._options = options
+        self._misbehaviour = options.misbehaviour
+        self._completions = 0
+
+    def routes(self) -> list[Route]:
+        """All of them; those for adapters only where changing them at run time is allowed."""
+        adapters = [
+            Route("/v1/load_lora_adapter", self._load_adapter, methods=["POST"]),
+            Route("/v1/unload_lora_adapter", self._unload_adapter, methods=["POST"]),
+        ]
+        return [
+            Route("/health", self._health),
+            Route("/version", self._version),
+            Route("/metrics", self._metrics),
+            Route("/v1/models", self._models),
+            Route("/v1/completions", self._complete, methods=["POST"]),
+            Route("/tokenize", self._tokenize, methods=["POST"]),
+            *(adapters if self._options.runtime_lora else []),
+        ]
+
+    async def _health(self, _: Request) -> Response:
+        unready = Behaviour.NEVER_READY in self._misbehaviour
+        return Response(status_code=HTTPStatus.SERVICE_UNAVAILABLE if unready else HTTPStatus.OK)
+
+    async def _version(self, _: Request) -> Response:
+        return JSONResponse({"version": answers.VERSION})
+
+    async def _metrics(self, _: Request) -> Response:
+        return PlainTextResponse(metrics.exposition(self._engine, model=self._options.served_model_name))
+
+    async def _models(self, _: Request) -> Response:
+        names = [self._options.served_model_name, *self._engine.adapters]
+        cards = [{"id": name, "object": "model", "owned_by": "vllm"} for name in names]
+        return JSONResponse({"object": "list", "data": cards})
+
+    async def _complete(self, request: Request) -> Response:
+        body = CompletionRequest.model_validate_json(await request.body())
+        sequence = self._sequence(body)
+        self._completions += 1
+        if self._completions == self._misbehaviour.number(Behaviour.DIE_IN_PROBE):
+            os._exit(1)
+        if self._happens(Behaviour.ERROR_AFTER_WAKE):
+            raise EngineError("EngineCore encountered an issue.")
+        return await _unless_the_client_leaves(request, self._answer(sequence, body))
+
+    async def _answer(self, sequence: Sequence, body: CompletionRequest) -> Response:
+        if Behaviour.HANG in self._misbehaviour or self._happens(Behaviour.HANG_AFTER_WAKE):
+            await asyncio.Event().wait()
+        await self._engine.generate(sequence)
+        if self._happens(Behaviour.EMPTY_AFTER_WAKE):
+            return Response(status_code=HTTPStatus.OK)
+        answer = answers.completion(
+            sequence,
+            body,
+            model=body.model or self._options.served_model_name,
+            fingerprint=self._fingerprint(),
+            details=self._options.enable_prompt_tokens_details,
+            miscount=int(self._happens(Behaviour.WRONG_USAGE_AFTER_WAKE)),
+        )
+        return JSONResponse(answer)
+
+    def _happens(self, behaviour: Behaviour) -> bool:
+        """Whether a misbehaviour that begins with the first wake-up is due."""
+        return behaviour in self._misbehaviour and self._engine.wake_ups > 0
+
+    def _fingerprint(self) -> str:
+        drifted = self._happens(Behaviour.FINGERPRINT_AFTER_WAKE)
+        return f"vllm-{answers.VERSION}-{'drifted' if drifted else 'fake'}"
+
+    def _sequence(self, body: CompletionRequest) -> Sequence:
+        self._check_model(body.model)
+        tokens = vocabulary.encode(body.prompt) if isinstance(body.prompt, str) else body.prompt
+        self._check_prompt(tokens)
+        for name, count in (("logprobs", body.logprobs), ("prompt_logprobs", body.prompt_logprobs)):
+            if (count or 0) > self._options.max_logprobs:
+                most = self._options.max_logprobs
+                raise bad_request(f"Requested {name} of {count}, which is greater than max allowed: {most}")
+        return Sequence(
+            tokens=list(tokens),
+            sampling=Sampling(
+                max_tokens=min(body.max_tokens, self._options.max_model_len - len(tokens)),
+                temperature=body.temperature,
+                seed=body.seed,
+                ignore_eos=body.ignore_eos,
+            ),
+            salt=body.cache_salt,
+            adapter=self._engine.adapters.get(body.model or ""),
+            wants_prompt_logprobs=body.prompt_logprobs is not None,
+        )
+
+    def _check_model(self, name: str | None) -> None:
+        if name and name != self._options.served_model_name and name not in self._engine.adapters:
+            raise not_found(f"The model `{name}` does not exist.", param="model")
+
+    def _check_prompt(self, tokens: list[int]) -> None:
+        if not tokens:
+            raise bad_request("Either prompt or prompt_embeds must be provided and non-empty.")
+        if max(tokens) >= vocabulary.SIZE:
+            raise bad_request(f"Token id {max(tokens)} is out of vocabulary", param="prompt")
+        if len(tokens) >= self._options.max_model_len:
+            raise bad_request(
+                f"The decoder prompt (length {len(tokens)}) is longer than the maximum model length "
+                f"of {self._options.max_model_len}."
+            )
+
+    async def _tokenize(self, request: Request) -> Response:
+        body = TokenizeRequest.model_validate_json(await request.body())
+        self._check_model(body.model)
+        tokens = vocabulary.encode(_text(body))
+        answer = {"count": len(tokens), "max_model_len": self._options.max_model_len, "tokens": tokens}
+        return JSONResponse({**answer, "token_strs": None})
+
+    async def _load_adapter(self, request: Request) -> Response:
+        body = LoadAdapterRequest.model_validate_json(await request.body())
+        if body.lora_name in self._engine.adapters and not body.load_inplace:
+            raise bad_request(f"The lora adapter '{body.lora_name}' has already been loaded.")
+        self._engine.load_adapter(body.lora_name, body.lora_path)
+        return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
+
+    async def _unload_adapter(self, request: Request) -> Response:
+        body = UnloadAdapterRequest.model_validate_json(await request.body())
+        if self._engine.adapters.pop(body.lora_name, None) is None:
+            raise not_found(f"The lora adapter '{body.lora_name}' cannot be found.")
+        return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")
+
+
+def _text(body: TokenizeRequest) -> str:
+    if body.messages is not None:
+        return vocabulary.apply_chat_template(body.messages, add_generation_prompt=body.add_generation_prompt)
+    if body.prompt is None:
+        raise bad_request("Either prompt or messages must be given.")
+    return body.prompt
+
+
+async def _unless_the_client_leaves(request: Request, work: Coroutine[None, None, Response]) -> Response:
+    """Do the work, and give it up when nobody waits for it any more (vLLM's ``with_cancellation``)."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnection(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else Response(status_code=_CLIENT_LEFT)
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _disconnection(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

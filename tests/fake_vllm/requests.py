@@ -1,0 +1,79 @@
+"""What the HTTP API accepts (vllm/entrypoints/openai/completion/protocol.py and its neighbours).
+
+Fields that are not here are ignored, as vLLM ignores those it does not know.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from tests.fake_vllm.vocabulary import Message
+
+
+class CompletionRequest(BaseModel):
+    """The body of ``POST /v1/completions``."""
+
+    model: str | None = None
+    prompt: list[Annotated[int, Field(ge=0)]] | Annotated[str, Field(min_length=1)]
+    max_tokens: int = 16
+    temperature: float = 1.0
+    seed: int | None = None
+    logprobs: int | None = Field(default=None, ge=0)
+    prompt_logprobs: int | None = Field(default=None, ge=0)
+    return_tokens_as_token_ids: bool = False
+    return_token_ids: bool = False
+    cache_salt: str | None = Field(default=None, min_length=1, max_length=1024)
+    ignore_eos: bool = False
+    stream: Literal[False] | None = None
+
+
+class TokenizeRequest(BaseModel):
+    """The body of ``POST /tokenize``: a text or a chat."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[Message] | None = None
+    add_generation_prompt: bool = True
+
+
+class SleepQuery(BaseModel):
+    """The query of ``POST /sleep``."""
+
+    level: int = Field(default=1, ge=0, le=2)
+    mode: Literal["abort", "wait", "keep"] = "abort"
+
+
+class PauseQuery(BaseModel):
+    """The query of ``POST /pause``."""
+
+    mode: Literal["abort", "wait", "keep"] = "abort"
+    clear_cache: bool = True
+
+
+class RpcRequest(BaseModel):  # type: ignore[no-redef]  # pydantic's plugin adds **kwargs
+    """The body of ``POST /collective_rpc``."""
+
+    method: str
+    kwargs: dict[str, str] = Field(default_factory=dict)
+
+
+class WeightCheckerRequest(BaseModel):
+    """The body of ``POST /weight_checker``."""
+
+    action: Literal["checksum", "reset"]
+
+
+class LoadAdapterRequest(BaseModel):
+    """The body of ``POST /v1/load_lora_adapter``."""
+
+    lora_name: str = Field(min_length=1)
+    lora_path: str = Field(min_length=1)
+    load_inplace: bool = False
+
+
+class UnloadAdapterRequest(BaseModel):
+    """The body of ``POST /v1/unload_lora_adapter``."""
+
+    lora_name: str = Field(min_length=1)

@@ -1,0 +1,191 @@
+"""Runs sequences side by side over one model and one block pool (vllm/v1/core/sched/scheduler.py)."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+import numpy as np
+
+from tests.fake_vllm import vocabulary
+from tests.fake_vllm.blocks import BlockPool
+from tests.fake_vllm.model import Array, ToyModel
+from tests.fake_vllm.sequence import Sequence
+
+
+class Pause(Enum):
+    """How much of scheduling rests."""
+
+    NOTHING = auto()
+    NEW = auto()
+    """New sequences wait; those that run go on."""
+    EVERYTHING = auto()
+
+
+@dataclass
+class Counters:
+    """What ``/metrics`` tells about scheduling."""
+
+    prefix_cache_queries: int = 0
+    prefix_cache_hits: int = 0
+    generation_tokens: int = 0
+    preemptions: int = 0
+
+
+@dataclass
+class Distortion:
+    """What is done to logits before a token is chosen from them; nothing by default."""
+
+    noise: float = 0.0
+    shuffled_from_token: int | None = None
+    random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    def apply(self, logits: Array, position_in_answer: int) -> Array:
+        """The logits that the sampler sees."""
+        if self.noise:
+            logits = logits + (self.random.standard_normal(len(logits)) * self.noise).astype(np.float32)
+        if self.shuffled_from_token is not None and position_in_answer >= self.shuffled_from_token:
+            logits = self.random.permutation(logits)
+        return logits
+
+
+class Scheduler:
+    """Gives every running sequence one token a step."""
+
+    def __init__(self, model: ToyModel, pool: BlockPool, *, prefix_caching: bool) -> None:
+        self.pause = Pause.NOTHING
+        self.counters = Counters()
+        self.distortion = Distortion()
+        self.running: list[Sequence] = []
+        self.waiting: list[Sequence] = []
+        self._model = model
+        self._pool = pool
+        self._prefix_caching = prefix_caching
+        self._has_work = asyncio.Event()
+        self._drained = asyncio.Event()
+
+    def submit(self, sequence: Sequence) -> None:
+        """Queue a sequence."""
+        self.waiting.append(sequence)
+        self._has_work.set()
+
+    def set_pause(self, pause: Pause) -> None:
+        """Rest, or go on."""
+        self.pause = pause
+        self._has_work.set()
+
+    async def drain(self) -> None:
+        """Wait until nothing runs any more."""
+        while self.running:
+            self._drained.clear()
+            await self._drained.wait()
+
+    def abort(self, sequences: list[Sequence]) -> None:
+        """End sequences early, with what they have."""
+        for sequence in sequences:
+            if sequence in self.waiting:
+                self.waiting.remove(sequence)
+                sequence.finish("abort")
+            elif sequence in self.running:
+                self._leave(sequence)
+                sequence.finish("abort")
+
+    def preempt_all(self) -> None:
+        """Take their blocks from all running sequences; they are computed again from the start."""
+        for sequence in reversed(self.running.copy()):
+            self._leave(sequence)
+            sequence.computed = 0
+            sequence.prompt_logprobs.clear()
+            self.waiting.insert(0, sequence)
+            self.counters.preemptions += 1
+
+    async def run(self) -> None:
+        """Schedule until cancelled."""
+        while True:
+            if self.pause is not Pause.EVERYTHING:
+                self._admit()
+            if self.pause is Pause.EVERYTHING or not self.running:
+                self._has_work.clear()
+                await self._has_work.wait()
+                continue
+            for sequence in self.running.copy():
+                self._advance(sequence)
+            await asyncio.sleep(0)
+
+    def _admit(self) -> None:
+        while self.waiting and self.pause is Pause.NOTHING and self._give_blocks(self.waiting[0]):
+            self.running.append(self.waiting.pop(0))
+
+    def _give_blocks(self, sequence: Sequence) -> bool:
+        size = self._pool.block_size
+        needed = -(-sequence.longest // size)
+        if self._pool.free_blocks < needed:
+            return False
+        found = self._find_computed_blocks(sequence)
+        sequence.blocks = found + [self._pool.take() for _ in range(needed - len(found))]
+        sequence.computed = len(found) * size
+        if sequence.cached is None:
+            sequence.cached = sequence.computed
+        return True
+
+    def _find_computed_blocks(self, sequence: Sequence) -> list[int]:
+        """Blocks from the prefix cache, never all: the last token is always computed, for its logits."""
+        if not self._prefix_caching or sequence.wants_prompt_logprobs:
+            return []
+        size = self._pool.block_size
+        found = self._pool.find(sequence.hashes((len(sequence.tokens) - 1) // size, size))
+        self.counters.prefix_cache_queries += len(sequence.tokens)
+        self.counters.prefix_cache_hits += len(found) * size
+        return found
+
+    def _advance(self, sequence: Sequence) -> None:
+        """Compute what is not computed yet (the prompt, or one token) and choose the next token."""
+        while True:
+            position = sequence.computed
+            hidden = self._compute(sequence, position)
+            if position == len(sequence.tokens) - 1:
+                break
+            if sequence.wants_prompt_logprobs and position < sequence.prompt_length - 1:
+                sequence.prompt_logprobs.append(_log_softmax(self._model.logits(hidden)))
+        logits = self.distortion.apply(self._model.logits(hidden), len(sequence.generated))
+        self._append(sequence, logits)
+
+    def _compute(self, sequence: Sequence, position: int) -> Array:
+        size = self._pool.block_size
+        context = self._pool.gather(sequence.blocks[: position // size + 1], position + 1)
+        adapter = sequence.adapter.weights if sequence.adapter else None
+        hidden = self._model.compute(sequence.tokens[position], position, context, adapter)
+        self._pool.write(sequence.blocks[position // size], position % size, context[position])
+        sequence.computed = position + 1
+        if self._prefix_caching and sequence.computed % size == 0:
+            full = sequence.computed // size
+            self._pool.remember(sequence.blocks[full - 1], sequence.hashes(full, size)[-1])
+        return hidden
+
+    def _append(self, sequence: Sequence, logits: Array) -> None:
+        sampling = sequence.sampling
+        token = int(np.argmax(logits))
+        if sampling.temperature > 0:
+            token = int(np.argmax(logits / sampling.temperature + sequence.random.gumbel(size=len(logits))))
+        sequence.tokens.append(token)
+        sequence.logprobs.append(_log_softmax(logits))
+        self.counters.generation_tokens += 1
+        if token == vocabulary.END_OF_SEQUENCE and not sampling.ignore_eos:
+            self._leave(sequence)
+            sequence.finish("stop")
+        elif len(sequence.generated) == sampling.max_tokens:
+            self._leave(sequence)
+            sequence.finish("length")
+
+    def _leave(self, sequence: Sequence) -> None:
+        self.running.remove(sequence)
+        self._pool.release(sequence.blocks)
+        sequence.blocks = []
+        self._drained.set()
+
+
+def _log_softmax(logits: Array) -> Array:
+    shifted = logits - logits.max()
+    normalised: Array = shifted - np.log(np.exp(shifted).sum())
+    return normalised

@@ -1,0 +1,89 @@
+"""One request on its way through the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from tests.fake_vllm.blocks import chain_hash
+from tests.fake_vllm.model import Array, Weights
+
+FinishReason: TypeAlias = Literal["stop", "length", "abort"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A loaded LoRA adapter."""
+
+    name: str
+    path: str
+    weights: Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """What a request asks of the sampler."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    seed: int | None = None
+    ignore_eos: bool = False
+
+
+@dataclass(kw_only=True, eq=False)
+class Sequence:
+    """A request, what has been computed for it, and what has been generated."""
+
+    tokens: list[int]
+    sampling: Sampling
+    salt: str | None = None
+    adapter: Adapter | None = None
+    wants_prompt_logprobs: bool = False
+
+    prompt_length: int = field(init=False)
+    random: np.random.Generator = field(init=False)
+    blocks: list[int] = field(default_factory=list)
+    computed: int = 0
+    cached: int | None = None
+    logprobs: list[Array] = field(default_factory=list)
+    """For each generated token those of the whole vocabulary at its position."""
+    prompt_logprobs: list[Array] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    _hashes: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.prompt_length = len(self.tokens)
+        self.random = np.random.default_rng(self.sampling.seed)
+
+    @property
+    def generated(self) -> list[int]:
+        """The answer so far."""
+        return self.tokens[self.prompt_length :]
+
+    @property
+    def longest(self) -> int:
+        """How many tokens it can reach."""
+        return self.prompt_length + self.sampling.max_tokens
+
+    def hashes(self, count: int, block_size: int) -> list[bytes]:
+        """The hashes of its first ``count`` blocks; the salt enters the first and thereby all of them."""
+        while len(self._hashes) < count:
+            start = len(self._hashes) * block_size
+            self._hashes.append(
+                chain_hash(
+                    self._hashes[-1] if self._hashes else b"",
+                    self.tokens[start : start + block_size],
+                    self.adapter.name if self.adapter else None,
+                    None if self._hashes else self.salt,
+                )
+            )
+        return self._hashes[:count]
+
+    def finish(self, reason: FinishReason) -> None:
+        """End it; whoever waits for it goes on."""
+        self.finish_reason = reason
+        self.finished.set()
