@@ -12,6 +12,7 @@ from harness.errors import StorageError
 from harness.servers.redaction import HIDDEN, hide
 
 _TAIL_BYTES = 64 * 1024
+_EXCEPTION = re.compile(r"^(?:\([^)]*\) )?((?:\w+\.)*\w*(?:Error|Exception): .+)$", re.MULTILINE)
 
 
 class Diagnosis(NamedTuple):
@@ -117,6 +118,12 @@ def diagnose(log: str) -> Diagnosis | None:
         if pattern.search(log):
             return diagnosis
     return None
+
+
+def last_error(log: str) -> str | None:
+    """Return the last exception a Python log ends with, such as ``ValueError: ...``."""
+    found = _EXCEPTION.findall(log)
+    return found[-1] if found else None
 
 
 def scrub(path: Path, secrets: Iterable[str]) -> None:

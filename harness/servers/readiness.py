@@ -9,7 +9,7 @@ import anyio
 import httpx
 
 from harness.errors import ServerBootError
-from harness.servers.logs import diagnose
+from harness.servers.logs import diagnose, last_error
 
 _POLL_S = 0.2
 _PROBE_TIMEOUT_S = 5.0
@@ -60,6 +60,8 @@ async def _is_healthy(client: httpx.AsyncClient, base_url: str) -> bool:
 
 def _boot_error(cause: str, log: str) -> ServerBootError:
     diagnosis = diagnose(log)
-    if diagnosis is None:
-        return ServerBootError(cause, log_tail=log, remedy="read the end of its log")
-    return ServerBootError(f"{cause}: {diagnosis.cause}", log_tail=log, remedy=diagnosis.remedy)
+    if diagnosis is not None:
+        return ServerBootError(f"{cause}: {diagnosis.cause}", log_tail=log, remedy=diagnosis.remedy)
+    if error := last_error(log):
+        cause = f"{cause}: {error}"
+    return ServerBootError(cause, log_tail=log, remedy="read the end of its log")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 HIDDEN = "***"
 
@@ -35,24 +35,24 @@ def hide(text: str, secrets: Iterable[str]) -> str:
 
 def shell_command(argv: Sequence[str], env: Mapping[str, str]) -> str:
     """Return a command that can be pasted into a shell once its secrets are filled in."""
+    secrets = secret_values(env)
     variables = [
-        f"{name}={HIDDEN if is_secret_name(name) else shlex.quote(env[name])}" for name in sorted(env)
+        f"{name}={shlex.quote(HIDDEN if is_secret_name(name) else hide(env[name], secrets))}"
+        for name in sorted(env)
     ]
-    words = [shlex.quote(word) if word != HIDDEN else word for word in _without_secret_flags(argv)]
-    return hide(" ".join([*variables, *words]), secret_values(env))
+    words = [shlex.quote(hide(word, secrets)) for word in _without_secret_flags(argv)]
+    return " ".join([*variables, *words])
 
 
-def _without_secret_flags(argv: Sequence[str]) -> list[str]:
-    words: list[str] = []
-    hide_next = False
+def _without_secret_flags(argv: Sequence[str]) -> Iterator[str]:
+    after_secret_flag = False
     for word in argv:
         flag, equals, _ = word.partition("=")
-        names_secret = word.startswith("-") and is_secret_name(flag)
-        if hide_next and not word.startswith("-"):
-            words.append(HIDDEN)
-        elif names_secret and equals:
-            words.append(f"{flag}={HIDDEN}")
+        is_secret_flag = word.startswith("-") and is_secret_name(flag)
+        if after_secret_flag and not word.startswith("--"):
+            yield HIDDEN
+        elif is_secret_flag and equals:
+            yield f"{flag}={HIDDEN}"
         else:
-            words.append(word)
-        hide_next = names_secret and not equals
-    return words
+            yield word
+        after_secret_flag = is_secret_flag and not equals

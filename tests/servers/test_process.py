@@ -300,12 +300,16 @@ class TestDeadHarness:
         assert nothing_remembered(cache)
         assert runtime.sweep() == []
 
-    def test_kernel_ends_an_obedient_engine(self, tmp_path: Path, cache: Path) -> None:
+    def test_kernel_ends_an_obedient_engine(
+        self, tmp_path: Path, cache: Path, runtime: ProcessRuntime
+    ) -> None:
         """After kill -9 of the harness an engine that heeds SIGTERM is gone before any sweep."""
         harness, processes = self.start_harness(cache, tmp_path / "log")
         harness.kill()
         harness.wait()
         anyio.run(gone, processes["engine"])
+        assert runtime.sweep() == []
+        assert nothing_remembered(cache)
 
     def test_sweep_spares_servers_of_a_living_harness(
         self, tmp_path: Path, cache: Path, runtime: ProcessRuntime
