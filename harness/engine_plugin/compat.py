@@ -1,0 +1,87 @@
+"""All that differs between vLLM 0.9.2 and 0.32, found by looking for features, never by version."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+    from vllm.config import ModelConfig
+    from vllm.v1.worker.worker_base import WorkerWrapperBase
+
+logger = logging.getLogger("vllm.sleepwake")
+
+CPU_WORKER = "vllm.v1.worker.cpu_worker.CPUWorker"
+
+
+def is_cpu_engine() -> bool:
+    """Whether vLLM itself takes this for a CPU engine; the sleep mode needs Linux besides."""
+    from vllm.platforms import builtin_platform_plugins
+
+    return sys.platform == "linux" and builtin_platform_plugins["cpu"]() is not None
+
+
+def warn_if_sleep_mode_is_absent() -> None:
+    """Say so in the log if the sleep mode was asked for and vLLM did not take it."""
+    from vllm.platforms import current_platform
+
+    from harness.engine_plugin.cpu_platform import SleepingCpuPlatform
+
+    if not isinstance(current_platform, SleepingCpuPlatform):
+        logger.warning(
+            "SLEEPWAKE_CPU_SLEEP=1 has no effect: it gives a sleep mode to CPU engines on Linux, this engine "
+            "runs on %s, and vLLM is left as it is. (VLLM_TARGET_DEVICE=cpu and VLLM_PLUGINS can keep a CPU "
+            "engine from it: unset them.)",
+            type(current_platform).__name__,
+        )
+
+
+def worker_wrapper() -> type[WorkerWrapperBase]:
+    """The class around each worker; it lived elsewhere up to 0.10."""
+    from vllm.v1.worker import worker_base
+
+    if not hasattr(worker_base, "WorkerWrapperBase"):
+        from vllm.worker import worker_base  # type: ignore[import-not-found, no-redef]
+
+    return worker_base.WorkerWrapperBase
+
+
+@contextmanager
+def without_cuda_allocator(model_config: ModelConfig) -> Iterator[None]:
+    """Load weights, or allocate the KV cache, without the CUDA memory pool that sleep mode implies.
+
+    The newest versions know by themselves that a CPU has none.
+    """
+    enabled, model_config.enable_sleep_mode = model_config.enable_sleep_mode, False
+    try:
+        yield
+    finally:
+        model_config.enable_sleep_mode = enabled
+
+
+def keep_weights_unpacked() -> None:
+    """Keep linear layers' weights in tensors, where they can be discarded, restored and checked.
+
+    From 0.10.2 on vLLM packs them into memory of oneDNN or SGL kernels and empties the parameters: that
+    memory could not be given back, and ``/weight_checker`` would call any two models equal.
+    """
+    from vllm import _custom_ops
+    from vllm.model_executor.layers import utils
+
+    if hasattr(_custom_ops, "_supports_onednn"):
+        _custom_ops._supports_onednn = False  # noqa: SLF001  (there is no other switch)
+    if hasattr(utils, "check_cpu_sgl_kernel"):
+        utils.check_cpu_sgl_kernel = lambda *_arguments: False
+
+
+def models(model_runner: object) -> list[nn.Module]:
+    """The model, and the draft model where speculative decoding has one."""
+    from torch import nn
+
+    drafter = getattr(model_runner, "drafter", None)
+    candidates = (getattr(model_runner, "model", None), getattr(drafter, "model", None))
+    return [candidate for candidate in candidates if isinstance(candidate, nn.Module)]

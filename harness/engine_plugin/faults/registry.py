@@ -1,0 +1,33 @@
+"""The faults by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Damage to plant on purpose, so that a checker can show that it sees it."""
+
+    name: str
+    cause: str
+    """The root-cause class that a report should name."""
+    summary: str
+    """What goes wrong, in one line."""
+    plant: Callable[[], None]
+    """Called once in every vLLM process at its start; may patch what it likes."""
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(name: str, *, cause: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """Register the decorated function as a fault; the first line of its docstring is the summary."""
+
+    def register(function: Callable[[], None]) -> Callable[[], None]:
+        summary = (function.__doc__ or "").partition("\n")[0]
+        FAULTS[name] = Fault(name=name, cause=cause, summary=summary, plant=function)
+        return function
+
+    return register
