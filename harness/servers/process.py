@@ -130,9 +130,9 @@ class ProcessRuntime:
             await wait_until_ready(
                 base_url=facts.base_url,
                 deadline_s=spec.boot_deadline_s,
+                log_tail=server.log_tail,
                 death=server.death,
                 intruder=server.intruder,
-                log_tail=server.log_tail,
             )
             server.remember_family()
             yield server

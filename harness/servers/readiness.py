@@ -15,30 +15,38 @@ _POLL_S = 0.2
 _PROBE_TIMEOUT_S = 5.0
 
 
+Check = Callable[[], Awaitable[str | None]]
+
+
+async def _nothing_to_say() -> None:
+    """Say that all is well."""
+
+
 async def wait_until_ready(
     *,
     base_url: str,
     deadline_s: float,
-    death: Callable[[], Awaitable[str | None]],
-    intruder: Callable[[], Awaitable[str | None]],
     log_tail: Callable[[], str],
+    death: Check = _nothing_to_say,
+    intruder: Check = _nothing_to_say,
+    trust_env: bool = False,
 ) -> None:
     """Return once ``GET /health`` answers 200.
 
     Args:
         base_url: The server.
         deadline_s: Seconds to wait at most.
+        log_tail: The end of the server's output, for the error.
         death: Says why the server is gone; None while it lives.
         intruder: Asked once ``/health`` answers: says who answers instead of the server; None
             when it is the server itself.
-        log_tail: The end of the server's output, for the error.
+        trust_env: Whether to go through the proxies the environment names; never to loopback.
 
     Raises:
         ServerBootError: It died, is not what answers, or was not ready in time.
     """
     with anyio.move_on_after(deadline_s):
-        # No proxy stands between us and loopback, whatever the environment says.
-        async with httpx.AsyncClient(trust_env=False, timeout=_PROBE_TIMEOUT_S) as client:
+        async with httpx.AsyncClient(trust_env=trust_env, timeout=_PROBE_TIMEOUT_S) as client:
             while True:
                 if cause := await death():
                     raise _boot_error(f"the server died while starting: {cause}", log_tail())

@@ -1,0 +1,128 @@
+"""The attached runtime: a server somebody else runs, such as a Kubernetes deployment."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
+
+import anyio.to_thread
+import httpx
+
+from harness.errors import RuntimeUnavailableError, UsageError
+from harness.servers.base import Memory, RuntimeName, Server, ServerFacts, ServerSpec
+from harness.servers.readiness import wait_until_ready
+
+_TIMEOUT_S = 10.0
+
+
+class AttachedRuntime:
+    """Talks to a server that is already running; starts, stops, measures and removes nothing.
+
+    An arm's flags and environment are not applied: the server has what it was started with.
+
+    Args:
+        endpoint: ``http://host:port``, with or without ``/v1``.
+    """
+
+    def __init__(self, *, endpoint: str) -> None:
+        self._base_url = base_url_of(endpoint)
+
+    @property
+    def name(self) -> RuntimeName:
+        """``attached``."""
+        return "attached"
+
+    @property
+    def can_restart(self) -> bool:
+        """False: the server is not ours."""
+        return False
+
+    def check_available(self) -> None:
+        """Return when the server is healthy.
+
+        Raises:
+            RuntimeUnavailableError: It is not, or cannot be reached.
+        """
+        if cause := _health_complaint(self._base_url):
+            raise RuntimeUnavailableError(
+                f"{self._base_url} {cause}",
+                remedy="start it with VLLM_SERVER_DEV_MODE=1 and --enable-sleep-mode, or correct --endpoint",
+            )
+
+    def command(self, spec: ServerSpec) -> str:
+        """Say that nothing is started."""
+        return f"# starts nothing: {spec.cell} runs on {self._base_url} as it is"
+
+    def sweep(self) -> list[str]:
+        """Remove nothing: nothing is ours."""
+        return []
+
+    def start(self, spec: ServerSpec) -> AbstractAsyncContextManager[Server]:
+        """Wait until the server is healthy; leave it running.
+
+        Raises:
+            ServerBootError: It was not healthy before the deadline.
+        """
+        return self._attach(spec)
+
+    @asynccontextmanager
+    async def _attach(self, spec: ServerSpec) -> AsyncIterator[Server]:
+        await wait_until_ready(
+            base_url=self._base_url, deadline_s=spec.boot_deadline_s, log_tail=lambda: "", trust_env=True
+        )
+        yield _AttachedServer(self._base_url)
+
+
+def base_url_of(endpoint: str) -> str:
+    """Return an endpoint without trailing slash and ``/v1``.
+
+    Raises:
+        UsageError: It is not an HTTP address.
+    """
+    try:
+        url = httpx.URL(endpoint)
+    except httpx.InvalidURL as error:
+        raise UsageError(
+            f"{endpoint!r} is not an address: {error}", remedy="give http://host:port"
+        ) from error
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise UsageError(f"{endpoint!r} is not an HTTP address", remedy="give http://host:port")
+    if url.userinfo or url.query:
+        raise UsageError(
+            "an endpoint must not carry a user, password or query", remedy="give http://host:port"
+        )
+    return str(url).rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+class _AttachedServer:
+    """A server of which only its HTTP side is visible."""
+
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
+
+    @property
+    def facts(self) -> ServerFacts:
+        return ServerFacts(runtime="attached", engine="unknown", base_url=self._base_url)
+
+    @property
+    def base_url(self) -> str:
+        return self._base_url
+
+    async def measure_memory(self) -> Memory:
+        return Memory(resident=None, device=None)
+
+    async def death(self) -> str | None:
+        return await anyio.to_thread.run_sync(_health_complaint, self._base_url)
+
+    def log_tail(self, lines: int = 40) -> str:  # noqa: ARG002  (the interface of every server)
+        return ""
+
+
+def _health_complaint(base_url: str) -> str | None:
+    """Return what is wrong with a server's health; None when it is healthy."""
+    try:
+        status = httpx.get(f"{base_url}/health", timeout=_TIMEOUT_S).status_code
+    except httpx.TransportError as error:
+        return f"does not answer ({error or type(error).__name__})"
+    return None if status == HTTPStatus.OK else f"answers /health with {status}"
