@@ -134,10 +134,12 @@ def _logprobs(answer: Answer, *, greedy: bool) -> Iterator[tuple[str, str]]:
     itself = top_ids == np.asarray(answer.token_ids)[:, np.newaxis]
     told_twice = (itself & (np.abs(top - chosen[:, np.newaxis]) > ROUNDING)).any(axis=1)
     passed_over = ~itself.any(axis=1) & (top_ids >= 0).all(axis=1) & (chosen > top.min(axis=1) + ROUNDING)
-    if (wrong := told_twice | passed_over).any():
+    wrong = told_twice | passed_over
+    behind = (top_ids[:, 0] >= 0) & (top[:, 0] - chosen > ROUNDING)
+    if wrong.any():
         yield (
             "contradictory logprob",
             f"the log-probability of token {int(np.argmax(wrong))} contradicts those of the likeliest tokens",
         )
-    if greedy and (behind := listed[:, 0] - chosen > ROUNDING).any():
+    elif greedy and behind.any():
         yield NOT_GREEDY, f"token {int(np.argmax(behind))} is not the likeliest although temperature is 0"

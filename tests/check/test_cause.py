@@ -1,0 +1,200 @@
+"""Which cause the controls leave."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.check.cause import TOLERANCE
+from harness.check.result import Cause, CellResult
+from harness.history.events import Control
+from tests.check.stories import Change, Story, failing, garbage, shifted
+
+ALL = ["p0", "p1", "p2", "p3", "p4"]
+
+
+def damage(names: list[str], change: Change | None = None) -> dict[str, Change]:
+    """The same damage to several prompts."""
+    return dict.fromkeys(names, change or garbage(2))
+
+
+def stale_prefix_cache(**options: bool) -> Story:
+    """The founding bug: warm answers read blank blocks, cold ones are sound."""
+    story = Story(**options).baseline().null()  # type: ignore[arg-type] # test shorthand
+    return story.sleep(keeps_cache=True).wake().probe(1, warm=damage(ALL))
+
+
+def lost_weights(*, level: int = 1) -> Story:
+    """Weights that did not come back: every answer is damaged."""
+    return Story().baseline().null().sleep(level).wake().probe(1, warm=damage(ALL), cold=damage(ALL))
+
+
+def outcomes(result: CellResult) -> dict[str, tuple[int, int]]:
+    """Healed and asked prompts of every control."""
+    return {each.control: (each.healed, each.asked) for each in result.controls}
+
+
+def test_stale_prefix_cache() -> None:
+    """A fresh salt and a reset heal, unseen prompts hold, every damaged answer came from the cache."""
+    story = stale_prefix_cache()
+    story.control(Control.FRESH_SALT).control(Control.UNSEEN_PROMPTS).control(Control.RESET_PREFIX_CACHE)
+    result = story.judged()
+    assert result.cause is Cause.STALE_PREFIX_CACHE
+    assert outcomes(result) == {"fresh_salt": (4, 4), "unseen_prompts": (1, 1), "reset_prefix_cache": (4, 4)}
+    assert result.reason == (
+        "4 of 4 prompts no longer answered as before (sleep level 1, wake up); stale prefix cache: "
+        "4 of 4 damaged answers read prompt tokens from the cache; a fresh cache salt heals 4 of 4; "
+        "resetting the prefix cache heals 4 of 4; unseen prompts hold: 1 of 1"
+    )
+    assert result.ruled_out == ()
+
+
+def test_stale_prefix_cache_without_controls() -> None:
+    """The probe's own cold pass asks the same prompts under a fresh salt: it is the control."""
+    result = stale_prefix_cache().judged()
+    assert result.cause is Cause.STALE_PREFIX_CACHE
+    [control] = result.controls
+    assert (control.control, control.healed, control.asked) == ("fresh_salt", 4, 4)
+    assert control.note == "the cold pass of the same probe"
+
+
+def test_stale_prefix_cache_on_a_server_that_does_not_tell_cached_tokens() -> None:
+    """The controls suffice where cached tokens are not reported."""
+    story = stale_prefix_cache(tells_cached_tokens=False).control(Control.FRESH_SALT)
+    assert story.judged().cause is Cause.STALE_PREFIX_CACHE
+
+
+@pytest.mark.parametrize("control", [Control.FRESH_SALT, Control.UNSEEN_PROMPTS, Control.RESET_PREFIX_CACHE])
+def test_one_dissenting_control_clears_the_prefix_cache(control: Control) -> None:
+    """If a single control stays bad, the prefix cache cannot be all there is."""
+    story = stale_prefix_cache()
+    for each in (Control.FRESH_SALT, Control.UNSEEN_PROMPTS, Control.RESET_PREFIX_CACHE):
+        story.control(each, damage(["p3", "p4"]) if each is control else None)
+    assert story.judged().cause is Cause.UNKNOWN
+
+
+def test_damage_in_computed_answers_clears_the_prefix_cache() -> None:
+    """A damaged answer that read nothing from the cache has another cause, whatever heals it later."""
+    story = Story().baseline().null().cycle(1, warm=damage(ALL)).control(Control.FRESH_SALT)
+    result = story.judged()
+    assert result.cause is Cause.UNKNOWN
+    [ruled_out] = result.ruled_out
+    assert ruled_out.startswith("stale prefix cache alone: answers computed without it are damaged as well")
+    assert ruled_out.endswith("(a fresh salt heals 4 of 4)")
+
+
+def test_lost_weights_that_a_reload_brings_back() -> None:
+    """Cold and unseen prompts are damaged, and loading the weights again heals."""
+    story = (
+        lost_weights().control(Control.FRESH_SALT, damage(ALL)).control(Control.UNSEEN_PROMPTS, damage(ALL))
+    )
+    story.control(Control.RESET_PREFIX_CACHE, damage(ALL)).control(Control.RELOAD_WEIGHTS)
+    result = story.judged()
+    assert result.cause is Cause.LOST_WEIGHTS
+    assert result.reason.endswith("lost weights: loading the weights again heals 4 of 4")
+    assert outcomes(result)["reload_weights"] == (4, 4)
+
+
+def test_lost_weights_that_checksums_show() -> None:
+    """Changed checksums name lost weights even where nothing can be loaded again."""
+    story = Story().baseline().null().checksums({"a": "1", "b": "2", "c": "3"}).sleep().wake()
+    story.probe(1, warm=damage(ALL), cold=damage(ALL)).checksums({"a": "1", "b": "9", "d": "4"})
+    story.control(Control.FRESH_SALT, damage(ALL))
+    result = story.judged()
+    assert result.cause is Cause.LOST_WEIGHTS
+    assert "the checksums of 3 parameters changed" in result.reason
+
+
+def test_checksums_after_a_reload_do_not_speak_for_the_damage() -> None:
+    """The first look after the transition decides; a later one may follow a reload."""
+    story = Story().baseline().null().checksums({"a": "1"}).sleep().wake()
+    story.probe(1, warm=damage(ALL), cold=damage(ALL)).checksums({"a": "2"}).checksums({"a": "1"})
+    assert story.judged().cause is Cause.LOST_WEIGHTS
+
+
+def test_checksums_before_the_transition_are_the_latest_ones() -> None:
+    """A version that cannot tell checksums, then or later, leaves them out of the decision."""
+    story = Story().baseline().null().checksums(None).sleep().wake()
+    story.probe(1, warm=damage(ALL), cold=damage(ALL)).checksums({"a": "2"})
+    assert story.judged().cause is Cause.UNKNOWN
+
+
+def test_weights_the_script_discards() -> None:
+    """Level 2 without a reload loses the weights as documented: the script itself shows it."""
+    result = lost_weights(level=2).control(Control.FRESH_SALT, damage(ALL)).judged()
+    assert result.cause is Cause.LOST_WEIGHTS
+    assert "the script discards the weights (sleep level 2) and does not load them again" in result.reason
+
+
+def test_weights_the_script_discards_and_reloads() -> None:
+    """After the documented recovery the script is no explanation."""
+    story = Story().baseline().null().sleep(2).wake().reload().probe(1, warm=damage(ALL), cold=damage(ALL))
+    assert story.judged().cause is Cause.UNKNOWN
+
+
+def test_weights_discarded_by_the_script_but_a_reload_does_not_heal() -> None:
+    """If loading them again does not heal, discarded weights are not the whole story."""
+    story = lost_weights(level=2).control(Control.RELOAD_WEIGHTS, damage(ALL))
+    result = story.judged()
+    assert result.cause is Cause.UNKNOWN
+    assert "lost weights alone: loading them again does not heal" in result.ruled_out
+
+
+def test_unseen_prompts_that_hold_clear_the_weights() -> None:
+    """Weights that are lost are lost for every prompt."""
+    story = lost_weights().control(Control.FRESH_SALT, damage(ALL)).control(Control.UNSEEN_PROMPTS)
+    result = story.control(Control.RELOAD_WEIGHTS).judged()
+    assert result.cause is Cause.UNKNOWN
+    prefix_cache, weights = result.ruled_out
+    assert prefix_cache.endswith("(a fresh salt heals 0 of 4)")
+    assert weights == "lost weights: unseen prompts are answered as before"
+
+
+def test_lost_buffers() -> None:
+    """Damage without the cache, unchanged checksums and a reload that does not heal leave the buffers."""
+    story = Story().baseline().null().checksums({"a": "1"}).sleep().wake()
+    story.probe(1, warm=damage(ALL), cold=damage(ALL)).checksums({"a": "1"})
+    story.control(Control.FRESH_SALT, damage(ALL)).control(Control.RELOAD_WEIGHTS, damage(["p0"]))
+    result = story.judged()
+    assert result.cause is Cause.LOST_BUFFERS
+    assert result.reason.endswith(
+        "lost buffers: answers computed without the prefix cache are damaged as well; "
+        "every weight checksum is unchanged; loading the weights again heals 3 of 4"
+    )
+
+
+def test_unchanged_checksums_alone_do_not_accuse_the_buffers() -> None:
+    """Without a reload the damage may be anywhere but in the weights."""
+    story = Story().baseline().null().checksums({"a": "1"}).sleep().wake()
+    result = story.probe(1, warm=damage(ALL), cold=damage(ALL)).checksums({"a": "1"}).judged()
+    assert result.cause is Cause.UNKNOWN
+    assert "lost weights: every weight checksum is unchanged" in result.ruled_out
+
+
+def test_a_request_that_never_returns_accuses_the_scheduler() -> None:
+    """Nothing but timeouts after the transition points to the scheduler or the protocol."""
+    result = Story().baseline().null().cycle(1, warm={"p1": failing("timeout")}).judged()
+    assert result.cause is Cause.SCHEDULER
+    result = Story().baseline().null().cycle(1, warm={"p1": failing("connection")}).judged()
+    assert result.cause is Cause.SCHEDULER
+
+
+def test_a_server_error_accuses_nobody() -> None:
+    """A 500 can be a NaN logit or a crash: it does not name its cause."""
+    changes = {"p1": failing("http", 500), "p2": failing("timeout")}
+    assert Story().baseline().null().cycle(1, warm=changes).judged().cause is Cause.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("shift", "cause"), [(0.5 * TOLERANCE, Cause.STALE_PREFIX_CACHE), (2 * TOLERANCE, Cause.UNKNOWN)]
+)
+def test_a_healed_answer_may_round_differently(shift: float, cause: Cause) -> None:
+    """Controls run in smaller batches, so equal tokens may carry slightly other log-probabilities."""
+    story = stale_prefix_cache().control(Control.FRESH_SALT, damage(["p0"], shifted(shift)))
+    assert story.judged().cause is cause
+
+
+def test_a_failed_control_has_not_healed() -> None:
+    """A control request without an answer is asked, not healed."""
+    result = stale_prefix_cache().control(Control.FRESH_SALT, {"p0": failing()}).judged()
+    assert outcomes(result)["fresh_salt"] == (3, 4)
+    assert result.cause is Cause.UNKNOWN

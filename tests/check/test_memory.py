@@ -1,0 +1,110 @@
+"""Whether sleeping gives memory back."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.check import memory
+from harness.check.result import Finding, Strength
+from harness.history.events import Observation
+from tests.check.stories import MIB, Story, clean_story
+
+
+def findings(story: Story) -> list[Finding]:
+    """The memory findings of a story."""
+    return list(memory.check(story.evidence()))
+
+
+def test_memory_that_falls_is_fine() -> None:
+    """Half a gigabyte given back is a release."""
+    assert findings(clean_story()) == []
+
+
+def test_memory_that_stays_is_found() -> None:
+    """An engine that says it sleeps and keeps its memory is degraded."""
+    [finding] = findings(Story().baseline().null().sleep(freed=0).wake())
+    assert finding.message == (
+        "sleep level 1: memory in use changed by +0 MiB, it had to fall by more than 16 MiB"
+    )
+    assert finding.strength is Strength.PROOF
+    assert finding.evidence == {"step": "3", "change_bytes": 0, "floor_bytes": 16 * MIB}
+    assert finding.cycle == 0
+    assert finding.checker == "memory"
+
+
+@pytest.mark.parametrize(("freed", "found"), [(16 * MIB, 1), (16 * MIB + 1, 0), (-5 * MIB, 1)])
+def test_what_an_idle_process_frees_is_no_release(freed: int, found: int) -> None:
+    """The fall must exceed the smallest release that means something."""
+    assert len(findings(Story().baseline().null().sleep(freed=freed))) == found
+
+
+def test_noise_of_the_measurement_is_taken_from_the_null_transition() -> None:
+    """A fall no larger than what the null transition moved is no release either."""
+    story = Story().baseline()
+    story.null()
+    step = story.recording().steps[-1].step
+    story.observe(step, "after", memory=1900 * MIB)
+    assert memory.largest_null_change(story.evidence()) == 100 * MIB
+    story.sleep(freed=90 * MIB)
+    [finding] = findings(story)
+    assert "by more than 100 MiB" in finding.message
+
+
+def test_level_zero_need_not_free_anything() -> None:
+    """Pausing the scheduler keeps all memory."""
+    assert findings(Story().baseline().sleep(0, freed=0)) == []
+
+
+def test_a_sleep_that_failed_need_not_free_anything() -> None:
+    """A refused sleep is another checker's finding."""
+    assert findings(Story().baseline().sleep(status=500, freed=0)) == []
+
+
+def test_who_sleeps_already_need_not_free_anything() -> None:
+    """A second sleep without a wake-up finds nothing left to give."""
+    story = Story().baseline().sleep()
+    story.events.pop()
+    step = story._begin("sleep", level=2)
+    story.observe(step, "before", asleep=True, memory=1500 * MIB)
+    story.call(step, "/sleep", {"level": "2"})
+    story.observe(step, "after", asleep=True, memory=1500 * MIB)
+    assert findings(story) == []
+
+
+def test_device_memory_counts_where_it_is_measured() -> None:
+    """On a GPU the backed-up weights raise resident memory while device memory falls."""
+    for device_after, found in ((1 * MIB, 0), (4000 * MIB, 1)):
+        story = Story().baseline()
+        step = story._begin("sleep", level=1)
+        _observed(story, step, "before", resident=1000 * MIB, device=4000 * MIB)
+        story.call(step, "/sleep", {"level": "1"})
+        _observed(story, step, "after", resident=3000 * MIB if not found else 1 * MIB, device=device_after)
+        assert len(findings(story)) == found
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_missing_measurement_proves_nothing(moment: str) -> None:
+    """Memory is judged only where it was measured on both sides."""
+    story = Story().baseline()
+    step = story._begin("sleep", level=1)
+    _observed(story, step, moment, resident=1000 * MIB, device=None)
+    story.call(step, "/sleep", {"level": "1"})
+    assert findings(story) == []
+    _observed(story, step, "before" if moment == "after" else "after", resident=None, device=None)
+    assert findings(story) == []
+
+
+def _observed(story: Story, step: str, moment: str, *, resident: int | None, device: int | None) -> None:
+    story.tell(
+        Observation.model_validate(
+            {
+                "t": story.now(),
+                "step": step,
+                "moment": moment,
+                "is_sleeping": None,
+                "sleep_state": None,
+                "resident_bytes": resident,
+                "device_bytes": device,
+            }
+        )
+    )

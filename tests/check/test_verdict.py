@@ -1,0 +1,170 @@
+"""From a recording to the judgement of its cell."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.check import judge
+from harness.check.result import Cause, Verdict
+from tests.check.stories import (
+    Change,
+    Story,
+    clean_story,
+    empty,
+    failing,
+    garbage,
+    loop,
+    shifted,
+    updated,
+)
+
+
+def test_a_healthy_story_is_clean() -> None:
+    """A clean verdict has a bound, no cause, no findings and no witness."""
+    result = clean_story(cycles=3).judged()
+    assert result.verdict is Verdict.CLEAN
+    assert result.cause is None
+    assert result.findings == ()
+    assert result.witness is None
+    assert result.error is None
+    assert result.bound is not None
+    assert result.bound.comparisons == 4
+    assert result.reason == f"all 24 answers equal the baseline; {result.bound.statement}"
+    assert result.noise is not None
+    assert result.noise.exact
+
+
+def test_the_result_says_what_was_judged() -> None:
+    """Cell, scenario, arm, version and runtime are carried over."""
+    result = clean_story().judged()
+    assert (result.cell, result.scenario, result.arm) == ("scenario/arm", "scenario", "arm")
+    assert (result.vllm_version, result.runtime, result.emulated, result.fault) == (
+        "0.32.0",
+        "process",
+        (),
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        garbage(),
+        garbage(23),
+        loop(4),
+        empty,
+        shifted(1e-6),
+        updated(finish_reason="abort"),
+        updated(system_fingerprint="other"),
+        updated(completion_tokens=3),
+        failing("timeout"),
+        failing("http", 500),
+    ],
+)
+@pytest.mark.parametrize("when", ["warm", "cold"])
+def test_one_damaged_answer_makes_a_cell_corrupt(change: Change, when: str) -> None:
+    """Any way one answer of one pass can be wrong is corruption, with a witness and a cause."""
+    story = Story().baseline().null().cycle(1)
+    story.cycle(2, **{when: {"p1": change}})
+    result = story.judged()
+    assert result.verdict is Verdict.CORRUPT
+    assert result.cause is not None
+    assert result.witness is not None
+    assert result.witness.prompt == "p1"
+    assert result.bound is None
+    assert "1 of 4 prompts no longer answered as before" in result.reason
+
+
+def test_a_cache_that_outlives_its_blocks_degrades() -> None:
+    """Answers that hold although they came from discarded blocks are luck, not health."""
+    result = Story().baseline().null().sleep(keeps_cache=True).wake().probe().judged()
+    assert result.verdict is Verdict.DEGRADED
+    assert result.cause is Cause.STALE_PREFIX_CACHE
+    assert result.reason.endswith("had thrown the KV cache away (and 3 more)")
+    assert result.witness is not None
+    assert result.witness.after.cached_tokens == 48
+
+
+def test_memory_that_stays_degrades() -> None:
+    """Answers hold, memory was not given back."""
+    result = Story().baseline().null().sleep(freed=0).wake().probe().judged()
+    assert result.verdict is Verdict.DEGRADED
+    assert result.cause is Cause.MEMORY
+
+
+def test_a_contradicted_state_degrades() -> None:
+    """Answers hold, but the engine was not in the state it claimed."""
+    result = Story().baseline().null().sleep(asleep=False).wake().probe().judged()
+    assert result.verdict is Verdict.DEGRADED
+    assert result.cause is Cause.SCHEDULER
+
+
+def test_every_degradation_is_told() -> None:
+    """The reason names one finding of each kind; the first decides the cause."""
+    result = Story().baseline().null().sleep(asleep=False, freed=0, keeps_cache=True).wake().probe().judged()
+    assert result.cause is Cause.STALE_PREFIX_CACHE
+    assert result.reason.count("; ") == 2
+
+
+def test_corruption_outweighs_degradation() -> None:
+    """A cell that is both is corrupt."""
+    story = Story().baseline().null().sleep(freed=0).wake().probe(1, cold={"p0": garbage()})
+    result = story.judged()
+    assert result.verdict is Verdict.CORRUPT
+    assert {finding.checker for finding in result.findings} >= {"memory", "divergence"}
+
+
+def test_degradation_outweighs_doubt() -> None:
+    """A proven degradation stands although something else could not be told; that is told as well."""
+    story = Story().baseline().null({"p0": garbage(3)}).sleep(freed=0).wake().probe()
+    result = story.judged()
+    assert result.verdict is Verdict.DEGRADED
+    assert "answers differ without any transition" in result.reason
+
+
+def test_noise_is_never_rounded_up_or_down() -> None:
+    """Where null answers differ, differences after the transition neither accuse nor acquit."""
+    story = Story().baseline().null({"p0": garbage(3)}).cycle(1, warm={"p0": garbage(3), "p1": garbage(9)})
+    result = story.judged()
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.cause is None
+    assert result.witness is None
+    assert result.bound is None
+
+
+def test_a_failed_cell_has_no_verdict() -> None:
+    """When the machine got in the way the engine is not judged; what was seen is kept."""
+    result = judge(clean_story().fail().recording())
+    assert result.verdict is None
+    assert result.error == "ServerDiedError"
+    assert result.reason == "the server is gone"
+
+
+def test_proven_corruption_survives_a_failure() -> None:
+    """A run that breaks off after the damage was recorded is corrupt: retrying must not turn it green."""
+    result = judge(Story().baseline().null().cycle(1, warm={"p0": garbage()}).fail().recording())
+    assert result.verdict is Verdict.CORRUPT
+    assert result.error is None
+    assert result.reason.endswith("the run then broke off: ServerDiedError")
+
+
+def test_degradation_does_not_survive_a_failure() -> None:
+    """Whether answers would have held is unknown when the machine got in the way."""
+    result = judge(Story().baseline().null().sleep(freed=0).fail().recording())
+    assert result.verdict is None
+
+
+def test_a_cell_that_never_started_a_server() -> None:
+    """A history that holds nothing but its first event is inconclusive."""
+    story = Story()
+    del story.events[1:]
+    result = judge(story.recording())
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.vllm_version is None
+
+
+def test_a_request_that_never_returns_before_and_after() -> None:
+    """Prompts that time out in the baseline leave the cell inconclusive."""
+    late = {"p0": failing("timeout")}
+    result = Story().baseline(late).null(late).sleep().wake().probe(1, warm=late, cold=late).judged()
+    assert result.verdict is Verdict.INCONCLUSIVE
