@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterable
@@ -142,7 +143,8 @@ class Backup:
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(prefix="sleepwake-")  # noqa: SIM115  (closed by close)
+        # Unbuffered: what could not be written must not come up again when the file is closed.
+        self._file = tempfile.TemporaryFile(prefix="sleepwake-", buffering=0)  # noqa: SIM115  (closed by close)
         self._offsets: dict[int, int] = {}
         self._end = 0
 
@@ -155,20 +157,29 @@ class Backup:
         Raises:
             OSError: The disk is full.
         """
-        content, values = region.view(), torch.empty(0, dtype=torch.uint8).set_(region.storage)
+        content = torch.empty(0, dtype=torch.uint8).set_(region.storage)
         for start in range(0, region.size, CHUNK):
-            end = min(start + CHUNK, region.size)
-            if values[start:end].any():  # a hole in the file reads as zeros and costs nothing
-                self._file.seek(self._end + start)
-                self._file.write(content[start:end])
+            if content[start : start + CHUNK].any():  # a hole in the file reads as zeros and costs nothing
+                self._write(region.view()[start : start + CHUNK], self._end + start)
         self._offsets[region.address] = self._end
         self._end += region.size
         self._file.truncate(self._end)
 
+    def _write(self, bytes_: memoryview, offset: int) -> None:
+        while bytes_:
+            written = os.pwrite(self._file.fileno(), bytes_, offset)
+            bytes_, offset = bytes_[written:], offset + written
+
     def restore(self, region: Region) -> None:
         """Copy the content back in."""
-        self._file.seek(self._offsets[region.address])
-        self._file.readinto(region.view())
+        bytes_, offset = region.view(), self._offsets[region.address]
+        while bytes_:
+            read = os.preadv(self._file.fileno(), [bytes_[:CHUNK]], offset)
+            bytes_, offset = bytes_[read:], offset + read
+
+    def disk_bytes(self) -> int:
+        """What the backup takes on the disk."""
+        return os.fstat(self._file.fileno()).st_blocks * 512
 
     def close(self) -> None:
         """Free the disk space."""

@@ -45,10 +45,13 @@ class Settings:
         return cls(
             cpu_sleep=_one_of(environment, "SLEEPWAKE_CPU_SLEEP", ("0", "1")) == "1",
             discard=Discard(_one_of(environment, "SLEEPWAKE_DISCARD", tuple(Discard))),
-            faults=tuple(
-                name.strip() for name in environment.get("SLEEPWAKE_FAULT", "").split(",") if name.strip()
-            ),
+            faults=_faults(environment.get("SLEEPWAKE_FAULT", "")),
         )
+
+
+def _faults(value: str) -> tuple[str, ...]:
+    """Names between commas, or one ``FILE.py:function``, whose path may have commas."""
+    return (value,) if ":" in value else tuple(name for name in value.split(",") if name)
 
 
 def _one_of(environment: Mapping[str, str], variable: str, valid: tuple[str, ...]) -> str:

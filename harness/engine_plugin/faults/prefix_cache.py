@@ -8,7 +8,7 @@ from harness.engine_plugin.faults.hooks import Wrapper, wrap
 from harness.engine_plugin.faults.registry import fault
 
 
-@fault("keep-prefix-cache", cause="stale-prefix-cache")
+@fault("keep-prefix-cache", cause="stale prefix cache")
 def keep_prefix_cache() -> None:
     """Sleep discards the KV cache but keeps the prefix cache's block hashes.
 

@@ -12,7 +12,7 @@ class Fault:
 
     name: str
     cause: str
-    """The root-cause class that a report should name."""
+    """The root-cause class that a report should name, in the report's words."""
     summary: str
     """What goes wrong, in one line."""
     plant: Callable[[], None]

@@ -9,7 +9,7 @@ from harness.engine_plugin.faults.hooks import Wrapper, on_worker_start, wrap
 from harness.engine_plugin.faults.registry import fault
 
 
-@fault("lose-weights", cause="lost-weights")
+@fault("lose-weights", cause="lost weights")
 def lose_weights() -> None:
     """Weights do not come back: neither when a level-1 sleep ends nor by the reload after a level-2 sleep.
 
