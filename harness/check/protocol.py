@@ -109,6 +109,8 @@ def _tokens(
             "after the end",
             f"{len(answer.token_ids) - 1 - end} tokens follow the end of sequence at token {end}",
         )
+    if ends and end is None and answer.finish_reason == "stop" and answer.stop_reason is None:
+        yield "no end", "ended by stop without an end of sequence, a stop token or a stop string"
     if vocabulary_size is not None:
         outside = [token for token in answer.token_ids if not 0 <= token < vocabulary_size]
         if outside:

@@ -122,6 +122,13 @@ def test_tokens_after_the_end_are_found() -> None:
     assert "13 tokens follow the end of sequence at token 10" in finding.message
 
 
+def test_a_stop_without_an_end_is_found() -> None:
+    """An answer stops at an end of sequence, or says at which token or string it stopped."""
+    assert violation_after(updated(finish_reason="stop")) == "no end"
+    assert findings_after(updated(finish_reason="stop", stop_reason=151645)) == []
+    assert findings_after(updated(finish_reason="stop", stop_reason="END")) == []
+
+
 @pytest.mark.parametrize("token", [-1, VOCABULARY, VOCABULARY + 7])
 def test_an_unknown_token_is_found(token: int) -> None:
     """Every id must be one of the vocabulary's."""
