@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from tests.fake_vllm.behaviours import Misbehaviour
 
-_MODEL = "toy-model"
+DEFAULT_MODEL = "toy-model"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,8 +18,8 @@ class Options:
 
     host: str = "127.0.0.1"
     port: int = 8000
-    model: str = _MODEL
-    served_model_name: str = _MODEL
+    model: str = DEFAULT_MODEL
+    served_model_name: str = DEFAULT_MODEL
     enable_prefix_caching: bool = True
     enable_prompt_tokens_details: bool = True
     block_size: int = 32

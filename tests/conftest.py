@@ -1,0 +1,51 @@
+"""What all tests share: the asyncio backend, deterministic Hypothesis, and a fake vLLM."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from harness.vllm_api.connection import Connection, connect
+from tests.fake_vllm import vocabulary
+from tests.fake_vllm.options import DEFAULT_MODEL
+from tests.fake_vllm.serving import serve
+
+hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("deterministic")
+
+_REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The harness runs on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def fake(anyio_backend: str) -> AsyncIterator[Connection]:  # noqa: ARG001 - orders the fixtures
+    """A healthy fake vLLM inside this process, connected; other configurations come from ``serve``."""
+    async with serve() as base_url, connect(base_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def fake_engine_command(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
+    """What starts a fake vLLM as a process; gets vLLM's flags appended, as the process runtime does."""
+    monkeypatch.setenv("PYTHONPATH", str(_REPOSITORY))
+    return (sys.executable, "-m", "tests.fake_vllm")
+
+
+@pytest.fixture
+def toy_model_folder(tmp_path: Path) -> Path:
+    """A model folder as far as the harness reads one; the fake knows the weights of that name."""
+    folder = tmp_path / DEFAULT_MODEL
+    folder.mkdir()
+    configuration = {"eos_token_id": vocabulary.END_OF_SEQUENCE, "vocab_size": vocabulary.SIZE}
+    (folder / "config.json").write_text(json.dumps(configuration), encoding="utf-8")
+    return folder

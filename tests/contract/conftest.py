@@ -1,0 +1,147 @@
+"""The servers that are held to the contract, and what its tests ask of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pydantic import JsonValue
+
+from harness.scenario.corpus import load_corpus
+from harness.servers.base import ServerSpec
+from harness.servers.models import provide_model
+from harness.servers.process import ProcessRuntime
+from harness.vllm_api import lifecycle
+from harness.vllm_api.calls import CallResult
+from harness.vllm_api.connection import Connection, connect
+from harness.vllm_api.generation import Generation, GenerationRequest, generate
+from harness.vllm_api.metrics import MetricsSnapshot, read_metrics
+from tests.fake_vllm.options import DEFAULT_MODEL
+from tests.fake_vllm.serving import serve
+
+CALL_DEADLINE_S = 60.0
+"""The first request of a real CPU engine takes up to half a minute."""
+
+_CORPORA = Path(__file__).parents[2] / "scenarios" / "corpora"
+_BOOT_DEADLINE_S = 300.0
+
+
+@dataclass(kw_only=True)
+class Subject:
+    """A server under contract, the prompts that tests send to it, and what they ask of it."""
+
+    connection: Connection
+    model: str
+    prompts: tuple[tuple[int, ...], ...]
+    long_answer: int
+    """Tokens that take it long enough to do something else meanwhile."""
+    block_size: int = 32
+    weights_lost: bool = False
+
+    def request(self, prompt: int = 0, **options: object) -> GenerationRequest:
+        """A request for one of the prompts, greedy and short unless told otherwise."""
+        fields = {"max_tokens": 8, "model": self.model, "deadline_s": CALL_DEADLINE_S, **options}
+        return GenerationRequest(prompt_token_ids=self.prompts[prompt], **fields)  # type: ignore[arg-type]
+
+    async def generate(self, prompt: int = 0, **options: object) -> Generation:
+        """The answer to :meth:`request`, which must not fail."""
+        answer = await generate(self.connection.openai, self.request(prompt, **options))
+        assert answer.error is None, answer.error
+        return answer
+
+    async def generate_long(self, cache_salt: str | None = None) -> Generation:
+        """An answer that takes a while."""
+        return await self.generate(
+            max_tokens=self.long_answer, extra={"ignore_eos": True}, cache_salt=cache_salt
+        )
+
+    async def metrics(self) -> MetricsSnapshot:
+        """What ``/metrics`` says now."""
+        reading = await read_metrics(self.connection.http, deadline_s=CALL_DEADLINE_S)
+        assert reading.snapshot is not None, reading.error
+        return reading.snapshot
+
+    async def is_sleeping(self) -> JsonValue:
+        """What ``/is_sleeping`` says now."""
+        answer = await lifecycle.is_sleeping(self.connection.http, deadline_s=CALL_DEADLINE_S)
+        return answer.field("is_sleeping")
+
+    async def sleep(self, level: lifecycle.SleepLevel, mode: lifecycle.PauseMode | None = None) -> CallResult:
+        """Put it to sleep, successfully."""
+        self.weights_lost |= level == 2
+        result = await lifecycle.sleep(
+            self.connection.http, level=level, mode=mode, deadline_s=CALL_DEADLINE_S
+        )
+        assert result.ok, result
+        return result
+
+    async def wake_up(self, *tags: lifecycle.WakeTag) -> CallResult:
+        """Wake it up, successfully."""
+        result = await lifecycle.wake_up(self.connection.http, tags=tags, deadline_s=CALL_DEADLINE_S)
+        assert result.ok, result
+        return result
+
+    async def reload_weights(self) -> None:
+        """Load its weights again, successfully."""
+        result = await lifecycle.reload_weights(self.connection.http, deadline_s=CALL_DEADLINE_S)
+        assert result.field("results") == [None], result
+        self.weights_lost = False
+
+    async def reset_prefix_cache(self) -> None:
+        """Make every prompt cold."""
+        result = await lifecycle.reset_prefix_cache(self.connection.http, deadline_s=CALL_DEADLINE_S)
+        assert result.field("success") is True, result
+
+
+@pytest.fixture(scope="session", params=["fake", pytest.param("real", marks=pytest.mark.engine)])
+async def running(
+    request: pytest.FixtureRequest,
+    anyio_backend: str,  # noqa: ARG001 - orders the fixtures
+    tmp_path_factory: pytest.TempPathFactory,
+) -> AsyncIterator[Subject]:
+    """Each server once for all tests."""
+    if request.param == "fake":
+        async with serve() as base_url, connect(base_url) as connection:
+            yield await _subject(connection, DEFAULT_MODEL, long_answer=600)
+        return
+    model = provide_model(dtype="float32")
+    spec = ServerSpec(
+        run_id="contract",
+        cell="contract",
+        model=model.location,
+        served_model_name=model.served_name,
+        args=("--enable-prefix-caching",),
+        log_path=tmp_path_factory.mktemp("contract") / "server.log",
+        boot_deadline_s=_BOOT_DEADLINE_S,
+    )
+    async with (
+        ProcessRuntime(engine="cpu").start(spec) as server,
+        connect(server.base_url) as connection,
+    ):
+        yield await _subject(connection, model.served_name, long_answer=150)
+
+
+@pytest.fixture
+async def subject(running: Subject) -> Subject:
+    """A server under contract: awake, with its weights, nothing in its prefix cache."""
+    if await running.is_sleeping():
+        await running.wake_up()
+        await lifecycle.resume(running.connection.http, deadline_s=CALL_DEADLINE_S)
+    if running.weights_lost:
+        await running.reload_weights()
+    await running.reset_prefix_cache()
+    return running
+
+
+async def _subject(connection: Connection, model: str, *, long_answer: int) -> Subject:
+    prompts = []
+    for prompt in load_corpus("paragraphs", folder=_CORPORA, location="contract")[:16]:
+        tokenized = await lifecycle.tokenize_chat(
+            connection.http, [{"role": "user", "content": prompt.text}], deadline_s=CALL_DEADLINE_S
+        )
+        tokens = tokenized.field("tokens")
+        assert isinstance(tokens, list)
+        prompts.append(tuple(token for token in tokens if isinstance(token, int)))
+    return Subject(connection=connection, model=model, prompts=tuple(prompts), long_answer=long_answer)
