@@ -53,6 +53,11 @@ class Report:
         """Everything that was not the real thing in any cell."""
         return tuple(dict.fromkeys(name for cell in self.cells for name in cell.result.emulated))
 
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Every fault that was planted on purpose."""
+        return tuple(dict.fromkeys(cell.result.fault for cell in self.cells if cell.result.fault))
+
 
 def assemble(
     result: RunResult,

@@ -25,9 +25,10 @@ def plain_lines(report: Report) -> Iterator[str]:
     for cell in report.cells:
         parts = (one_line(cell.title), cause_of(cell), one_line(cell.result.reason))
         yield f"{cell.outcome:<{width}}  {': '.join(filter(None, parts))}"
-    if report.emulated:
-        yield ""
-        yield f"emulated: {one_line('; '.join(report.emulated))}"
+    yield ""
+    yield f"emulated: {one_line('; '.join(report.emulated)) or 'nothing'}"
+    if report.faults:
+        yield f"planted on purpose: {one_line('; '.join(report.faults))}"
     for cell in report.cells:
         yield ""
         yield from cell_lines(cell)

@@ -80,9 +80,11 @@ def _overview(report: Report) -> Iterator[str]:
     if len(report.cells) > _CELLS_IN_TABLE:
         yield ""
         yield f"{count(len(report.cells) - _CELLS_IN_TABLE, 'more cell')}: see `verdict.json`."
-    if report.emulated:
+    yield ""
+    yield f"Emulated: {_short('; '.join(report.emulated)) or 'nothing'}."
+    if report.faults:
         yield ""
-        yield f"Emulated: {_short('; '.join(report.emulated))}"
+        yield f"Planted on purpose: {_short('; '.join(report.faults))}."
 
 
 def _short(text: str) -> str:

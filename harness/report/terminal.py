@@ -70,8 +70,9 @@ def _print_plain(console: Console, line: str) -> None:
 def render_terminal(report: Report, *, width: int) -> RenderableType:
     """Return the report for a terminal of ``width`` columns."""
     parts: list[RenderableType] = ["", _headline(report), _cells(report, width=width)]
-    if report.emulated:
-        parts.append(_labelled("emulated", "; ".join(report.emulated)))
+    parts.append(_labelled("emulated", "; ".join(report.emulated) or "nothing"))
+    if report.faults:
+        parts.append(_labelled("planted on purpose", "; ".join(report.faults)))
     for cell in report.cells:
         if cell.outcome != "clean":
             parts += ["", _title(cell), _indented(*_details(cell, width=width)), _command(cell)]

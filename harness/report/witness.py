@@ -24,6 +24,8 @@ class Row:
     label: str
     baseline: str
     after: str
+    is_rank: bool = False
+    """Whether the row is one of the likeliest tokens where the two part."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,11 @@ class Parting:
 
 def parting(witness: Witness) -> Parting:
     """Split both answers where their texts part; nothing is cut off and nothing is escaped yet."""
-    before, after = witness.baseline.text, witness.after.text
+    return part_texts(witness.baseline.text, witness.after.text)
+
+
+def part_texts(before: str, after: str) -> Parting:
+    """Split two texts at the first character that differs."""
     shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
     return Parting(shared=before[:shared], baseline=before[shared:], after=after[shared:])
 
@@ -57,7 +63,12 @@ def facts(witness: Witness, *, token_texts: Mapping[int, str]) -> list[Row]:
         _row("cached tokens", *(_cached(side) for side in both)),
         _row(f"token {place}", *(_chosen(side, place=place, texts=token_texts) for side in both)),
         *(
-            _row(f"likeliest {rank + 1}", *(_likeliest(side, rank=rank, texts=token_texts) for side in both))
+            Row(
+                label=f"likeliest {rank + 1}",
+                baseline=_likeliest(witness.baseline, rank=rank, texts=token_texts),
+                after=_likeliest(witness.after, rank=rank, texts=token_texts),
+                is_rank=True,
+            )
             for rank in ranks
         ),
     ]
@@ -89,9 +100,14 @@ def _likeliest(side: Side, *, rank: int, texts: Mapping[int, str]) -> str:
 
 def token_label(token_id: int, *, texts: Mapping[int, str]) -> str:
     """Name a token by its id and, where it is known, by what it reads: ``6842 ' India'``."""
-    if token_id not in texts:
-        return str(token_id)
-    return f"{token_id} '{shorten(one_line(texts[token_id]), limit=_TOKEN_SHOWN)}'"
+    text = token_text(token_id, texts=texts)
+    return str(token_id) if text is None else f"{token_id} '{text}'"
+
+
+def token_text(token_id: int, *, texts: Mapping[int, str]) -> str | None:
+    """What a token reads, on one line; None where that is not known."""
+    text = texts.get(token_id)
+    return None if text is None else shorten(one_line(text), limit=_TOKEN_SHOWN)
 
 
 def probability(choice: TokenChoice) -> float:

@@ -11,7 +11,7 @@ from harness.check.result import Bound, ControlOutcome, Finding, NoiseFloor, Str
 from harness.history.events import Control, Role
 from harness.history.recording import Recording
 from harness.report.model import CellReport, Report
-from harness.report.text import count, one_line, pairs, percent
+from harness.report.text import count, one_line, pairs, percent, seconds
 
 SEVERITY = ("corrupt", "degraded", "error", "inconclusive", "clean")
 """The outcomes of a cell, worst first."""
@@ -31,28 +31,39 @@ def headline(report: Report) -> str:
     if tally["clean"] == total:
         everywhere = "The one cell is" if total == 1 else f"All {total} cells are"
         return f"{everywhere} clean: the model that woke up is the model that fell asleep."
-    said = [
-        f"{_subject(tally[outcome], total)} {_predicate(report, outcome, single=tally[outcome] == 1)}"
-        for outcome in SEVERITY
-        if tally[outcome]
+    worst, *others = [
+        _tally(report, outcome, number=tally[outcome]) for outcome in SEVERITY if tally[outcome]
     ]
-    return (f"Of {total} cells {_join(said)}" if total > 1 else said[0]) + "."
+    if total == 1:
+        return f"The one cell {worst.removeprefix('1 ')}."
+    first = worst.replace(" ", f" of {total} cells ", 1)
+    return f"{first}; {_join(others)}." if others else f"{first}."
 
 
-def _subject(number: int, total: int) -> str:
-    return str(number) if total > 1 else "The one cell"
-
-
-def _predicate(report: Report, outcome: str, *, single: bool) -> str:
+def _tally(report: Report, outcome: str, *, number: int) -> str:
     if outcome == "error":
-        return f"{'has' if single else 'have'} no verdict (the machine got in the way)"
+        return f"{number} {'has' if number == 1 else 'have'} no verdict (the machine got in the way)"
     causes = dict.fromkeys(cause_of(cell) for cell in report.cells if cell.outcome == outcome)
     named = ", ".join(filter(None, causes))
-    return f"{'is' if single else 'are'} {outcome}" + (f" ({named})" if named else "")
+    return f"{number} {'is' if number == 1 else 'are'} {outcome}" + (f" ({named})" if named else "")
 
 
 def _join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def run_facts(report: Report) -> list[str]:
+    """What was run, as short facts: versions, runtimes, when and for how long."""
+    versions = dict.fromkeys(cell.result.vllm_version for cell in report.cells if cell.result.vllm_version)
+    runtimes = dict.fromkeys(cell.result.runtime for cell in report.cells if cell.result.runtime)
+    starts = [cell.recording.cell.started_at for cell in report.cells if cell.recording]
+    facts = [f"vLLM {version}" for version in versions] + [f"runtime {runtime}" for runtime in runtimes]
+    facts.append(
+        f"{count(len(report.cells), 'cell')} in {seconds(sum(cell.seconds for cell in report.cells))}"
+    )
+    if starts:
+        facts.append(f"started {min(starts).replace('T', ' ')}")
+    return facts
 
 
 def cause_of(cell: CellReport) -> str:
@@ -65,6 +76,12 @@ def short_bound(bound: Bound | None) -> str:
     if bound is None:
         return ""
     return f"affected < {percent(bound.affected_prompts_below)} at {bound.confidence:.0%}"
+
+
+def tile(cell: CellReport) -> str:
+    """What a cell's field in the matrix says under its verdict."""
+    instead = {"error": "no verdict", "inconclusive": "cannot tell"}.get(cell.outcome, "")
+    return cause_of(cell) or short_bound(cell.result.bound) or instead
 
 
 def noise_sentence(noise: NoiseFloor | None) -> str:
@@ -138,12 +155,13 @@ def transition_words(recording: Recording) -> str:
     first = cycles[0] if cycles else 0
     ignored = {"probe", "null_transition", "repeat", "control"}
     words = [
-        step.action + (f" ({pairs(options)})" if (options := _set_options(step.options)) else "")
+        step.action + (f" ({pairs(options)})" if (options := set_options(step.options)) else "")
         for step in recording.steps
         if step.cycle == first and step.action not in ignored
     ]
     return ", ".join(dict.fromkeys(words))
 
 
-def _set_options(options: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+def set_options(options: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """The options of a step that say something."""
     return {key: value for key, value in options.items() if value not in (None, [])}

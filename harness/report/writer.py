@@ -15,6 +15,7 @@ from harness.report.verdict import verdict_json
 VERDICT_FILE = "verdict.json"
 JUNIT_FILE = "junit.xml"
 SUMMARY_FILE = "summary.md"
+HTML_FILE = "report.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class WrittenReport:
     verdict: Path
     junit: Path
     summary: Path
-    html: Path | None = None
+    html: Path | None
 
     @property
     def best(self) -> Path:
@@ -32,12 +33,13 @@ class WrittenReport:
         return self.html or self.summary
 
 
-def write_report(run_directory: Path, report: Report) -> WrittenReport:
+def write_report(run_directory: Path, report: Report, *, html: bool = True) -> WrittenReport:
     """Write all formats of ``report`` into ``run_directory``, each whole or not at all.
 
     Args:
         run_directory: the run the report belongs to; what an earlier judgement wrote is replaced.
         report: what to tell.
+        html: also make ``report.html``, which takes seconds where the others take milliseconds.
 
     Raises:
         StorageError: a file cannot be written.
@@ -46,7 +48,15 @@ def write_report(run_directory: Path, report: Report) -> WrittenReport:
         verdict=_write(run_directory / VERDICT_FILE, verdict_json(report.result)),
         junit=_write(run_directory / JUNIT_FILE, junit_xml(report)),
         summary=_write(run_directory / SUMMARY_FILE, summary_md(report)),
+        html=_write(run_directory / HTML_FILE, _html(report)) if html else None,
     )
+
+
+def _html(report: Report) -> str:
+    # Drawing loads a JavaScript engine and a charting library: only who wants pictures waits for them.
+    from harness.report.page import report_html
+
+    return report_html(report)
 
 
 def _write(path: Path, text: str) -> Path:

@@ -23,11 +23,11 @@ from tests.report import examples
         ((examples.failed_cell(),), "The one cell has no verdict (the machine got in the way)."),
         (
             (examples.clean_cell(), examples.corrupt_cell(), examples.corrupt_cell(arm="other")),
-            "Of 3 cells 2 are corrupt (stale prefix cache) and 1 is clean.",
+            "2 of 3 cells are corrupt (stale prefix cache); 1 is clean.",
         ),
         (
             (examples.inconclusive_cell(), examples.clean_cell()),
-            "Of 2 cells 1 is inconclusive and 1 is clean.",
+            "1 of 2 cells is inconclusive; 1 is clean.",
         ),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from tests.report import examples
 
 def test_all_formats_are_written(tmp_path: Path) -> None:
     """Every format is beside the histories, under the name the documentation gives, and nothing else."""
-    written = write_report(tmp_path, examples.clean_report())
+    written = write_report(tmp_path, examples.clean_report(), html=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["junit.xml", "summary.md", "verdict.json"]
     assert written.html is None
     assert written.best == tmp_path / "summary.md"
@@ -21,8 +23,8 @@ def test_all_formats_are_written(tmp_path: Path) -> None:
 
 def test_writing_again_replaces(tmp_path: Path) -> None:
     """A second judgement of the same run replaces what the first one wrote."""
-    write_report(tmp_path, examples.mixed_report())
-    written = write_report(tmp_path, examples.clean_report())
+    write_report(tmp_path, examples.mixed_report(), html=False)
+    written = write_report(tmp_path, examples.clean_report(), html=False)
     assert "corrupt" not in written.summary.read_text(encoding="utf-8")
 
 
@@ -30,11 +32,26 @@ def test_a_file_that_cannot_be_replaced_is_left_whole(tmp_path: Path) -> None:
     """When writing fails there is an error with a remedy, and no half-written file is left behind."""
     (tmp_path / "verdict.json").mkdir()
     with pytest.raises(StorageError, match=r"verdict\.json"):
-        write_report(tmp_path, examples.clean_report())
+        write_report(tmp_path, examples.clean_report(), html=False)
     assert [path.name for path in tmp_path.iterdir()] == ["verdict.json"]
 
 
 def test_a_missing_directory_is_a_storage_error(tmp_path: Path) -> None:
     """The run directory is made by whoever runs; a wrong one is named."""
     with pytest.raises(StorageError, match="nowhere"):
-        write_report(tmp_path / "nowhere", examples.clean_report())
+        write_report(tmp_path / "nowhere", examples.clean_report(), html=False)
+
+
+def test_the_page_is_written_too(tmp_path: Path) -> None:
+    """By default all four formats are there, and the page is what a person wants to open."""
+    written = write_report(tmp_path, examples.clean_report())
+    assert written.best == tmp_path / "report.html"
+    assert written.best.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_importing_the_reports_loads_no_drawing_library() -> None:
+    """Judging again is quick: what only the page needs is loaded when a page is made."""
+    code = "import sys, harness.report; print(*sys.modules)"
+    python = [sys.executable, "-c", code]
+    loaded = subprocess.run(python, check=True, capture_output=True, text=True).stdout.split()  # noqa: S603 - our own
+    assert not {"altair", "vl_convert", "jinja2", "scipy", "torch"} & set(loaded)

@@ -1,0 +1,189 @@
+"""``report.html``: one file that opens offline, needs no script and loads nothing.
+
+Templates escape everything they are given; a content security policy in the page itself
+forbids scripts and requests, should anything ever get past them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import JsonValue
+
+from harness.check.evidence import Evidence
+from harness.check.result import Witness
+from harness.report import text, words
+from harness.report.changes import Change, Spread, agreements, changes, shapes, spreads
+from harness.report.model import CellReport, Report
+from harness.report.plots import agreement_plot, memory_plot, shape_plot
+from harness.report.remarks import Remark, remarks
+from harness.report.timeline import Moment, moments
+from harness.report.tokens import Choice, Strip, likeliest, token_strip
+from harness.report.witness import Parting, Row, facts, parting, where_they_part
+
+SYMBOLS = {"clean": "✓", "corrupt": "✗", "degraded": "▼", "inconclusive": "?", "error": "!"}
+
+_OPEN_CELLS = 4
+"""Cells that stand open when the page is opened, the worst first."""
+_CHANGES_SHOWN = 60
+_ROWS_SHOWN = 500
+_TEXT_SHOWN = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class WitnessView:
+    """A witness as the page shows it."""
+
+    witness: Witness
+    where: str
+    parting: Parting
+    rows: list[Row]
+    likeliest: list[tuple[str, list[Choice]]]
+    """Name of the side, and what it found likely where the two part."""
+    strip: Strip
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellView:
+    """A cell as the page shows it."""
+
+    report: CellReport
+    anchor: str
+    is_open: bool
+    remarks: list[Remark]
+    witness: WitnessView | None
+    changes: list[Change]
+    changes_left_out: int
+    spreads: list[Spread]
+    moments: list[Moment]
+    plots: list[tuple[str, str, Markup]]
+
+
+def report_html(report: Report) -> str:
+    """Return the page.  Takes about a second for the first plot and a tenth for each further one."""
+    order = sorted(report.cells, key=lambda cell: words.SEVERITY.index(cell.outcome))
+    worst = [cell.result.cell for cell in order if cell.outcome != "clean"][:_OPEN_CELLS]
+    cells = [
+        _cell_view(cell, anchor=f"cell-{number}", is_open=cell.result.cell in worst)
+        for number, cell in enumerate(report.cells, start=1)
+    ]
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            outcome=words.run_outcome(report),
+            headline=words.headline(report),
+            cells=cells,
+            scenarios=list(dict.fromkeys(cell.result.scenario for cell in report.cells)),
+            arms=list(dict.fromkeys(cell.result.arm for cell in report.cells)),
+            grounds=_grounds(report),
+            settings=list(_flatten(report.run)),
+            rows_shown=_ROWS_SHOWN,
+        )
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("harness.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_made_visible,
+    )
+    environment.globals |= {"SYMBOLS": SYMBOLS, "words": words, "text": text}
+    environment.filters |= {
+        "percent": text.percent,
+        "seconds": text.seconds,
+        "shorten": lambda value: text.shorten(value, limit=_TEXT_SHOWN),
+    }
+    return environment
+
+
+def _made_visible(value: object) -> object:
+    """Every value on its way into the page, unless this package itself made markup of it."""
+    return text.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _cell_view(cell: CellReport, *, anchor: str, is_open: bool) -> CellView:
+    evidence = Evidence(cell.recording) if cell.recording else None
+    changed = changes(evidence) if evidence else []
+    return CellView(
+        report=cell,
+        anchor=anchor,
+        is_open=is_open,
+        remarks=list(remarks(cell, findings=0)),
+        witness=_witness_view(cell),
+        changes=changed[:_CHANGES_SHOWN],
+        changes_left_out=max(0, len(changed) - _CHANGES_SHOWN),
+        spreads=spreads(evidence) if evidence else [],
+        moments=moments(evidence) if evidence else [],
+        plots=list(_plots(evidence)) if evidence else [],
+    )
+
+
+def _witness_view(cell: CellReport) -> WitnessView | None:
+    witness = cell.result.witness
+    if witness is None:
+        return None
+    return WitnessView(
+        witness=witness,
+        where=where_they_part(witness),
+        parting=parting(witness),
+        rows=[row for row in facts(witness, token_texts=cell.token_texts) if not row.is_rank],
+        likeliest=[
+            ("baseline", likeliest(witness.baseline, texts=cell.token_texts)),
+            ("after", likeliest(witness.after, texts=cell.token_texts)),
+        ],
+        strip=token_strip(witness, cell.recording, texts=cell.token_texts),
+    )
+
+
+def _plots(evidence: Evidence) -> Iterator[tuple[str, str, Markup]]:
+    """Title, what to look for, and the picture."""
+    if picture := agreement_plot(agreements(evidence)):
+        yield (
+            "Agreement with the baseline",
+            "The index of the first token that differs; = where all are equal.",
+            picture,
+        )
+    if picture := shape_plot(shapes(evidence)):
+        yield (
+            "Length and repetition",
+            "A cross inside its circle is an answer shaped like its baseline.",
+            picture,
+        )
+    if picture := memory_plot(evidence.recording):
+        yield (
+            "Memory",
+            "Shaded: the engine was seen asleep. Dotted: a pass began.",
+            picture,
+        )
+
+
+def _grounds(report: Report) -> list[tuple[str, str, str]]:
+    """What was compared with what: scenario, why it is asked, and the sentence, once a scenario."""
+    grounds: dict[str, tuple[str, str, str]] = {}
+    for cell in report.cells:
+        recording = cell.recording
+        if recording and (recording.passes or cell.result.scenario not in grounds):
+            sentence = words.comparison_sentence(recording)
+            grounds.setdefault(cell.result.scenario, (cell.result.scenario, recording.cell.why, sentence))
+    return list(grounds.values())
+
+
+def _flatten(value: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Name every leaf of nested settings by its path: ``machine.cores``."""
+    for key, each in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(each, dict):
+            yield from _flatten(each, f"{name}.")
+        elif isinstance(each, list):
+            yield name, " ".join(map(str, each))
+        else:
+            yield name, str(each)

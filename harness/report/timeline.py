@@ -1,0 +1,114 @@
+"""What happened in a cell, in order: steps with what confirmed them, and the passes within them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from harness.check.evidence import Evidence
+from harness.check.wording import occasion
+from harness.history.events import Observation, StepStarted
+from harness.history.recording import Pass, Recording
+from harness.report.text import count, mebibytes, pairs, seconds
+from harness.report.words import set_options
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moment:
+    """One row of the timeline."""
+
+    t: float
+    kind: str
+    """``server``, ``step``, ``pass`` or ``failure``."""
+    what: str
+    took: str
+    seen: str
+    """What was observed independently of the step itself."""
+    trouble: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A stretch of time in which the engine was seen asleep."""
+
+    start: float
+    end: float
+
+
+def moments(evidence: Evidence) -> list[Moment]:
+    """Return the rows of the timeline, in the order things began."""
+    recording = evidence.recording
+    same = Counter(each.reply.start.number for each in (*evidence.null, *evidence.after) if each.same_tokens)
+    compared = Counter(each.reply.start.number for each in (*evidence.null, *evidence.after))
+    rows = [_step(recording, step) for step in recording.steps]
+    rows += [_pass(each, same=same[each.number], compared=compared[each.number]) for each in recording.passes]
+    if recording.server:
+        booted = seconds(recording.server.boot_seconds)
+        rows.append(Moment(t=recording.server.t, kind="server", what="server ready", took=booted, seen=""))
+    if recording.failure:
+        rows.append(
+            Moment(t=recording.failure.t, kind="failure", what=recording.failure.cause, took="", seen="")
+        )
+    order = {"server": 0, "step": 1, "pass": 2, "failure": 3}
+    return sorted(rows, key=lambda row: (row.t, order[row.kind]))
+
+
+def _step(recording: Recording, step: StepStarted) -> Moment:
+    end = recording.step_ends.get(step.step)
+    looks = [seen for seen in recording.observations if seen.step == step.step and seen.moment != "before"]
+    cycle = f"cycle {step.cycle}: " if step.cycle else ""
+    options = set_options(step.options)
+    name = options.pop("name", "")
+    return Moment(
+        t=step.t,
+        kind="step",
+        what=f"{cycle}{step.action} {name}".rstrip() + (f" ({pairs(options)})" if options else ""),
+        took=seconds(end.seconds) if end else "did not end",
+        seen=_looked(looks[-1]) if looks else "",
+        trouble=end.unconfirmed if end else (),
+    )
+
+
+def _looked(seen: Observation) -> str:
+    asleep = {True: "asleep", False: "awake", None: ""}[seen.is_sleeping]
+    state = seen.sleep_state if seen.sleep_state not in (None, asleep) else ""
+    parts = [
+        asleep,
+        f"gauge {state}" if state else "",
+        f"{mebibytes(seen.resident_bytes)} resident" if seen.resident_bytes is not None else "",
+        f"{mebibytes(seen.device_bytes)} on the GPU" if seen.device_bytes is not None else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _pass(each: Pass, *, same: int, compared: int) -> Moment:
+    start, answers = each.start, each.answers.values()
+    failed = [answer for answer in answers if answer.failure]
+    cached = sum(answer.cached_tokens or 0 for answer in answers)
+    parts = [
+        f"{same} of {compared} as in the baseline" if compared else "",
+        f"{cached:,} prompt tokens from the cache" if cached else "nothing from the cache",
+    ]
+    return Moment(
+        t=start.t,
+        kind="pass",
+        what=f"pass {start.number}, {occasion(start)}: {count(len(answers), 'answer')}",
+        took=seconds(max((answer.t for answer in answers), default=start.t) - start.t),
+        seen=", ".join(filter(None, parts)),
+        trouble=tuple(f"{answer.prompt}: {answer.failure.message}" for answer in failed if answer.failure),
+    )
+
+
+def sleep_phases(recording: Recording) -> list[Phase]:
+    """When the engine was seen asleep: from the first look that says so to the first that says otherwise."""
+    phases: list[Phase] = []
+    since: float | None = None
+    for seen in recording.observations:
+        if seen.is_sleeping and since is None:
+            since = seen.t
+        elif seen.is_sleeping is False and since is not None:
+            phases.append(Phase(start=since, end=seen.t))
+            since = None
+    if since is not None:
+        phases.append(Phase(start=since, end=recording.observations[-1].t))
+    return phases
