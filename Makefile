@@ -1,0 +1,33 @@
+# Everything from a clean clone: each target sets up what it needs, and says nothing when there is nothing to do.
+# make itself ends with 0 or 2; it prints the command's own exit code as "Error N".
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup regress test lint lock clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## create .venv with vLLM for CPUs, the harness and its tools (PYTHON=...)
+	@$(PYTHON) -I harness/setup/bootstrap.py
+
+regress: setup ## does sleep and wake change the answers? (VLLM=0.10.0 RUNTIME=docker MODEL=... ARGS=...)
+	@$(BIN)/sleepwake run $(if $(VLLM),--vllm '$(VLLM)') $(if $(RUNTIME),--runtime '$(RUNTIME)') \
+		$(if $(MODEL),--model '$(MODEL)') $(ARGS)
+
+test: setup ## the project's own fast tests (ARGS=...)
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup ## style, formatting and types
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+
+lock: setup ## write requirements.lock anew from what is installed
+	@$(BIN)/python -m harness.setup.lock
+
+clean: ## remove .venv and the tools' caches; runs and models stay
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find harness tests scenarios -name __pycache__ -prune -exec rm -rf {} +
