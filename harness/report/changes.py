@@ -14,10 +14,10 @@ from harness.report.witness import Parting, part_texts
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One answer that differs from its baseline."""
+    """One answer that differs from its baseline, however often it came."""
 
     prompt: str
-    occasion: str
+    occasions: tuple[str, ...]
     first_difference: int
     gap: float | None
     agreement: float
@@ -64,22 +64,25 @@ class Spread:
 
 def changes(evidence: Evidence) -> list[Change]:
     """The judged answers whose tokens differ from their baseline, earliest parting first."""
-    return sorted(
-        (_change(each, place) for each in evidence.after if (place := each.first_difference) is not None),
-        key=lambda change: change.first_difference,
-    )
+    alike: dict[tuple[str, int, tuple[int, ...]], list[Comparison]] = {}
+    for each in evidence.after:
+        if not each.same_tokens:
+            what = (each.prompt.id, each.reference.start.number, each.reply.answer.token_ids)
+            alike.setdefault(what, []).append(each)
+    return sorted(map(_change, alike.values()), key=lambda change: change.first_difference)
 
 
-def _change(comparison: Comparison, place: int) -> Change:
-    before, after = comparison.reference.answer, comparison.reply.answer
+def _change(alike: Sequence[Comparison]) -> Change:
+    first = alike[0]
+    before, after = first.reference.answer, first.reply.answer
     return Change(
-        prompt=comparison.prompt.id,
-        occasion=occasion(comparison.reply.start),
-        first_difference=place,
-        gap=comparison.gap,
-        agreement=comparison.agreement,
-        baseline_condition=condition(comparison.reference),
-        after_condition=condition(comparison.reply),
+        prompt=first.prompt.id,
+        occasions=tuple(occasion(each.reply.start) for each in alike),
+        first_difference=first.first_difference or 0,
+        gap=first.gap,
+        agreement=first.agreement,
+        baseline_condition=condition(first.reference),
+        after_condition=condition(first.reply),
         baseline_finish=before.finish_reason or "none",
         after_finish=after.finish_reason or "none",
         parting=part_texts(before.text, after.text),

@@ -3,13 +3,19 @@
 What is corrupt or degraded is a failure and what the machine prevented an error.
 Inconclusive is a failure too, of its own type: skipped cases pass as green everywhere,
 and a cell about which nothing can be said must not.
+
+There is no one schema.  The document is valid under the two that are in use, Jenkins'
+``junit-10.xsd`` and Ant's ``JUnit.xsd``: hence the host that is always called localhost,
+and what is said about clean cells in their suite's output instead of their own.
 """
 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+
+from pydantic import JsonValue
 
 from harness.report.model import CellReport, Report
 from harness.report.plain import cell_lines
@@ -18,35 +24,57 @@ from harness.report.text import one_line
 
 def junit_xml(report: Report) -> str:
     """Return the document, with an XML declaration."""
-    root = ET.Element("testsuites", {"name": "sleepwake", **_counts(report.cells)})
-    for scenario in dict.fromkeys(cell.result.scenario for cell in report.cells):
-        _add_suite(root, scenario, [cell for cell in report.cells if cell.result.scenario == scenario])
+    root = ET.Element("testsuites")
+    for number, scenario in enumerate(dict.fromkeys(cell.result.scenario for cell in report.cells)):
+        cells = [cell for cell in report.cells if cell.result.scenario == scenario]
+        root.append(_suite(scenario, cells, number=number, run_started=report.run.get("started_at")))
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _counts(cells: Sequence[CellReport]) -> dict[str, str]:
+def _suite(scenario: str, cells: Sequence[CellReport], *, number: int, run_started: JsonValue) -> ET.Element:
     outcomes = [cell.outcome for cell in cells]
     errors = outcomes.count("error")
-    return {
+    attributes = {
+        "name": one_line(scenario),
+        "package": "sleepwake",
+        "id": str(number),
+        "hostname": "localhost",
         "tests": str(len(outcomes)),
         "failures": str(len(outcomes) - errors - outcomes.count("clean")),
         "errors": str(errors),
+        "skipped": "0",
         "time": _time(sum(cell.seconds for cell in cells)),
     }
+    started = min((cell.recording.cell.started_at for cell in cells if cell.recording), default=run_started)
+    if isinstance(started, str):
+        attributes["timestamp"] = _without_offset(started)
+    suite = ET.Element("testsuite", attributes)
+    properties = ET.SubElement(suite, "properties")
+    for name, value in _properties(cells):
+        ET.SubElement(properties, "property", {"name": name, "value": one_line(value)})
+    suite.extend(_case(cell) for cell in cells)
+    clean = ["\n".join(cell_lines(cell)) for cell in cells if cell.outcome == "clean"]
+    ET.SubElement(suite, "system-out").text = "\n\n".join(clean)
+    ET.SubElement(suite, "system-err")
+    return suite
+
+
+def _properties(cells: Sequence[CellReport]) -> Iterator[tuple[str, str]]:
+    results = [cell.result for cell in cells]
+    told: dict[str, list[str | None]] = {
+        "vllm": [result.vllm_version for result in results],
+        "runtime": [result.runtime for result in results],
+        "emulated": [name for result in results for name in result.emulated],
+        "planted fault": [result.fault for result in results],
+    }
+    for name, values in told.items():
+        for value in dict.fromkeys(filter(None, values)):
+            yield name, value
 
 
 def _time(seconds: float) -> str:
     return f"{seconds:.3f}"
-
-
-def _add_suite(root: ET.Element, scenario: str, cells: Sequence[CellReport]) -> None:
-    suite = ET.SubElement(root, "testsuite", {"name": one_line(scenario), **_counts(cells), "skipped": "0"})
-    started = [cell.recording.cell.started_at for cell in cells if cell.recording]
-    if started:
-        suite.set("timestamp", _without_offset(min(started)))
-    for cell in cells:
-        _add_case(suite, cell)
 
 
 def _without_offset(moment: str) -> str:
@@ -54,26 +82,16 @@ def _without_offset(moment: str) -> str:
     return datetime.fromisoformat(moment).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _add_case(suite: ET.Element, cell: CellReport) -> None:
-    case = ET.SubElement(
-        suite,
-        "testcase",
-        {
-            "classname": one_line(cell.result.scenario),
-            "name": one_line(cell.result.arm),
-            "time": _time(cell.seconds),
-        },
-    )
-    text = "\n".join(cell_lines(cell))
-    if cell.outcome == "clean":
-        ET.SubElement(case, "system-out").text = text
-        return
-    problem = ET.SubElement(case, "error" if cell.outcome == "error" else "failure")
-    problem.set("type", cell.outcome)
-    problem.set("message", one_line(_message(cell)))
-    problem.text = text
-
-
-def _message(cell: CellReport) -> str:
-    result = cell.result
-    return f"{result.cause.value}: {result.reason}" if result.cause else result.reason
+def _case(cell: CellReport) -> ET.Element:
+    attributes = {
+        "classname": one_line(cell.result.scenario),
+        "name": one_line(cell.result.arm),
+        "time": _time(cell.seconds),
+    }
+    case = ET.Element("testcase", attributes)
+    if cell.outcome != "clean":
+        problem = ET.SubElement(case, "error" if cell.outcome == "error" else "failure")
+        problem.set("type", cell.outcome)
+        problem.set("message", one_line(cell.result.reason))
+        problem.text = "\n".join(cell_lines(cell))
+    return case

@@ -23,8 +23,7 @@ def plain_lines(report: Report) -> Iterator[str]:
     yield ""
     width = max((len(cell.outcome) for cell in report.cells), default=0)
     for cell in report.cells:
-        parts = (one_line(cell.title), cause_of(cell), one_line(cell.result.reason))
-        yield f"{cell.outcome:<{width}}  {': '.join(filter(None, parts))}"
+        yield f"{cell.outcome:<{width}}  {one_line(cell.title)}: {one_line(cell.result.reason)}"
     yield ""
     yield f"emulated: {one_line('; '.join(report.emulated)) or 'nothing'}"
     if report.faults:

@@ -151,8 +151,8 @@ def agreement_plot(agreements: Sequence[Agreement]) -> Markup:
         ),
         y=alt.Y("prompt:N", sort=list(kept.values()), title=None, axis=alt.Axis(domain=False, ticks=False)),
     )
-    fields = base.mark_rect(color="var(--after)", stroke="var(--paper)", strokeWidth=2).encode(
-        opacity=alt.Opacity("differs:Q", scale=alt.Scale(domain=[0, 1], range=[0.06, 0.65]), legend=None)
+    fields = base.mark_rect(color="var(--heat)", stroke="var(--card)", strokeWidth=2).encode(
+        opacity=alt.Opacity("differs:Q", scale=alt.Scale(domain=[0, 1], range=[0.08, 0.75]), legend=None)
     )
     words = base.mark_text(color="var(--ink)", fontSize=11).encode(text="said:N")
     chart = alt.layer(fields, words).properties(
@@ -182,7 +182,7 @@ _SPOKEN = re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')
 
 def _svg(chart: alt.LayerChart | alt.FacetChart | alt.HConcatChart, *, label: str) -> Markup:
     chart.config = _CONFIG
-    drawn = _SPOKEN.sub("", vl_convert.vegalite_to_svg(chart.to_dict()))
+    drawn = _SPOKEN.sub("", vl_convert.vegalite_to_svg(chart.to_dict(validate=False)))
     opening = rf'<svg viewBox="0 0 \1 \2" width="\1" height="\2" role="img" aria-label="{escape(label)}">'
     # The drawing library escapes text on its own; markup is only what it drew.
     return Markup(_OPENING.sub(opening, drawn, count=1))  # noqa: S704

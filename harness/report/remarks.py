@@ -12,8 +12,8 @@ from harness.report.words import (
     control_result,
     control_words,
     finding_line,
+    grouped,
     noise_sentence,
-    proofs_first,
 )
 
 
@@ -31,7 +31,7 @@ def remarks(
 
     Args:
         cell: what to remark on.
-        findings: at most this many findings, then how many there are more; None for all.
+        findings: at most this many of each checker, then how many there are more; None for all.
         log_lines: at most this many lines from the end of a dead server's log; None for all.
     """
     yield from _error(cell, log_lines=log_lines)
@@ -58,11 +58,12 @@ def _error(cell: CellReport, *, log_lines: int | None) -> Iterator[Remark]:
 
 
 def _findings(cell: CellReport, *, limit: int | None) -> Iterator[Remark]:
-    ordered = proofs_first(cell.result.findings)
-    for finding in ordered[:limit]:
-        yield Remark("finding", finding_line(finding))
-    if limit is not None and len(ordered) > limit:
-        yield Remark("finding", f"and {len(ordered) - limit} more, all of them in verdict.json")
+    for group in grouped(cell.result.findings):
+        for finding in group.findings[:limit]:
+            yield Remark("finding", finding_line(finding))
+        left = 0 if limit is None else len(group.findings) - limit
+        if left > 0:
+            yield Remark("finding", f"{group.checker}: {left} more in verdict.json")
 
 
 def _conditions(cell: CellReport) -> Iterator[Remark]:

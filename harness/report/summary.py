@@ -19,7 +19,8 @@ LIMIT_BYTES = 1_000_000
 SYMBOLS = {"clean": "✅", "corrupt": "❌", "degraded": "🔻", "inconclusive": "❔", "error": "⚠️"}
 
 _ANSWER_SHOWN = 2_000
-_FINDINGS_SHOWN = 25
+_FINDINGS_SHOWN = 8
+"""Of each checker."""
 _LOG_LINES_SHOWN = 40
 _REASON_SHOWN = 1_000
 _CELLS_IN_TABLE = 500

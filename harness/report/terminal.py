@@ -37,7 +37,8 @@ _SHARED_SHOWN = 160
 _REST_SHOWN = 480
 _PROMPT_SHOWN = 240
 _LINE_SHOWN = 600
-_FINDINGS_SHOWN = 5
+_FINDINGS_SHOWN = 2
+"""Of each checker."""
 _LOG_LINES_SHOWN = 12
 _SIDE_BY_SIDE = 64
 """Columns below which the two answers stand one under the other."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from pydantic import JsonValue
 
@@ -126,9 +127,22 @@ def finding_line(finding: Finding) -> str:
     return f"{finding.checker}{hint}: {one_line(finding.message)}" + (f" [{place}]" if place else "")
 
 
-def proofs_first(findings: Iterable[Finding]) -> list[Finding]:
-    """Order findings by weight, keeping the order of the checkers otherwise."""
-    return sorted(findings, key=lambda finding: finding.strength is not Strength.PROOF)
+@dataclass(frozen=True)
+class FindingGroup:
+    """The findings of one checker and strength, in the order they were found."""
+
+    checker: str
+    strength: Strength
+    findings: tuple[Finding, ...]
+
+
+def grouped(findings: Iterable[Finding]) -> list[FindingGroup]:
+    """Group findings by checker, proofs before hints."""
+    groups: dict[tuple[Strength, str], list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault((finding.strength, finding.checker), []).append(finding)
+    ordered = sorted(groups.items(), key=lambda group: group[0][0] is not Strength.PROOF)
+    return [FindingGroup(checker, strength, tuple(found)) for (strength, checker), found in ordered]
 
 
 def comparison_sentence(recording: Recording) -> str:

@@ -51,7 +51,11 @@ WORDS = (
     "uary", " the", " Ganges", " river", " people", " of", " land", " melting", " pot", " festivals",
 )  # fmt: skip
 FIRST_ID = 100
-TOKEN_TEXTS: Mapping[int, str] = {FIRST_ID + index: word for index, word in enumerate(WORDS)}
+END = 2
+TOKEN_TEXTS: Mapping[int, str] = {
+    END: "<|im_end|>",
+    **{FIRST_ID + index: word for index, word in enumerate(WORDS)},
+}
 _STUCK = FIRST_ID + WORDS.index("uary")
 
 PROMPTS = tuple(
@@ -68,13 +72,14 @@ _GIB = 2**30
 
 
 def text_of(token_ids: Sequence[int]) -> str:
-    """What ``token_ids`` read."""
-    return "".join(TOKEN_TEXTS[token_id] for token_id in token_ids)
+    """What ``token_ids`` read; the end of a sequence reads nothing."""
+    return "".join(TOKEN_TEXTS[token_id] for token_id in token_ids if token_id != END)
 
 
 def healthy_ids(prompt: int) -> tuple[int, ...]:
     """The undisturbed answer to the prompt of that number: each is different, some are shorter."""
-    return tuple(FIRST_ID + (index * (prompt + 1) + prompt) % 32 for index in range(32 - 5 * prompt))
+    said = tuple(FIRST_ID + (index * (prompt + 1) + prompt) % 32 for index in range(32 - 5 * prompt))
+    return (*said[:-1], END) if prompt else said
 
 
 def stuck_ids(prompt: int) -> tuple[int, ...]:
@@ -266,7 +271,7 @@ def recording(
             emulated=("CPU sleep mode",),
         ),
         prompts={prompt.id: prompt for prompt in PROMPTS},
-        end_of_sequence_ids=(2,),
+        end_of_sequence_ids=(END,),
         vocabulary_size=49152,
         block_size=32,
         passes=tuple(story.passes),

@@ -7,7 +7,14 @@ import pytest
 from harness.check.result import CellResult, Finding, Strength
 from harness.history.events import Role
 from harness.report.model import assemble
-from harness.report.words import comparison_sentence, finding_line, headline, noise_sentence, transition_words
+from harness.report.words import (
+    comparison_sentence,
+    finding_line,
+    grouped,
+    headline,
+    noise_sentence,
+    transition_words,
+)
 from tests.report import examples
 
 
@@ -76,3 +83,14 @@ def test_finding_says_where_only_when_its_message_does_not() -> None:
 def test_noise_that_was_not_measured_is_not_zero() -> None:
     """A missing noise floor is called missing."""
     assert noise_sentence(None) == "not measured"
+
+
+def test_findings_are_grouped_by_checker_proofs_first() -> None:
+    """Whoever reads the first group reads what proves the most; nothing is lost."""
+    hint, proof = examples.corrupt_cell().findings
+    groups = grouped([hint, proof, hint])
+    assert [(group.strength, group.checker) for group in groups] == [
+        (Strength.PROOF, "divergence"),
+        (Strength.HINT, "repetition"),
+    ]
+    assert [len(group.findings) for group in groups] == [1, 2]
