@@ -12,16 +12,10 @@ from syrupy.assertion import SnapshotAssertion
 
 from harness.report.model import Report
 from harness.report.terminal import show_report
-from harness.report.writer import WrittenReport
 from tests.report import examples
 from tests.report.test_text import ANYTHING, rendering, shows_itself
 
-WRITTEN = WrittenReport(
-    verdict=Path("run/verdict.json"),
-    junit=Path("run/junit.xml"),
-    summary=Path("run/summary.md"),
-    html=Path("run/report.html"),
-)
+WRITTEN = Path("run/report.html")
 
 
 def shown(report: Report, *, terminal: bool = True, width: int = 100, **console: bool) -> str:

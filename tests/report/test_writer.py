@@ -18,7 +18,6 @@ def test_all_formats_are_written(tmp_path: Path) -> None:
     written = write_report(tmp_path, examples.clean_report(), html=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["junit.xml", "summary.md", "verdict.json"]
     assert written.html is None
-    assert written.best == tmp_path / "summary.md"
 
 
 def test_writing_again_replaces(tmp_path: Path) -> None:
@@ -43,10 +42,10 @@ def test_a_missing_directory_is_a_storage_error(tmp_path: Path) -> None:
 
 
 def test_the_page_is_written_too(tmp_path: Path) -> None:
-    """By default all four formats are there, and the page is what a person wants to open."""
+    """By default all four formats are there."""
     written = write_report(tmp_path, examples.clean_report())
-    assert written.best == tmp_path / "report.html"
-    assert written.best.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert written.html == tmp_path / "report.html"
+    assert written.html.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
 def test_importing_the_reports_loads_no_drawing_library() -> None:
