@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from harness.check.comparison import Reply
 from harness.check.evidence import Evidence
@@ -12,6 +14,9 @@ from harness.check.result import Finding, Strength
 from harness.check.wording import occasion
 from harness.history.events import Answer, Prompt
 from harness.history.recording import Recording
+
+_Floats: TypeAlias = npt.NDArray[np.float32]
+_Ids: TypeAlias = npt.NDArray[np.integer]
 
 ROUNDING = 1e-4
 """nat; a probability may exceed 1, or a runner-up the chosen token, by no more than float32 can round."""
@@ -103,27 +108,46 @@ def _tokens(
     answer: Answer, *, end_of_sequence: tuple[int, ...], vocabulary_size: int | None
 ) -> Iterator[tuple[str, str]]:
     ends = set(end_of_sequence)
-    end = next((i for i, token in enumerate(answer.token_ids) if token in ends), None)
-    if end is not None and end < len(answer.token_ids) - 1:
-        yield (
-            "after the end",
-            f"{len(answer.token_ids) - 1 - end} tokens follow the end of sequence at token {end}",
-        )
-    if ends and end is None and answer.finish_reason == "stop" and answer.stop_reason is None:
+    if not ends.isdisjoint(answer.token_ids[:-1]):
+        end = next(i for i, token in enumerate(answer.token_ids) if token in ends)
+        after = len(answer.token_ids) - 1 - end
+        yield "after the end", f"{after} tokens follow the end of sequence at token {end}"
+    stopped = answer.finish_reason == "stop" and answer.stop_reason is None
+    if ends and stopped and ends.isdisjoint(answer.token_ids):
         yield "no end", "ended by stop without an end of sequence, a stop token or a stop string"
-    if vocabulary_size is not None:
-        outside = [token for token in answer.token_ids if not 0 <= token < vocabulary_size]
-        if outside:
-            yield "out of vocabulary", f"token id {outside[0]} is not among the {vocabulary_size} there are"
+    if vocabulary_size is not None and answer.token_ids:
+        lowest, highest = min(answer.token_ids), max(answer.token_ids)
+        if lowest < 0 or highest >= vocabulary_size:
+            outside = lowest if lowest < 0 else highest
+            yield "out of vocabulary", f"token id {outside} is not among the {vocabulary_size} there are"
 
 
 def _logprobs(answer: Answer, *, greedy: bool) -> Iterator[tuple[str, str]]:
     if answer.logprobs is None:
         return
     chosen, top_ids, top = answer.logprobs.chosen, answer.logprobs.top_ids, answer.logprobs.top_values
-    if len(chosen) != len(answer.token_ids):
-        yield "logprob count", f"{len(answer.token_ids)} tokens came with {len(chosen)} log-probabilities"
-        return
+    ids = np.asarray(answer.token_ids, dtype=np.int64)
+    if len(chosen) != len(ids):
+        yield "logprob count", f"{len(ids)} tokens came with {len(chosen)} log-probabilities"
+    elif not _unremarkable(ids, chosen, top_ids, top):
+        yield from _remarkable(ids, chosen, top_ids, top, greedy=greedy)
+
+
+def _unremarkable(ids: _Ids, chosen: _Floats, top_ids: _Ids, top: _Floats) -> bool:
+    """Whether every token is the first of full and finite lists: true of nearly all, and quickly told."""
+    return bool(
+        top.size
+        and (top_ids[:, 0] == ids).all()
+        and (top[:, 0] == chosen).all()
+        and top.min() > SENTINEL
+        and top.max() <= ROUNDING
+        and top_ids.min() >= 0
+    )
+
+
+def _remarkable(
+    ids: _Ids, chosen: _Floats, top_ids: _Ids, top: _Floats, *, greedy: bool
+) -> Iterator[tuple[str, str]]:
     listed = np.where(top_ids >= 0, top, np.float32(0))
     sound = np.isfinite(chosen) & np.isfinite(listed).all(axis=1) & (chosen > SENTINEL)
     if not sound.all():
@@ -133,7 +157,7 @@ def _logprobs(answer: Answer, *, greedy: bool) -> Iterator[tuple[str, str]]:
         yield "above one", "a token is more probable than certain"
     if not listed.shape[1]:
         return
-    itself = top_ids == np.asarray(answer.token_ids)[:, np.newaxis]
+    itself = top_ids == ids[:, np.newaxis]
     told_twice = (itself & (np.abs(top - chosen[:, np.newaxis]) > ROUNDING)).any(axis=1)
     passed_over = ~itself.any(axis=1) & (top_ids >= 0).all(axis=1) & (chosen > top.min(axis=1) + ROUNDING)
     wrong = told_twice | passed_over
