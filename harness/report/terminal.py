@@ -7,7 +7,6 @@ visible: nothing a model answers is read as markup or reaches the terminal as a 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -22,6 +21,7 @@ from harness.report.remarks import remarks
 from harness.report.text import count, end_of, one_line, shorten, visible
 from harness.report.witness import ENDS_HERE, Row, facts, parting, where_they_part
 from harness.report.words import cause_of, headline, run_outcome, short_bound
+from harness.report.writer import WrittenReport
 
 STYLES = {
     "clean": "green",
@@ -46,7 +46,7 @@ _WHOLE_TABLE = 110
 """Columns below which the table of cells gathers what it says in fewer columns."""
 
 
-def show_report(report: Report, console: Console, *, written: Path | None = None) -> None:
+def show_report(report: Report, console: Console, *, written: WrittenReport | None = None) -> None:
     """Print ``report``; the last line names the report on disk, where one was ``written``.
 
     A console that is not a terminal, cannot move its cursor or cannot encode the symbols
@@ -60,7 +60,7 @@ def show_report(report: Report, console: Console, *, written: Path | None = None
             _print_plain(console, line)
     if written is not None:
         _print_plain(console, "")
-        _print_plain(console, f"report: {written}")
+        _print_plain(console, f"report: {written.best}")
 
 
 def _print_plain(console: Console, line: str) -> None:

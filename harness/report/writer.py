@@ -27,6 +27,11 @@ class WrittenReport:
     summary: Path
     html: Path | None
 
+    @property
+    def best(self) -> Path:
+        """The file a person wants to open."""
+        return self.html or self.summary
+
 
 def write_report(run_directory: Path, report: Report, *, html: bool = True) -> WrittenReport:
     """Write all formats of ``report`` into ``run_directory``, each whole or not at all.

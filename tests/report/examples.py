@@ -209,6 +209,7 @@ class _Builder:
             concurrency=4,
             cycle=cycle,
             control=control,
+            asked=tuple(prompt.id for prompt in prompts),
         )
         warm = self.cached_reads and cache is not CacheCondition.COLD and number > 1
         answers = {}

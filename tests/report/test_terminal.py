@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -12,10 +13,16 @@ from syrupy.assertion import SnapshotAssertion
 
 from harness.report.model import Report
 from harness.report.terminal import show_report
+from harness.report.writer import WrittenReport
 from tests.report import examples
 from tests.report.test_text import ANYTHING, rendering, shows_itself
 
-WRITTEN = Path("run/report.html")
+WRITTEN = WrittenReport(
+    verdict=Path("run/verdict.json"),
+    junit=Path("run/junit.xml"),
+    summary=Path("run/summary.md"),
+    html=Path("run/report.html"),
+)
 
 
 def shown(report: Report, *, terminal: bool = True, width: int = 100, **console: bool) -> str:
@@ -107,3 +114,8 @@ def test_a_stream_that_cannot_encode_the_answer_still_gets_the_report() -> None:
     show_report(examples.hostile_report("गंगा"), Console(file=stream, force_terminal=True, highlight=False))
     stream.flush()
     assert b"\\u0917" in raw.getvalue()
+
+
+def test_without_a_page_the_summary_is_named() -> None:
+    """Where only the quick formats were written, the last line names the one people read."""
+    assert dataclasses.replace(WRITTEN, html=None).best == Path("run/summary.md")
