@@ -99,13 +99,11 @@ class Evidence:
     @cached_property
     def missing(self) -> tuple[tuple[PassStarted, Prompt], ...]:
         """Requests a pass must have sent and that have no answer in the recording."""
-        asked = {prompt.id: prompt for prompt in self.recording.prompts.values() if not prompt.held_out}
         return tuple(
-            (each.start, prompt)
+            (each.start, self.recording.prompts[prompt])
             for each in self.recording.passes
-            if each.start.role is not Role.CONTROL
-            for prompt in asked.values()
-            if prompt.id not in each.answers
+            for prompt in each.start.asked
+            if prompt not in each.answers
         )
 
     def control(self, control: Control) -> tuple[Comparison, ...]:

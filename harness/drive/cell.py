@@ -23,7 +23,7 @@ from harness.history.events import (
     PromptsPrepared,
     ServerReady,
 )
-from harness.history.store import HISTORY_FILE
+from harness.history.layout import HISTORY_FILE, SERVER_LOG
 from harness.scenario.cells import Cell
 from harness.servers.base import Runtime, Server, ServerSpec
 from harness.servers.models import Model
@@ -31,7 +31,6 @@ from harness.servers.redaction import is_secret_name
 from harness.vllm_api import lifecycle
 from harness.vllm_api.connection import Connection, connect
 
-SERVER_LOG = "server.log"
 DEATH_POLL_S = 0.5
 SERVER_INFO_DEADLINE_S = 60.0
 """/server_info collects the environment by running other programs: seconds, the first time."""

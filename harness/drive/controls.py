@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.drive import transitions
-from harness.drive.probing import run_pass
+from harness.drive.probing import ask_unseen_prompts, run_pass
 from harness.drive.session import Session
-from harness.history.events import CacheCondition, Control, Prompt, Role
+from harness.history.events import CacheCondition, Control, Role
+
+PROBE = "control"
 
 
 async def ask_controls(session: Session, suspects: Sequence[str], *, concurrency: int) -> None:
@@ -21,25 +23,23 @@ async def ask_controls(session: Session, suspects: Sequence[str], *, concurrency
         return
     session.controls_asked = True
     damaged = [prompt for prompt in session.prompts if prompt.id in suspects]
-    unseen = [prompt for prompt in session.prompts if prompt.held_out]
 
-    async def ask(control: Control, prompts: Sequence[Prompt], cache: CacheCondition) -> None:
-        if prompts:
-            await run_pass(
-                session,
-                prompts,
-                probe="control",
-                role=Role.CONTROL,
-                cache=cache,
-                concurrency=concurrency,
-                control=control,
-            )
+    async def ask_damaged(control: Control, cache: CacheCondition) -> None:
+        await run_pass(
+            session,
+            damaged,
+            probe=PROBE,
+            role=Role.CONTROL,
+            cache=cache,
+            concurrency=concurrency,
+            control=control,
+        )
 
     await session.record_weight_checksums()
-    await ask(Control.FRESH_SALT, damaged, CacheCondition.COLD)
-    await ask(Control.UNSEEN_PROMPTS, unseen, CacheCondition.COLD)
+    await ask_damaged(Control.FRESH_SALT, CacheCondition.COLD)
+    await ask_unseen_prompts(session, role=Role.CONTROL, probe=PROBE, concurrency=concurrency)
     if not await transitions.reset_prefix_cache(session):
-        await ask(Control.RESET_PREFIX_CACHE, damaged, CacheCondition.WARM)
+        await ask_damaged(Control.RESET_PREFIX_CACHE, CacheCondition.WARM)
     if not await transitions.reload_weights(session):
         await session.record_weight_checksums()
-        await ask(Control.RELOAD_WEIGHTS, damaged, CacheCondition.COLD)
+        await ask_damaged(Control.RELOAD_WEIGHTS, CacheCondition.COLD)

@@ -38,6 +38,8 @@ async def run_probe(session: Session, options: ProbeOptions) -> list[str]:
     suspects = await run_passes(
         session, probe=options.name, role=role, caches=named or default, concurrency=concurrency
     )
+    if role is Role.BASELINE:
+        await ask_unseen_prompts(session, role=role, probe=options.name, concurrency=concurrency)
     await session.observe("after")
     return suspects
 
@@ -52,15 +54,9 @@ async def run_passes(
 ) -> list[str]:
     """Send the prompts once under each cache condition; return the ids of those that differ."""
     suspects: dict[str, None] = {}
+    asked = [prompt for prompt in session.prompts if not prompt.held_out]
     for cache in caches:
-        asked_now = [
-            prompt
-            for prompt in session.prompts
-            if not prompt.held_out or (role is Role.BASELINE and cache is CacheCondition.COLD)
-        ]
-        answers = await run_pass(
-            session, asked_now, probe=probe, role=role, cache=cache, concurrency=concurrency
-        )
+        answers = await run_pass(session, asked, probe=probe, role=role, cache=cache, concurrency=concurrency)
         if role is Role.BASELINE:
             session.baseline[cache] = {answer.prompt: answer for answer in answers}
         else:
@@ -68,9 +64,24 @@ async def run_passes(
     return list(suspects)
 
 
+async def ask_unseen_prompts(session: Session, *, role: Role, probe: str, concurrency: int) -> None:
+    """Send the held-out prompts by themselves: a pass of another size would round differently."""
+    unseen = [prompt for prompt in session.prompts if prompt.held_out]
+    if unseen:
+        await run_pass(
+            session,
+            unseen,
+            probe=probe,
+            role=role,
+            cache=CacheCondition.COLD,
+            concurrency=concurrency,
+            control=Control.UNSEEN_PROMPTS if role is Role.CONTROL else None,
+        )
+
+
 async def run_pass(
     session: Session,
-    prompts: Iterable[Prompt],
+    prompts: Sequence[Prompt],
     *,
     probe: str,
     role: Role,
@@ -90,6 +101,7 @@ async def run_pass(
         concurrency=concurrency,
         cycle=session.cycle,
         control=control,
+        asked=tuple(prompt.id for prompt in prompts),
     )
     recorder.record(start)
     salt = f"{session.salt}-{start.number}" if cache is CacheCondition.COLD else session.salt

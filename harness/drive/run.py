@@ -21,13 +21,10 @@ from harness.drive.cell import CellJob, run_cell
 from harness.drive.recorder import Watcher
 from harness.errors import StorageError, UsageError
 from harness.history.events import Event, ServerReady
+from harness.history.layout import LATEST_LINK, RUN_FILE, cell_folder
 from harness.scenario.cells import Cell
 from harness.servers.base import Runtime
 from harness.servers.models import Model
-
-RUN_FILE = "run.json"
-CELLS_FOLDER = "cells"
-LATEST_LINK = "latest"
 
 _SERVER_FIELDS = {"runtime", "command", "vllm_version", "image", "image_digest", "emulated"}
 
@@ -51,7 +48,7 @@ class RunPlan:
         return CellJob(
             cell=cell,
             run_id=self.run_id,
-            directory=self.directory / CELLS_FOLDER / cell.id,
+            directory=cell_folder(self.directory, cell.id),
             model=self.model,
             fault=self.fault,
             extra_args=self.extra_args,

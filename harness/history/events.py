@@ -192,7 +192,10 @@ class PromptsPrepared(_Event):
 
 
 class StepStarted(_Event):
-    """A step of the script begins; ``step`` is its path: ``3[2].1`` is the third step, its cycle 2, its first inner step."""
+    """A step of the script begins.
+
+    ``step`` is its path: ``3[2].1`` is the third step, its cycle 2, its first inner step.
+    """
 
     kind: Literal["step_started"] = "step_started"
     step: str
@@ -247,7 +250,7 @@ class WeightChecksums(_Event):
 
 
 class PassStarted(_Event):
-    """All prompts are about to be sent once under one condition."""
+    """Prompts are about to be sent once each under one condition."""
 
     kind: Literal["pass_started"] = "pass_started"
     number: int
@@ -258,6 +261,7 @@ class PassStarted(_Event):
     concurrency: int
     cycle: int
     control: Control | None = None
+    asked: tuple[str, ...] = Field(default=(), description="ids of the prompts that are sent")
 
 
 class Answer(_Event):

@@ -26,7 +26,8 @@ from harness.history.events import (
     StepStarted,
     WeightChecksums,
 )
-from harness.history.store import HISTORY_FILE, read_events
+from harness.history.layout import HISTORY_FILE
+from harness.history.store import read_events
 
 _E = TypeVar("_E", bound=Event)
 

@@ -12,8 +12,6 @@ from pydantic import ValidationError
 from harness.errors import HistoryError, StorageError
 from harness.history.events import EVENT, FORMAT_VERSION, CellStarted, Event
 
-HISTORY_FILE = "history.jsonl"
-
 
 class HistoryWriter:
     """Appends events to one file; every event is with the operating system when ``write`` returns.

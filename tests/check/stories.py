@@ -224,9 +224,13 @@ class Story:
         control: Control | None = None,
         prompts: list[Prompt] | None = None,
         concurrency: int = 4,
+        answered: bool = True,
     ) -> Story:
-        """Send prompts once and tell the answers."""
+        """Send prompts once and tell the answers, unless none was recorded."""
         number = next(self._numbers)
+        if prompts is None:
+            with_unseen = role is Role.BASELINE and cache is COLD
+            prompts = [*self._asked, *self._unseen] if with_unseen else self._asked
         self.tell(
             PassStarted(
                 t=self.now(),
@@ -238,13 +242,11 @@ class Story:
                 concurrency=concurrency,
                 cycle=cycle,
                 control=control,
+                asked=tuple(each.id for each in prompts),
             )
         )
-        if prompts is None:
-            with_unseen = role is Role.BASELINE and cache is COLD
-            prompts = [*self._asked, *self._unseen] if with_unseen else self._asked
         cached = self.prefix_caching and self._warm and cache is not COLD
-        for each in prompts:
+        for each in prompts if answered else ():
             told = self._answer(each, number=number, cached=cached)
             change = (changes or {}).get(each.id)
             self.tell(change(told) if change else told)

@@ -98,7 +98,7 @@ def test_missing_answers_are_listed() -> None:
     """A pass that ended without an answer to every prompt is incomplete; held-out prompts are not missed."""
     story = clean_story()
     assert story.evidence().missing == ()
-    story.ask(Role.AFTER, WARM, prompts=[])
+    story.ask(Role.AFTER, WARM, answered=False)
     assert [prompt.id for _, prompt in story.evidence().missing] == ["p0", "p1", "p2", "p3"]
 
 

@@ -1,0 +1,197 @@
+"""The commands.  Thin: each turns its options into a call and its result into an exit code.
+
+What starts servers is imported by the commands that need it, so that judging a stored run
+starts in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.text import Text
+
+from harness import __version__
+from harness.check.result import RunResult
+from harness.errors import ExitCode, SleepwakeError
+from harness.report import show_report, write_report
+from harness.stored_run import REPORTS, find_run, judge_directory
+
+if TYPE_CHECKING:
+    from harness.scenario.cells import Cell
+    from harness.servers.select import Choice
+    from harness.workflow import RunOptions
+
+app = App(
+    name="sleepwake",
+    help="Is the vLLM engine that wakes up still the one that fell asleep?",
+    version=__version__,
+    help_format="plaintext",
+)
+
+RuntimeOption = Literal["auto", "docker", "process", "attached"]
+
+
+@app.command
+def run(
+    *paths: Path,
+    runtime: RuntimeOption = "auto",
+    vllm: str | None = None,
+    image: str | None = None,
+    endpoint: str | None = None,
+    model: str | None = None,
+    fault: str | None = None,
+    arm: tuple[str, ...] = (),
+    expression: Annotated[str | None, Parameter(name=["-k", "--expression"])] = None,
+    list_cells: Annotated[bool, Parameter(name="--list", negative=())] = False,
+    dry_run: Annotated[bool, Parameter(negative=())] = False,
+    vllm_arg: tuple[str, ...] = (),
+    out: Path = REPORTS,
+) -> int:
+    """Run scenarios and judge what wakes up.
+
+    Args:
+        paths: Scenario files, or folders of them. Without one: the default scenarios.
+        runtime: How servers are started. auto takes the best this machine has and says why.
+        vllm: The vLLM release to test.
+        image: The container image to test.
+        endpoint: URL of a server that is already running.
+        model: A Hugging Face id or a model folder. Default: SmolLM2-135M-Instruct, without a hub.
+        fault: Plant a corruption on purpose: a name, or FILE.py:function.
+        arm: Run only this arm. Can be given several times.
+        expression: Run only cells whose name matches, for example "level1 and not off".
+        list_cells: Print the cells that would run, and stop.
+        dry_run: Print the exact command of every cell's server, and stop.
+        vllm_arg: One more vLLM flag for every arm, for example --vllm-arg=--block-size=64.
+        out: The folder that holds the run directories.
+    """
+    from harness import workflow
+
+    options = workflow.RunOptions(
+        paths=paths,
+        arms=arm,
+        expression=expression,
+        runtime=runtime,
+        vllm=vllm,
+        image=image,
+        endpoint=endpoint,
+        model=model,
+        fault=fault,
+        vllm_args=vllm_arg,
+        out=out,
+    )
+    cells = workflow.plan_cells(options)
+    if list_cells:
+        _print_lines(cell.id for cell in cells)
+        return ExitCode.CLEAN
+    choice = workflow.choose(options)
+    if dry_run:
+        _print_lines(f"# {cell}\n{command}" for cell, command in workflow.commands(options, cells, choice))
+        return ExitCode.CLEAN
+    return _run(options, cells, choice)
+
+
+def _run(options: RunOptions, cells: list[Cell], choice: Choice) -> int:
+    from harness import workflow
+    from harness.report.progress import Progress
+
+    console = Console(highlight=False)
+    console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)
+    with Progress(console, cells=len(cells)) as progress:
+        finished = workflow.run(options, cells, choice, progress=progress)
+    judged = judge_directory(finished.directory)
+    written = write_report(finished.directory, judged.report)
+    console.print()
+    show_report(judged.report, console, written=written)
+    return judged.result.exit_code if finished.whole else ExitCode.INTERRUPTED
+
+
+@app.command
+def check(name: Annotated[str | None, Parameter(name="RUN")] = None, /) -> int:
+    """Judge a stored run again, without a server.
+
+    Args:
+        name: A run directory. Without one: the latest.
+    """
+    directory = find_run(name)
+    judged = judge_directory(directory)
+    write_report(directory, judged.report, html=False)
+    show_report(judged.report, Console(highlight=False))
+    return judged.result.exit_code
+
+
+@app.command
+def report(name: Annotated[str | None, Parameter(name="RUN")] = None, /) -> int:
+    """Write the reports of a stored run again, and say where the HTML report is.
+
+    Args:
+        name: A run directory. Without one: the latest.
+    """
+    directory = find_run(name)
+    _print_lines([str(write_report(directory, judge_directory(directory).report).html)])
+    return ExitCode.CLEAN
+
+
+@app.command
+def clean() -> int:
+    """Remove servers that a dead harness left behind."""
+    from harness.servers.select import sweep_all
+
+    _print_lines(sweep_all() or ["nothing was left behind"])
+    return ExitCode.CLEAN
+
+
+@app.command
+def doctor() -> int:
+    """Tell what this machine can run, and what each missing thing would add."""
+    from harness.servers.doctor import examine_machine
+
+    _print_lines(
+        f"{'yes' if finding.available else 'no':<4} {finding.what}: {finding.detail}"
+        for finding in examine_machine()
+    )
+    return ExitCode.CLEAN
+
+
+@app.command
+def schema(what: Literal["scenario", "verdict"] = "scenario", /) -> int:
+    """Print a JSON Schema.
+
+    Args:
+        what: Of scenario files, or of verdict.json.
+    """
+    from harness.scenario.schema import Scenario
+
+    model = Scenario if what == "scenario" else RunResult
+    _print_lines([json.dumps(model.model_json_schema(), indent=2)])
+    return ExitCode.CLEAN
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
+        sys.stdout.write(f"{line}\n")
+
+
+def main() -> None:
+    """Run the ``sleepwake`` command."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: list[str]) -> int:
+    """Run one command and return its exit code; errors of ours are told in words on standard error."""
+    errors = Console(stderr=True, highlight=False)
+    try:
+        code = app(arguments, exit_on_error=False, error_console=errors, result_action="return_value")
+    except CycloptsError:
+        return ExitCode.USAGE
+    except SleepwakeError as error:
+        errors.print(Text(f"sleepwake: {error}"), soft_wrap=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    return int(code or 0)

@@ -1,0 +1,118 @@
+"""What a person sees while a run goes on: the history as it is written, one line a step.
+
+On a terminal the current step is a live line below the finished ones; elsewhere every
+step is one plain line with its time, so that a log reads like a story.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.spinner import Spinner
+from rich.text import Text
+
+from harness.check.result import CellResult
+from harness.history.events import (
+    Answer,
+    CellFailed,
+    CellStarted,
+    Event,
+    PassStarted,
+    PromptsPrepared,
+    ServerReady,
+    StepFinished,
+    StepStarted,
+)
+from harness.report.text import one_line
+
+STYLES = {"clean": "green", "corrupt": "bold red", "degraded": "yellow", "inconclusive": "magenta"}
+_MIB = 1024 * 1024
+
+
+class Progress:
+    """Shows events as they are recorded.  Use as a context manager around a run."""
+
+    def __init__(self, console: Console, *, cells: int) -> None:
+        self._console = console
+        self._cells = cells
+        self._number = 0
+        self._cell = ""
+        self._step = ""
+        self._asked = 0
+        self._answered = 0
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live = Live(console=self._console, transient=True, refresh_per_second=8)
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def note(self, sentence: str) -> None:
+        """Print something that is not an event."""
+        self._console.print(Text(one_line(sentence)), soft_wrap=True)
+
+    def show(self, cell: str, event: Event) -> None:
+        """Show one event of ``cell``."""
+        match event:
+            case CellStarted():
+                self._number += 1
+                self._cell = cell
+                self._console.print(Text(f"[{self._number}/{self._cells}] {cell}", style="bold"))
+                self._now("starting the server")
+            case ServerReady():
+                version = f"vLLM {event.vllm_version}" if event.vllm_version else "the server"
+                self._line(event.t, f"{version} is ready on {event.runtime} after {event.boot_seconds:.0f} s")
+            case PromptsPrepared():
+                self._asked = len(event.prompts)
+            case StepStarted():
+                self._step = _words(event)
+                self._now(self._step)
+            case PassStarted():
+                self._answered = 0
+                what = event.control.value.replace("_", " ") if event.control else event.cache.value
+                self._now(f"{self._step}: {event.role.value}, {what}")
+            case Answer():
+                self._answered += 1
+            case StepFinished():
+                contradicted = f"  !! {'; '.join(event.unconfirmed)}" if event.unconfirmed else ""
+                self._line(event.t, f"{self._step}  {event.seconds:.1f} s{contradicted}")
+            case CellFailed():
+                self._line(event.t, f"stopped: {event.cause}")
+            case _:
+                pass
+
+    def conclude(self, result: CellResult) -> None:
+        """Show the verdict of the cell that has just ended."""
+        outcome = result.verdict.value if result.verdict else "error"
+        text = Text("  => ")
+        text.append(outcome, style=STYLES.get(outcome, "bold"))
+        text.append(f": {one_line(result.reason)}")
+        self._console.print(text, soft_wrap=True)
+
+    def _line(self, t: float, text: str) -> None:
+        self._console.print(Text(f"  {t:7.1f} s  {one_line(text)}"), soft_wrap=True)
+
+    def _now(self, text: str) -> None:
+        if self._live is not None:
+            self._live.update(Spinner("dots", Text(f"  {self._cell}: {one_line(text)}", style="dim")))
+
+
+def _words(event: StepStarted) -> str:
+    """A step in words: ``cycle 2: sleep level=1``."""
+    options = {name: value for name, value in event.options.items() if value not in (None, [], {})}
+    shown = " ".join(
+        f"{name}={'+'.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in options.items()
+        if name != "name"
+    )
+    named = str(event.options.get("name", ""))
+    words = " ".join(word for word in (event.action.replace("_", " "), named, shown) if word)
+    return f"cycle {event.cycle}: {words}" if event.cycle else words

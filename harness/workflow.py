@@ -1,0 +1,140 @@
+"""From options to a finished run: load the scenarios, choose a runtime, provide the model, run the cells."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from harness.check import judge
+from harness.check.result import CellResult
+from harness.drive.cell import CellJob
+from harness.drive.faults import require_fault
+from harness.drive.recorder import Watcher
+from harness.drive.run import RunPlan, new_run_directory, run_cells
+from harness.errors import UsageError
+from harness.history.events import CellFailed, CellFinished, Event
+from harness.history.recording import load_recording
+from harness.report.progress import Progress
+from harness.scenario.cells import Cell, load_cells, select_cells
+from harness.servers.models import provide_model
+from harness.servers.select import Choice, choose_runtime
+from harness.stored_run import REPORTS, judge_directory
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a user may ask of a run."""
+
+    paths: tuple[Path, ...] = ()
+    arms: tuple[str, ...] = ()
+    expression: str | None = None
+    runtime: str = "auto"
+    vllm: str | None = None
+    image: str | None = None
+    endpoint: str | None = None
+    model: str | None = None
+    fault: str | None = None
+    vllm_args: tuple[str, ...] = ()
+    out: Path = REPORTS
+
+
+def shipped_scenarios() -> Path:
+    """The folder of scenarios: that of the current directory, else the one shipped with the package."""
+    here = Path("scenarios")
+    package = Path(__file__).resolve().parent
+    shipped = package / "shipped_scenarios"
+    candidates = [here, shipped, package.parent / "scenarios"]
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    raise UsageError("there is no folder of scenarios", remedy="name scenario files")
+
+
+def plan_cells(options: RunOptions) -> list[Cell]:
+    """Return the cells that ``options`` ask for.
+
+    Raises:
+        ScenarioError: a scenario file is wrong.
+        UsageError: an arm, an expression or a fault is.
+    """
+    paths = options.paths or (shipped_scenarios(),)
+    cells = load_cells(paths, only_default=not options.paths)
+    if options.fault is not None:
+        require_fault(options.fault)
+    return select_cells(cells, arms=options.arms, expression=options.expression)
+
+
+def choose(options: RunOptions) -> Choice:
+    """Choose the runtime.
+
+    Raises:
+        UsageError: the options contradict each other.
+        RuntimeUnavailableError: the machine cannot run what was asked for.
+    """
+    return choose_runtime(
+        runtime=options.runtime, vllm=options.vllm, image=options.image, endpoint=options.endpoint
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """Where a run is, and whether it came to its end without being interrupted."""
+
+    directory: Path
+    whole: bool
+
+
+def run(options: RunOptions, cells: Sequence[Cell], choice: Choice, *, progress: Progress) -> FinishedRun:
+    """Run ``cells`` one after the other; leftovers of earlier runs are removed first.
+
+    Raises:
+        ModelError: the model cannot be provided.
+        StorageError: the run directory cannot be written.
+    """
+    for sentence in choice.runtime.sweep():
+        progress.note(f"cleaned up: {sentence}")
+    plan = _plan(options, cells, choice, directory=new_run_directory(options.out))
+    whole = anyio.run(lambda: run_cells(plan, choice.runtime, watcher_of=lambda job: _watcher(job, progress)))
+    return FinishedRun(directory=plan.directory, whole=whole)
+
+
+def _plan(options: RunOptions, cells: Sequence[Cell], choice: Choice, *, directory: Path) -> RunPlan:
+    return RunPlan(
+        run_id=directory.name,
+        directory=directory,
+        cells=tuple(cells),
+        model=provide_model(options.model, dtype="float32"),
+        runtime_name=choice.runtime.name,
+        runtime_reason=choice.reason,
+        fault=require_fault(options.fault) if options.fault else None,
+        command=tuple(sys.argv),
+        extra_args=options.vllm_args,
+    )
+
+
+def _watcher(job: CellJob, progress: Progress) -> Watcher:
+    """Show every event; when the cell is over, judge its recording and show the verdict."""
+
+    def watch(event: Event) -> None:
+        progress.show(job.cell.id, event)
+        if isinstance(event, CellFinished | CellFailed):
+            progress.conclude(judge(load_recording(job.directory)))
+
+    return watch
+
+
+def commands(options: RunOptions, cells: Sequence[Cell], choice: Choice) -> Iterator[tuple[str, str]]:
+    """Yield every cell's id with the exact command that would start its server; nothing is started."""
+    plan = _plan(options, cells, choice, directory=options.out)
+    for cell in cells:
+        yield cell.id, choice.runtime.command(plan.job(cell).spec)
+
+
+def run_one(options: RunOptions, cell: Cell, *, progress: Progress) -> CellResult:
+    """Run a single cell and judge it; its run directory holds what was recorded."""
+    finished = run(options, [cell], choose(options), progress=progress)
+    return judge_directory(finished.directory).result.cells[0]
