@@ -6,6 +6,7 @@ forbids scripts and requests, should anything ever get past them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -78,11 +79,12 @@ def report_html(report: Report) -> str:
             report=report,
             outcome=words.run_outcome(report),
             headline=words.headline(report),
+            lead=words.lead(report),
             cells=cells,
             scenarios=list(dict.fromkeys(cell.result.scenario for cell in report.cells)),
             arms=list(dict.fromkeys(cell.result.arm for cell in report.cells)),
             grounds=_grounds(report),
-            settings=list(_flatten(report.run)),
+            settings=list(_settings(report.run)),
             rows_shown=_ROWS_SHOWN,
         )
     )
@@ -102,6 +104,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "percent": text.percent,
         "seconds": text.seconds,
+        "compact": compact,
         "shorten": lambda value: text.shorten(value, limit=_TEXT_SHOWN),
     }
     return environment
@@ -179,13 +182,22 @@ def _grounds(report: Report) -> list[tuple[str, str, str]]:
     return list(grounds.values())
 
 
-def _flatten(value: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Name every leaf of nested settings by its path: ``machine.cores``."""
-    for key, each in value.items():
-        name = f"{prefix}{key}"
-        if isinstance(each, dict):
-            yield from _flatten(each, f"{name}.")
-        elif isinstance(each, list):
-            yield name, " ".join(map(str, each))
-        else:
-            yield name, str(each)
+def _settings(run: Mapping[str, JsonValue], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Name every leaf of ``run.json`` by its path, ``machine.cores``; what is a cell's is told there."""
+    for key, value in run.items():
+        match value:
+            case dict() if not prefix and key in {"cells", "servers"}:
+                continue
+            case dict():
+                yield from _settings(value, f"{prefix}{key}.")
+            case str():
+                yield f"{prefix}{key}", value
+            case list() if all(isinstance(each, str) for each in value):
+                yield f"{prefix}{key}", " ".join(map(str, value))
+            case _:
+                yield f"{prefix}{key}", compact(value)
+
+
+def compact(value: JsonValue) -> str:
+    """A value as one line of JSON."""
+    return json.dumps(value, ensure_ascii=False)

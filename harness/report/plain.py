@@ -1,6 +1,6 @@
 """The report as plain lines: for logs, files and every terminal that shows text alone.
 
-Nothing is coloured, drawn or cut off, so that a log can be searched for all of it.
+Nothing is coloured or drawn and no line is cut off, so that a log can be searched.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from harness.report.words import cause_of, headline, run_outcome
 
 _COLUMN = 14
 """Width of the labels, as wide as the longest of them."""
+_FINDINGS_SHOWN = 10
+"""Of each checker."""
 
 
 def plain_lines(report: Report) -> Iterator[str]:
@@ -39,7 +41,7 @@ def cell_lines(cell: CellReport) -> Iterator[str]:
     yield f"{one_line(cell.title)}: {cell.outcome}{cause}"
     yield f"  {one_line(cell.result.reason)}"
     yield from _witness_lines(cell)
-    for label, text in remarks(cell):
+    for label, text in remarks(cell, findings=_FINDINGS_SHOWN):
         yield f"  {label + ':':<{_COLUMN}} {text}"
     yield f"  {'reproduce:':<{_COLUMN}} {one_line(cell.reproduce)}"
 

@@ -28,6 +28,8 @@ _MIB = 2**20
 _CONFIG = alt.Config(
     aria=False,
     background="transparent",
+    # The page's font may be wider than the one the drawing was measured with.
+    padding={"left": 28, "right": 28, "top": 12, "bottom": 4},
     font="sans-serif",
     view=alt.ViewConfig(stroke=None),
     axis=alt.AxisConfig(

@@ -53,6 +53,20 @@ def _join(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
+def lead(report: Report) -> str:
+    """What to read after the headline: the worst cell's reason, or what a clean run could still hide."""
+    bounds = [cell.result.bound for cell in report.cells if cell.result.bound]
+    broken = [cell for cell in report.cells if cell.outcome != "clean"]
+    if broken:
+        worst = min(broken, key=lambda cell: SEVERITY.index(cell.outcome))
+        return f"{worst.title}: {worst.result.reason}"
+    if bounds:
+        return (
+            f"What could still hide: {max(bounds, key=lambda bound: bound.affected_prompts_below).statement}."
+        )
+    return ""
+
+
 def run_facts(report: Report) -> list[str]:
     """What was run, as short facts: versions, runtimes, when and for how long."""
     versions = dict.fromkeys(cell.result.vllm_version for cell in report.cells if cell.result.vllm_version)
@@ -89,11 +103,18 @@ def noise_sentence(noise: NoiseFloor | None) -> str:
     """What the null transition showed."""
     if noise is None:
         return "not measured"
-    changed = "none" if noise.different == 0 else str(noise.different)
-    sentence = f"{changed} of {count(noise.compared, 'answer')} changed when nothing had happened"
+    if noise.exact:
+        return (
+            f"exactly zero: {count(noise.compared, 'answer')} the same, bit by bit, when nothing had happened"
+        )
+    differed = "none" if noise.different == 0 else str(noise.different)
+    sentence = (
+        f"{differed} of {count(noise.compared, 'answer')} differed in tokens, ending or "
+        "log-probabilities when nothing had happened"
+    )
     if noise.largest_logprob_shift is not None:
         sentence += f"; largest log-probability shift {noise.largest_logprob_shift:.3g} nat"
-    return sentence + (" (exactly zero)" if noise.exact else "")
+    return sentence
 
 
 _CONTROLS = {

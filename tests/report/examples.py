@@ -296,7 +296,7 @@ def started(scenario: str, arm: str, *, fault: str | None = None) -> CellStarted
         arm=arm,
         arm_args=("--enable-prefix-caching" if arm.endswith("on") else "--no-enable-prefix-caching",),
         arm_env={},
-        script=(),
+        script=({"probe": {"name": "baseline"}}, {"repeat": 2, "steps": [{"sleep": {"level": 1}}]}),
         max_tokens=32,
         temperature=0.0,
         concurrency=4,
@@ -503,6 +503,9 @@ def mixed_report() -> Report:
             "sleepwake": "0.1.0",
             "runtime": {"name": "process", "why": "no Docker Engine answers"},
             "machine": {"cores": 2, "system": "Linux"},
+            "fault": None,
+            "command": ["sleepwake", "run"],
+            "cells": {"boot.small": {"arm": "small"}},
         },
         token_texts=texts,
     )

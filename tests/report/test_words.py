@@ -43,6 +43,13 @@ def test_headline_tells_the_worst_first(cells: tuple[CellResult, ...], sentence:
     assert headline(assemble(examples.result_of(*cells), {})) == sentence
 
 
+def test_lead_is_the_worst_reason_or_what_could_still_hide() -> None:
+    """A broken run is led by its worst cell; a clean one by the weakest of its bounds."""
+    assert lead(examples.mixed_report()).startswith("prefix-cache-level1 / prefix-cache-on: 2 of 4 prompts")
+    assert lead(examples.clean_report()).startswith("What could still hide: fewer than 52.7% of prompts")
+    assert lead(assemble(examples.result_of(), {})) == ""
+
+
 def test_comparison_names_prompts_transitions_and_conditions() -> None:
     """What was compared with what is read off the recording, held-out prompts not counted."""
     assert comparison_sentence(examples.recording()) == (
