@@ -12,6 +12,7 @@ from harness.report.words import (
     finding_line,
     grouped,
     headline,
+    lead,
     noise_sentence,
     transition_words,
 )
