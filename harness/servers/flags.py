@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import UsageError
@@ -34,10 +34,13 @@ def flag_name(word: str) -> str | None:
     return word.lstrip("-").partition("=")[0].replace("_", "-").removeprefix("no-")
 
 
-def server_args(spec: ServerSpec, engine: Engine) -> tuple[str, ...]:
-    """Return all vLLM flags of a server but host and port: model, defaults, then the arm's own.
+def server_args(
+    spec: ServerSpec, engine: Engine, *, engine_command: Sequence[str], host: str, port: str
+) -> tuple[str, ...]:
+    """Return all words after the engine command: model, address, defaults, then the arm's own.
 
     A default that the arm sets or contradicts is left out, so no flag is given twice.
+    ``vllm serve`` takes the model as its first word, the older server module by flag.
 
     Raises:
         UsageError: The arm sets a flag that belongs to the runtime.
@@ -48,7 +51,9 @@ def server_args(spec: ServerSpec, engine: Engine) -> tuple[str, ...]:
     defaults = [
         word for default in _default_flags(engine) if flag_name(default[0]) not in chosen for word in default
     ]
-    return ("--model", spec.model, "--served-model-name", spec.served_model_name, *defaults, *spec.args)
+    model = (spec.model,) if engine_command[-1:] == ("serve",) else ("--model", spec.model)
+    address = ("--host", host, "--port", port)
+    return (*model, "--served-model-name", spec.served_model_name, *address, *defaults, *spec.args)
 
 
 def server_env(spec: ServerSpec, engine: Engine) -> dict[str, str]:

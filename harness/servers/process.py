@@ -141,7 +141,8 @@ class ProcessRuntime:
                 await anyio.to_thread.run_sync(server.stop, self._stop_grace_s)
 
     def _argv(self, spec: ServerSpec, port: str) -> list[str]:
-        return [*self._engine_command, "--host", _HOST, "--port", port, *server_args(spec, self._engine)]
+        args = server_args(spec, self._engine, engine_command=self._engine_command, host=_HOST, port=port)
+        return [*self._engine_command, *args]
 
     def _shown_command(self, spec: ServerSpec, port: str) -> str:
         return shell_command(self._argv(spec, port), server_env(spec, self._engine))

@@ -49,13 +49,13 @@ async def wait_until_ready(
         async with httpx.AsyncClient(trust_env=trust_env, timeout=_PROBE_TIMEOUT_S) as client:
             while True:
                 if cause := await death():
-                    raise _boot_error(f"the server died while starting: {cause}", log_tail())
+                    raise boot_error(f"the server died while starting: {cause}", log_tail())
                 if await _is_healthy(client, base_url):
                     if cause := await intruder():
-                        raise _boot_error(cause, log_tail())
+                        raise boot_error(cause, log_tail())
                     return
                 await anyio.sleep(_POLL_S)
-    raise _boot_error(f"the server was not ready after {deadline_s:g} s", log_tail())
+    raise boot_error(f"the server was not ready after {deadline_s:g} s", log_tail())
 
 
 async def _is_healthy(client: httpx.AsyncClient, base_url: str) -> bool:
@@ -66,7 +66,8 @@ async def _is_healthy(client: httpx.AsyncClient, base_url: str) -> bool:
     return response.status_code == HTTPStatus.OK
 
 
-def _boot_error(cause: str, log: str) -> ServerBootError:
+def boot_error(cause: str, log: str) -> ServerBootError:
+    """Return the error for a server that did not come up, with what its log says about why."""
     diagnosis = diagnose(log)
     if diagnosis is not None:
         return ServerBootError(f"{cause}: {diagnosis.cause}", log_tail=log, remedy=diagnosis.remedy)

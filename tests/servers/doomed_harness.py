@@ -1,6 +1,7 @@
-"""A harness that starts a toy engine, says which processes it has, and waits for its own end.
+"""A harness that starts a toy engine, says what it started, and waits for its own end.
 
-Run as ``python doomed_harness.py CACHE LOG TOY_FLAGS...``.
+Run as ``python -m tests.servers.doomed_harness process CACHE LOG TOY_FLAGS...`` or
+``... docker IMAGE LOG TOY_FLAGS...``.
 """
 
 import sys
@@ -9,20 +10,23 @@ from pathlib import Path
 import anyio
 import httpx
 
-from harness.servers.base import ServerSpec
+from harness.servers.base import Runtime, ServerSpec
+from harness.servers.docker import DockerRuntime
 from harness.servers.process import ProcessRuntime
 from tests.servers import toy_engine
 
 
+def make_runtime(kind: str, argument: str) -> Runtime:
+    """Return the runtime the command line names."""
+    if kind == "docker":
+        return DockerRuntime(image=argument, engine="cpu")
+    toy_command = (sys.executable, toy_engine.__file__)
+    return ProcessRuntime(engine_command=toy_command, engine="cpu", cache=Path(argument), stop_grace_s=0.5)
+
+
 async def main(*arguments: str) -> None:
-    """Print the processes as one line of JSON once the engine is ready, then wait."""
-    cache, log, *flags = arguments
-    runtime = ProcessRuntime(
-        engine_command=(sys.executable, toy_engine.__file__),
-        engine="cpu",
-        cache=Path(cache),
-        stop_grace_s=0.5,
-    )
+    """Print the identity and the processes, a line each, once the engine is ready; then wait."""
+    kind, argument, log, *flags = arguments
     spec = ServerSpec(
         run_id="run-1",
         cell="scenario/arm",
@@ -32,9 +36,12 @@ async def main(*arguments: str) -> None:
         log_path=Path(log),
         boot_deadline_s=30,
     )
-    async with runtime.start(spec) as server:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            sys.stdout.write((await client.get(f"{server.base_url}/pids")).text + "\n")
+    async with (
+        make_runtime(kind, argument).start(spec) as server,
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+        pids = (await client.get(f"{server.base_url}/pids")).text
+        sys.stdout.write(f"{server.facts.identity}\n{pids}\n")
         sys.stdout.flush()
         await anyio.sleep_forever()
 

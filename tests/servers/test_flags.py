@@ -27,6 +27,11 @@ def spec(*args: str, model: str = "org/model", env: dict[str, str] | None = None
     )
 
 
+def args_of(spec: ServerSpec, engine: Engine, *command: str) -> tuple[str, ...]:
+    """Return the words after an engine command."""
+    return server_args(spec, engine, engine_command=command, host="127.0.0.1", port="8000")
+
+
 def names(args: Iterable[str]) -> list[str]:
     """Return what the flags set, in order."""
     return [name for word in args if (name := flag_name(word))]
@@ -56,20 +61,20 @@ class TestServerArgs:
     @given(args=ARM_FLAGS, engine=st.sampled_from(["cpu", "gpu", "unknown"]))
     def test_arm_wins_and_nothing_is_set_twice(self, args: tuple[str, ...], engine: Engine) -> None:
         """The arm's flags arrive unchanged and last, and no default sets what they set."""
-        result = server_args(spec(*args), engine)
+        result = args_of(spec(*args), engine)
         assert result[len(result) - len(args) :] == args
         assert len(names(result)) == len(set(names(result)))
 
     def test_defaults_of_a_cpu_engine(self) -> None:
         """A CPU engine sleeps, computes in float32 and has the smallest blocks."""
-        args = server_args(spec(), "cpu")
+        args = args_of(spec(), "cpu")
         assert {"--enable-sleep-mode", "--enforce-eager"} <= set(args)
         assert ("--dtype", "float32") in pairwise(args)
         assert ("--block-size", "32") in pairwise(args)
 
     def test_precision_of_a_gpu_engine_is_the_models_own(self) -> None:
         """A GPU engine gets no CPU default."""
-        assert not {"dtype", "enforce-eager", "block-size"} & set(names(server_args(spec(), "gpu")))
+        assert not {"dtype", "enforce-eager", "block-size"} & set(names(args_of(spec(), "gpu")))
 
     @pytest.mark.parametrize(
         "flag", ["--model", "--host=0.0.0.0", "--port", "--api-key", "--served_model_name"]
@@ -77,7 +82,17 @@ class TestServerArgs:
     def test_what_belongs_to_the_runtime_is_refused(self, flag: str) -> None:
         """An arm that sets what the runtime owns is a usage error, before anything starts."""
         with pytest.raises(UsageError, match="an arm cannot set"):
-            server_args(spec(flag, "value"), "cpu")
+            args_of(spec(flag, "value"), "cpu")
+
+    @pytest.mark.parametrize(
+        ("command", "model"),
+        [(("vllm", "serve"), ("org/model",)), (("python3", "-m", "server"), ("--model", "org/model"))],
+    )
+    def test_model_is_given_as_the_command_takes_it(
+        self, command: tuple[str, ...], model: tuple[str, ...]
+    ) -> None:
+        """``vllm serve`` takes the model by position, the server module by flag."""
+        assert args_of(spec(), "gpu", *command)[: len(model)] == model
 
 
 class TestServerEnv:

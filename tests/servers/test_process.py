@@ -266,7 +266,7 @@ class TestDeadHarness:
     ) -> tuple[subprocess.Popen[str], dict[str, ProcessId]]:
         """Start a harness of its own and wait until its engine is ready."""
         harness = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "tests.servers.doomed_harness", str(cache), str(log), *flags],
+            [sys.executable, "-m", "tests.servers.doomed_harness", "process", str(cache), str(log), *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
@@ -274,7 +274,8 @@ class TestDeadHarness:
         )
         assert harness.stdout is not None
         with harness.stdout:
-            return harness, known(json.loads(harness.stdout.readline()))
+            _, pids = harness.stdout.readline(), harness.stdout.readline()
+            return harness, known(json.loads(pids))
 
     def test_interrupt_leaves_nothing(self, tmp_path: Path, cache: Path) -> None:
         """Ctrl-C ends the harness and everything it started."""

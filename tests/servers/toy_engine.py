@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 _STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(600)"
@@ -18,11 +19,12 @@ _STUBBORN = (
 
 
 def main() -> None:
-    """Serve ``/health`` and ``/pids``, or fail as the flags say."""
+    """Serve ``/health``, ``/pids`` and files by their path, or fail as the flags say."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--host", required=True)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--toy-say", default="toy engine", help="what to write to its output first")
+    parser.add_argument("--toy-say-variable", help="write the value of this environment variable as well")
     parser.add_argument("--toy-exit", type=int, help="exit with this code instead of serving")
     parser.add_argument("--toy-kill-itself", action="store_true", help="die by SIGKILL instead of serving")
     parser.add_argument("--toy-never-bind", action="store_true", help="live without listening")
@@ -35,6 +37,8 @@ def main() -> None:
     options, _ = parser.parse_known_args()
 
     sys.stderr.write(f"{options.toy_say}\n")
+    if options.toy_say_variable:
+        sys.stderr.write(f"{os.environ[options.toy_say_variable]}\n")
     sys.stderr.flush()
     if options.toy_exit is not None:
         sys.exit(options.toy_exit)
@@ -42,8 +46,8 @@ def main() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if options.toy_never_bind:
         time.sleep(600)
-    if options.toy_ignore_sigterm:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # As the first process of a container it would otherwise not heed SIGTERM at all.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if options.toy_ignore_sigterm else lambda *_: os._exit(0))
     ballast = bytearray(os.urandom(1)) * (options.toy_touch_mib * 1024 * 1024)
     pids = {"engine": os.getpid(), "ballast": len(ballast)}
     if options.toy_stubborn_child:
@@ -62,6 +66,8 @@ def serve(host: str, port: int, *, healthy: bool, pids: dict[str, int]) -> http.
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             body = json.dumps(pids).encode()
+            if Path(self.path).is_file():
+                body = Path(self.path).read_bytes()
             self.send_response(200 if healthy or self.path != "/health" else 503)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

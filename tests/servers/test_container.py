@@ -1,0 +1,142 @@
+"""What the Docker Engine's answers about a container mean."""
+
+import gc
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from harness.errors import InfrastructureError, RuntimeUnavailableError
+from harness.servers.container import describe_end, resident_in
+from harness.servers.container_plan import DEADLINE_LABEL, OWNER_LABEL
+from harness.servers.docker import DockerRuntime, is_abandoned
+from harness.servers.docker_engine import EngineInfo, read_info, refusal
+from harness.servers.leftovers import Owner
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+US = Owner.this_process()
+GONE = US.model_copy(update={"process": US.process._replace(started=0)})
+ELSEWHERE = US.model_copy(update={"place": US.place.model_copy(update={"host": "elsewhere"})})
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"ExitCode": 0}, "it exited with code 0"),
+        ({"ExitCode": 1, "OOMKilled": False}, "it exited with code 1"),
+        ({"ExitCode": 137, "OOMKilled": True}, "ran out of memory (exit code 137)"),
+        ({"ExitCode": 1, "OOMKilled": True}, "ran out of memory (exit code 1)"),
+        ({"ExitCode": 139}, "killed by SIGSEGV (exit code 139)"),
+        ({"ExitCode": 255}, "it exited with code 255"),
+        ({"ExitCode": 127, "Error": "exec: no such file"}, "Docker could not run it: exec: no such file"),
+    ],
+)
+def test_end_in_words(state: Mapping[str, object], words: str) -> None:
+    """Exit codes are said as people mean them: signals by name, memory first."""
+    assert words in describe_end(state)
+
+
+@pytest.mark.parametrize(
+    ("stats", "resident"),
+    [
+        ({"usage": 900, "stats": {"anon": 100, "shmem": 20, "file": 700}}, 120),
+        ({"usage": 900, "stats": {"total_rss": 100, "total_shmem": 20, "cache": 700}}, 120),
+        ({"usage": 900, "stats": {"total_rss": 100, "cache": 700}}, 100),
+        ({}, None),
+    ],
+    ids=["control groups v2", "control groups v1", "v1 without shared memory", "ended container"],
+)
+def test_page_cache_is_not_resident(stats: Mapping[str, object], resident: int | None) -> None:
+    """Anonymous and shared memory count; files the kernel keeps in memory do not."""
+    assert resident_in(stats) == resident
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ({"Runtimes": {"runc": {}}}, EngineInfo("27.0", hands_out_gpus=False, by_cdi=False)),
+        ({"Runtimes": {"runc": {}, "nvidia": {}}}, EngineInfo("27.0", hands_out_gpus=True, by_cdi=False)),
+        (
+            {"Runtimes": {"runc": {}}, "DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=all"}]},
+            EngineInfo("27.0", hands_out_gpus=True, by_cdi=True),
+        ),
+        (
+            {"Runtimes": {"runc": {}}, "DiscoveredDevices": [{"Source": "cdi", "ID": "other.com/card=0"}]},
+            EngineInfo("27.0", hands_out_gpus=False, by_cdi=False),
+        ),
+    ],
+    ids=["no GPUs", "container toolkit", "CDI only", "another vendor's devices"],
+)
+def test_how_gpus_are_handed_out(info: dict[str, object], expected: EngineInfo) -> None:
+    """Hosts with the container toolkit and hosts that have only CDI are told apart."""
+    assert read_info({"ServerVersion": "27.0", **info}) == expected
+
+
+@pytest.mark.parametrize(
+    ("explanation", "kind", "words"),
+    [
+        (
+            'could not select device driver "" with capabilities: [[gpu]]',
+            RuntimeUnavailableError,
+            "cannot hand out GPUs",
+        ),
+        (
+            "CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=0",
+            RuntimeUnavailableError,
+            "GPUs",
+        ),
+        (
+            "nvidia-container-cli: initialization error: nvml error: unknown error",
+            InfrastructureError,
+            "GPU was lost",
+        ),
+        ("write /var/lib/docker/x: no space left on device", InfrastructureError, "disk is full"),
+        ("something new", InfrastructureError, "starting a container failed: something new"),
+    ],
+)
+def test_refusals(explanation: str, kind: type[InfrastructureError], words: str) -> None:
+    """What the engine refuses becomes an infrastructure error with its reason."""
+    error = refusal("starting a container", explanation)
+    assert type(error) is kind
+    assert words in error.cause
+    assert error.remedy
+
+
+@pytest.mark.parametrize(
+    ("owner", "hours_left", "abandoned"),
+    [(US, 1, False), (US, -1, False), (GONE, 1, True), (ELSEWHERE, 1, False), (ELSEWHERE, -1, True)],
+    ids=["ours", "ours and late", "dead harness", "another machine's", "another machine's and late"],
+)
+def test_abandoned_containers(owner: Owner, hours_left: int, *, abandoned: bool) -> None:
+    """A living harness keeps its containers; one that cannot be seen keeps them until their time is over."""
+    labels = {
+        OWNER_LABEL: owner.model_dump_json(),
+        DEADLINE_LABEL: (NOW + timedelta(hours=hours_left)).isoformat(),
+    }
+    assert is_abandoned(labels, now=NOW) is abandoned
+
+
+@pytest.mark.parametrize("labels", [{OWNER_LABEL: "?"}, {OWNER_LABEL: "?", DEADLINE_LABEL: "tomorrow"}])
+def test_labels_nobody_understands(labels: dict[str, str]) -> None:
+    """A container whose labels cannot be read is not ours to remove."""
+    assert not is_abandoned(labels, now=NOW)
+
+
+# docker-py drops, but does not close, a socket that could not be connected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+class TestNoEngine:
+    """A machine on which no engine can be used."""
+
+    @pytest.fixture(autouse=True)
+    def _collect_forgotten_sockets(self) -> Iterator[None]:
+        """Have them reported here, and not in a later test."""
+        yield
+        gc.collect()
+
+    def test_none_answers(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        """A machine without an engine says so, with the remedy."""
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+        with pytest.raises(RuntimeUnavailableError, match="no Docker Engine answers") as caught:
+            DockerRuntime(image="any", engine="cpu").check_available()
+        assert "systemctl start docker" in caught.value.remedy
