@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from harness.drive.recorder import Recorder, Watcher
 from harness.drive.script import run_script
 from harness.drive.session import OBSERVATION_DEADLINE_S, Session
-from harness.errors import InfrastructureError, ServerDiedError, ServerError, StorageError
+from harness.errors import InfrastructureError, ServerError, StorageError
 from harness.history.events import (
     CellFailed,
     CellFinished,
@@ -110,37 +110,25 @@ async def _run_recorded(job: CellJob, runtime: Runtime, recorder: Recorder) -> N
                 recorder=recorder,
                 served_model_name=job.model.served_name,
             )
-            await _while_alive(server, session, job, configuration)
+            await _while_alive(session, job, configuration)
 
 
-async def _while_alive(
-    server: Server, session: Session, job: CellJob, configuration: Mapping[str, JsonValue]
-) -> None:
+async def _while_alive(session: Session, job: CellJob, configuration: Mapping[str, JsonValue]) -> None:
     """Run the script; stop it at once, with the reason, when the server is gone."""
-    death: str | None = None
 
-    async def watch(scope: anyio.CancelScope) -> None:
-        nonlocal death
-        while (death := await server.death()) is None:  # noqa: ASYNC110 - no event tells of another program's end
+    async def watch() -> None:
+        while True:
+            await session.require_alive()
             await anyio.sleep(DEATH_POLL_S)
-        scope.cancel()
 
     try:
         async with anyio.create_task_group() as group:
-            group.start_soon(watch, group.cancel_scope)
+            group.start_soon(watch)
             await _prepare_prompts(session, job, configuration)
             await run_script(session)
-            # A script against a dead server ends quickly, perhaps before the next look.
-            death = await server.death()
             group.cancel_scope.cancel()
     except* InfrastructureError as errors:
         raise _first(errors) from None
-    if death is not None:
-        raise ServerDiedError(
-            f"the server died while {_doing(session)}: {death}",
-            log_tail=server.log_tail(),
-            remedy=f"read {SERVER_LOG} beside the history",
-        )
 
 
 def _first(errors: BaseExceptionGroup[InfrastructureError]) -> InfrastructureError:
@@ -148,13 +136,6 @@ def _first(errors: BaseExceptionGroup[InfrastructureError]) -> InfrastructureErr
     for error in errors.exceptions:
         return _first(error) if isinstance(error, BaseExceptionGroup) else error
     raise AssertionError("an exception group is never empty")
-
-
-def _doing(session: Session) -> str:
-    if session.step is None:
-        return "the prompts were being prepared"
-    asleep = " and the engine was asleep" if session.asleep else ""
-    return f"step {session.step} was running{asleep}"
 
 
 def _cell_started(job: CellJob, recorder: Recorder) -> CellStarted:

@@ -74,6 +74,8 @@ async def _run_step(session: Session, placed: PlacedStep) -> None:
         )
     )
     unconfirmed = await _carry_out(session, placed.step)
+    # A script against a dead server runs on quickly: stop where it died.
+    await session.require_alive()
     ended = recorder.now()
     recorder.record(
         StepFinished(t=ended, step=placed.path, seconds=ended - started, unconfirmed=tuple(unconfirmed))

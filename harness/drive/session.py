@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from harness.drive.recorder import Recorder
+from harness.errors import ServerDiedError
 from harness.history.events import (
     Answer,
     CacheCondition,
@@ -16,6 +17,7 @@ from harness.history.events import (
     Prompt,
     WeightChecksums,
 )
+from harness.history.layout import SERVER_LOG
 from harness.scenario.schema import Scenario
 from harness.servers.base import Server
 from harness.vllm_api import lifecycle
@@ -65,6 +67,26 @@ class Session:
             )
         )
         return result
+
+    async def require_alive(self) -> None:
+        """Return while the server runs.
+
+        Raises:
+            ServerDiedError: it is gone; says during what and why, with the end of its log.
+        """
+        death = await self.server.death()
+        if death is not None:
+            raise ServerDiedError(
+                f"the server died while {self._doing()}: {death}",
+                log_tail=self.server.log_tail(),
+                remedy=f"read {SERVER_LOG} beside the history",
+            )
+
+    def _doing(self) -> str:
+        if self.step is None:
+            return "the prompts were being prepared"
+        asleep = " and the engine was asleep" if self.asleep else ""
+        return f"step {self.step} was running{asleep}"
 
     async def observe(self, moment: Literal["before", "after", "settled"]) -> Observation:
         """Look at the engine from outside and put what is seen into the history."""

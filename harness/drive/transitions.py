@@ -22,9 +22,9 @@ async def sleep(session: Session, options: SleepOptions) -> list[str]:
             deadline_s=session.scenario.deadlines.transition,
         )
     )
-    if options.level > 0:
+    if options.level > 0 and result.ok:
         session.asleep = ALL_TAGS
-    session.sleep_level = max(session.sleep_level, options.level)
+        session.sleep_level = max(session.sleep_level, options.level)
     seen = await session.observe("after")
     # Level 0 pauses scheduling only; versions disagree on whether that counts as sleeping.
     contradictions = _contradictions(session, seen) if options.level > 0 else []
@@ -39,7 +39,8 @@ async def wake_up(session: Session, options: WakeOptions) -> list[str]:
             session.connection.http, tags=options.tags, deadline_s=session.scenario.deadlines.transition
         )
     )
-    session.asleep = session.asleep - frozenset(options.tags) if options.tags else frozenset()
+    if result.ok:
+        session.asleep = session.asleep - frozenset(options.tags) if options.tags else frozenset()
     if not session.asleep:
         session.sleep_level = 0
     return _failed(result) + _contradictions(session, await session.observe("after"))

@@ -30,7 +30,7 @@ class Behaviour(StrEnum):
     DIE_IN_PROBE = "die-in-probe"
     """Exit while answering completion number NUMBER (default 3)."""
     DIE_ASLEEP = "die-asleep"
-    """Exit right after having answered ``/sleep``."""
+    """Exit right after having answered a ``/sleep`` of level 1 or 2."""
     HANG = "hang"
     """Never answer a completion, from the start."""
     HANG_AFTER_WAKE = "hang-after-wake"

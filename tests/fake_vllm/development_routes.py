@@ -47,7 +47,7 @@ class DevelopmentRoutes:
     async def _sleep(self, request: Request) -> Response:
         query = SleepQuery.model_validate(dict(request.query_params))
         await self._engine.sleep(query.level, query.mode)
-        dies = Behaviour.DIE_ASLEEP in self._options.misbehaviour
+        dies = query.level > 0 and Behaviour.DIE_ASLEEP in self._options.misbehaviour
         return JSONResponse(
             {"status": "sleeping", "level": query.level},
             background=BackgroundTask(os._exit, 1) if dies else None,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tests.fake_vllm.ballast import Ballast
 from tests.fake_vllm.behaviours import Fault
 from tests.fake_vllm.blocks import BlockPool
 from tests.fake_vllm.model import Array, Weights, load_weights
@@ -23,6 +24,7 @@ class Memory:
     def __init__(self, *, model: str, pool: BlockPool, discard: str, faults: frozenset[Fault]) -> None:
         self.weights: Weights = load_weights(model)
         self.sleeping: set[str] = set()
+        self._ballast = Ballast()
         self._pool = pool
         self._loaded_from = model
         self._backup: Weights | None = None
@@ -36,6 +38,7 @@ class Memory:
             return
         self._backup = {name: tensor.copy() for name, tensor in self.weights.items()} if level == 1 else None
         self._discard(*self.weights.values(), self._pool.contents)
+        self._ballast.discard()
         self.sleeping |= _PARTS
 
     def release_kv_cache(self) -> None:
@@ -50,6 +53,7 @@ class Memory:
             return
         self.sleeping -= waking
         if "weights" in waking:
+            self._ballast.load()
             self._restore_weights()
 
     def reload_weights(self, path: str | None) -> None:

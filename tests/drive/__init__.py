@@ -1,0 +1,1 @@
+"""Tests of harness/drive, against the fake server run as a real process."""

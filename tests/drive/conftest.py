@@ -1,0 +1,95 @@
+"""A small scenario on the fake server, run the way a real one is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.drive.cell import CellJob, run_cell
+from harness.history.events import Event
+from harness.history.recording import Recording, load_recording
+from harness.scenario.cells import Cell, load_cells
+from harness.servers.models import model_in_folder
+from harness.servers.process import ProcessRuntime
+
+SCENARIOS = Path(__file__).parents[2] / "scenarios"
+
+SCRIPT = """\
+name: small
+why: because
+arms:
+  on: {args: [--enable-prefix-caching]}
+  off: {args: [--no-enable-prefix-caching]}
+prompts: {corpus: paragraphs, count: 4, held_out: 1}
+sampling: {max_tokens: 24}
+deadlines: {boot: 20, answer: 1.5, transition: 5}
+script:
+  - probe: baseline
+  - null_transition: {}
+  - repeat: 2
+    steps:
+      - sleep: {level: LEVEL}
+      - wake_up: {}
+      - probe: after-wake
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Driver:
+    """Runs one cell of the small scenario and gives back its recording."""
+
+    folder: Path
+    model: Path
+    engine_command: tuple[str, ...]
+
+    def cell(self, arm: str = "on", *, level: int = 1) -> Cell:
+        """One cell of the small scenario."""
+        path = self.folder / "small.yaml"
+        path.write_text(SCRIPT.replace("LEVEL", str(level)), encoding="utf-8")
+        corpora = self.folder / "corpora"
+        if not corpora.exists():
+            corpora.symlink_to(SCENARIOS / "corpora")
+        return next(cell for cell in load_cells([path]) if cell.arm_name == arm)
+
+    def job(self, cell: Cell, *, fault: str | None = None, env: Mapping[str, str] | None = None) -> CellJob:
+        """What the driver is told; ``env`` reaches the server as the arm's."""
+        arm = cell.arm.model_copy(update={"env": dict(env or {})})
+        return CellJob(
+            cell=Cell(**{**vars(cell), "arm": arm}),
+            run_id="run",
+            directory=self.folder / "out",
+            model=model_in_folder(self.model, dtype="float32"),
+            fault=fault,
+        )
+
+    @property
+    def runtime(self) -> ProcessRuntime:
+        """The process runtime, with the fake as its engine."""
+        return ProcessRuntime(
+            engine_command=self.engine_command, engine="cpu", cache=self.folder / "cache", stop_grace_s=2.0
+        )
+
+    async def run(
+        self,
+        arm: str = "on",
+        *,
+        level: int = 1,
+        fault: str | None = None,
+        misbehave: str = "",
+        watcher: Callable[[Event], None] = lambda _: None,
+    ) -> Recording:
+        """Run one cell and read its history back."""
+        job = self.job(self.cell(arm, level=level), fault=fault, env={"FAKE_VLLM": misbehave})
+        await run_cell(job, self.runtime, watcher=watcher)
+        return load_recording(job.directory)
+
+
+@pytest.fixture
+def driver(tmp_path: Path, toy_model_folder: Path, fake_engine_command: tuple[str, ...]) -> Driver:
+    """A driver with folders of its own."""
+    folder = tmp_path / "driver"
+    folder.mkdir()
+    return Driver(folder=folder, model=toy_model_folder, engine_command=fake_engine_command)

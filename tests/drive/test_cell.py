@@ -1,0 +1,203 @@
+"""A whole cell against the fake server: what is recorded, and what becomes of everything that goes wrong."""
+
+from __future__ import annotations
+
+import anyio
+import psutil
+import pytest
+
+from harness.check import judge
+from harness.check.result import Cause, Verdict
+from harness.drive.cell import run_cell
+from harness.errors import StorageError
+from harness.history.events import Answer, CacheCondition, Control, Event, Role
+from harness.history.recording import Recording, load_recording
+from tests.drive.conftest import Driver
+
+pytestmark = pytest.mark.anyio
+
+
+def order(recording: Recording) -> list[tuple[str, str]]:
+    """Role and cache condition of every pass, in order."""
+    return [(each.start.role.value, each.start.cache.value) for each in recording.passes]
+
+
+async def test_a_healthy_cell_is_recorded_whole(driver: Driver) -> None:
+    """Every pass of the script is there, in order, with an answer to every prompt it sent."""
+    recording = await driver.run()
+    assert recording.finished
+    assert recording.failure is None
+    assert order(recording) == [
+        ("baseline", "warm"),
+        ("baseline", "rehit"),
+        ("baseline", "cold"),
+        ("baseline", "cold"),
+        ("null", "warm"),
+        ("null", "cold"),
+        *[("after", "warm"), ("after", "cold")] * 2,
+    ]
+    assert all(set(each.answers) == set(each.start.asked) for each in recording.passes)
+    assert {answer.failure for each in recording.passes for answer in each.answers.values()} == {None}
+
+
+async def test_a_healthy_cell_is_clean_on_both_arms(driver: Driver) -> None:
+    """Nothing planted, nothing found."""
+    result = judge(await driver.run())
+    assert (result.verdict, result.cause) == (Verdict.CLEAN, None), result.reason
+
+
+async def test_cold_passes_never_read_the_cache_and_rehits_always_do(driver: Driver) -> None:
+    """The conditions are real: the server's own count of cached tokens says so."""
+    recording = await driver.run()
+    for each in recording.passes:
+        cached = {answer.cached_tokens for answer in each.answers.values()}
+        if each.start.cache is CacheCondition.COLD:
+            assert cached == {0}
+        if each.start.cache is CacheCondition.REHIT:
+            assert None not in cached
+            assert 0 not in cached
+
+
+async def test_transitions_are_confirmed_by_observations(driver: Driver) -> None:
+    """Around every transition the engine is looked at from outside, and what is seen fits."""
+    recording = await driver.run()
+    states = [
+        (recording.action_of_step[seen.step].action, seen.moment, seen.is_sleeping, seen.sleep_state)
+        for seen in recording.observations
+        if seen.step is not None and recording.action_of_step[seen.step].cycle == 1
+    ]
+    assert states[:4] == [
+        ("sleep", "before", False, "awake"),
+        ("sleep", "after", True, "weights_offloaded"),
+        ("wake_up", "before", True, "weights_offloaded"),
+        ("wake_up", "after", False, "awake"),
+    ]
+    assert all(end.unconfirmed == () for end in recording.step_ends.values())
+
+
+async def test_the_founding_bug_is_caught_and_named(driver: Driver) -> None:
+    """Kept block hashes over discarded KV: corrupt, stale prefix cache, decided by the controls."""
+    result = judge(await driver.run(fault="keep-prefix-cache"))
+    assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.STALE_PREFIX_CACHE), result.reason
+    assert result.witness is not None
+
+
+async def test_the_founding_bug_cannot_show_without_prefix_caching(driver: Driver) -> None:
+    """The same fault on the other arm changes nothing."""
+    assert judge(await driver.run("off", fault="keep-prefix-cache")).verdict is Verdict.CLEAN
+
+
+@pytest.mark.parametrize("arm", ["on", "off"])
+async def test_lost_weights_are_told_apart(driver: Driver, arm: str) -> None:
+    """Weights that do not come back hurt both arms, and no fresh salt heals them."""
+    result = judge(await driver.run(arm, fault="lose-weights"))
+    assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.LOST_WEIGHTS), result.reason
+
+
+async def test_controls_are_asked_once_and_in_order(driver: Driver) -> None:
+    """Gentle questions first: a reload of the weights would heal what the others must see."""
+    recording = await driver.run(fault="keep-prefix-cache")
+    asked = [each.start.control for each in recording.passes_of(Role.CONTROL)]
+    assert asked == list(Control)
+
+
+async def test_level_two_without_a_reload_is_corrupt(driver: Driver) -> None:
+    """Level 2 discards the weights: an engine that answers without them answers garbage."""
+    result = judge(await driver.run(level=2))
+    assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.LOST_WEIGHTS), result.reason
+
+
+async def test_a_server_that_dies_at_boot_is_infrastructure(driver: Driver) -> None:
+    """The history says why, with the end of the server's log; there is no verdict."""
+    recording = await driver.run(misbehave="die-at-boot")
+    assert recording.failure is not None
+    assert recording.failure.error == "ServerBootError"
+    assert "Engine core initialization failed" in recording.failure.log_tail
+    assert judge(recording).verdict is None
+
+
+async def test_a_server_that_is_never_ready_meets_its_deadline(driver: Driver) -> None:
+    """Waiting for a boot ends; nothing waits for ever."""
+    job = driver.job(driver.cell(), env={"FAKE_VLLM": "never-ready"})
+    scenario = job.cell.scenario
+    short = scenario.model_copy(update={"deadlines": scenario.deadlines.model_copy(update={"boot": 2.0})})
+    object.__setattr__(job.cell, "scenario", short)
+    await run_cell(job, driver.runtime, watcher=lambda _: None)
+    failure = load_recording(job.directory).failure
+    assert failure is not None
+    assert failure.error == "ServerBootError"
+
+
+@pytest.mark.parametrize(
+    ("misbehave", "doing"), [("die-in-probe:6", "was running"), ("die-asleep", "the engine was asleep")]
+)
+async def test_a_server_that_dies_later_is_infrastructure(driver: Driver, misbehave: str, doing: str) -> None:
+    """Death during a probe or asleep stops the cell, says when it happened, and is no verdict."""
+    recording = await driver.run(misbehave=misbehave)
+    assert recording.failure is not None
+    assert recording.failure.error == "ServerDiedError"
+    assert doing in recording.failure.cause
+    assert judge(recording).verdict is None
+
+
+async def test_requests_that_never_return_leave_the_baseline_undecided(driver: Driver) -> None:
+    """Without a baseline nothing can be said: inconclusive, not clean."""
+    result = judge(await driver.run(misbehave="hang"))
+    assert result.verdict is Verdict.INCONCLUSIVE
+
+
+async def test_requests_that_hang_only_after_waking_are_the_engines_fault(driver: Driver) -> None:
+    """The same requests had been answered before the sleep: the engine did not come back."""
+    result = judge(await driver.run(misbehave="hang-after-wake"))
+    assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.SCHEDULER), result.reason
+
+
+async def test_a_sleep_that_does_nothing_is_contradicted(driver: Driver) -> None:
+    """The call answers 200; the observations do not confirm it, so the cell is not clean."""
+    recording = await driver.run(misbehave="sleep-does-nothing")
+    assert any(
+        "/is_sleeping says false" in words
+        for end in recording.step_ends.values()
+        for words in end.unconfirmed
+    )
+    assert judge(recording).verdict not in {Verdict.CLEAN, None}
+
+
+async def test_nothing_is_left_running(driver: Driver) -> None:
+    """After a cell the server's processes are gone, whatever happened in it."""
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    await driver.run(misbehave="die-asleep")
+    assert {child.pid for child in psutil.Process().children(recursive=True)} <= before
+
+
+async def test_cancellation_stops_the_server_and_is_recorded(driver: Driver) -> None:
+    """An interrupted cell says so, keeps what it had, and leaves nothing running."""
+    job = driver.job(driver.cell())
+    with anyio.CancelScope() as scope:
+
+        def stop(event: Event) -> None:
+            if isinstance(event, Answer):
+                scope.cancel()
+
+        await run_cell(job, driver.runtime, watcher=stop)
+    recording = load_recording(job.directory)
+    assert recording.failure is not None
+    assert recording.failure.interrupted
+    assert not any(
+        "fake_vllm" in " ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)
+    )
+
+
+async def test_a_full_disk_stops_the_cell_and_keeps_what_was_written(driver: Driver) -> None:
+    """A history that cannot be written ends the run as an error of the machine; its beginning is readable."""
+    job = driver.job(driver.cell())
+
+    def fail(event: Event) -> None:
+        if isinstance(event, Answer):
+            raise StorageError("history.jsonl: cannot be written: No space left on device")
+
+    with pytest.raises(StorageError):
+        await run_cell(job, driver.runtime, watcher=fail)
+    recording = load_recording(job.directory)
+    assert recording.passes
+    assert not recording.finished

@@ -1,0 +1,128 @@
+"""What a scenario may say: the models accept exactly that, in both directions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from harness.scenario.schema import STEPS, Scenario, flat_steps
+
+names = st.from_regex(r"\A[a-z0-9][a-z0-9._-]{0,20}\Z")
+probes = st.one_of(
+    names.map(lambda name: {"probe": name}),
+    st.fixed_dictionaries(
+        {
+            "probe": st.fixed_dictionaries(
+                {"name": names},
+                optional={
+                    "caches": st.lists(st.sampled_from(["warm", "rehit", "cold"]), min_size=1, unique=True),
+                    "concurrency": st.integers(1, 64),
+                },
+            )
+        }
+    ),
+)
+transitions = st.one_of(
+    st.builds(lambda level: {"sleep": {"level": level}}, st.sampled_from([0, 1, 2])),
+    st.builds(
+        lambda tags: {"wake_up": {"tags": tags}},
+        st.lists(st.sampled_from(["weights", "kv_cache"]), unique=True),
+    ),
+    st.just({"reload_weights": {}}),
+    st.just({"reset_prefix_cache": {}}),
+    st.builds(lambda passes: {"null_transition": {"passes": passes}}, st.integers(1, 8)),
+)
+steps = st.one_of(probes, transitions)
+repetitions = st.builds(
+    lambda times, inner: {"repeat": times, "steps": inner},
+    st.integers(1, 5),
+    st.lists(steps, min_size=1, max_size=4),
+)
+scenarios: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {
+        "name": names,
+        "why": st.text(min_size=1),
+        "arms": st.dictionaries(
+            names, st.fixed_dictionaries({}, optional={"args": st.lists(st.text())}), min_size=1, max_size=3
+        ),
+        "prompts": st.fixed_dictionaries({"corpus": names}, optional={"count": st.integers(1, 1000)}),
+        "script": st.builds(
+            lambda first, middle, last: [first, *middle, last],
+            probes,
+            st.lists(st.one_of(steps, repetitions), max_size=4),
+            probes,
+        ),
+    },
+    optional={"default": st.booleans(), "concurrency": st.integers(1, 64)},
+)
+
+
+@given(scenarios)
+def test_what_is_written_out_is_read_back_the_same(tree: dict[str, Any]) -> None:
+    """A scenario survives being dumped and validated again: nothing is lost on the way into run.json."""
+    scenario = Scenario.model_validate(tree)
+    assert Scenario.model_validate(scenario.model_dump(mode="json")) == scenario
+
+
+@given(scenarios, st.text(min_size=1).filter(lambda key: key not in Scenario.model_fields))
+def test_an_unknown_key_is_never_ignored(tree: dict[str, Any], key: str) -> None:
+    """A key nobody knows is a mistake, whatever it is."""
+    with pytest.raises(ValidationError):
+        Scenario.model_validate({**tree, key: 1})
+
+
+@given(scenarios, st.integers().filter(lambda level: level not in {0, 1, 2}))
+def test_an_impossible_level_is_refused(tree: dict[str, Any], level: int) -> None:
+    """The sleep levels vLLM knows are 0, 1 and 2."""
+    script = [*tree["script"][:-1], {"sleep": {"level": level}}, tree["script"][-1]]
+    with pytest.raises(ValidationError):
+        Scenario.model_validate({**tree, "script": script})
+
+
+def test_every_step_is_known_by_its_own_key() -> None:
+    """The key that names a step in YAML is a field of its model."""
+    assert all(key in model.model_fields for key, model in STEPS.items())
+
+
+def test_repetitions_do_not_nest() -> None:
+    """A cycle is one level deep, so that every answer belongs to exactly one."""
+    inner = {"repeat": 2, "steps": [{"probe": "x"}]}
+    with pytest.raises(ValidationError, match="repeat cannot stand inside repeat"):
+        Scenario.model_validate(minimal(script=[{"probe": "a"}, {"repeat": 2, "steps": [inner]}]))
+
+
+def test_flags_may_be_written_as_numbers() -> None:
+    """``--block-size 64`` needs no quotes in YAML."""
+    tree = minimal(arms={"a": {"args": ["--block-size", 64]}})
+    assert Scenario.model_validate(tree).arms["a"].args == ("--block-size", "64")
+
+
+def test_steps_inside_repetitions_are_seen() -> None:
+    """The last step counts as last also where a repetition closes the script."""
+    script = [{"probe": "a"}, {"repeat": 2, "steps": [{"sleep": {}}, {"wake_up": {}}, {"probe": "b"}]}]
+    assert len(list(flat_steps(Scenario.model_validate(minimal(script=script)).script))) == 4
+
+
+def test_the_example_in_the_readme_of_the_folder_is_valid() -> None:
+    """Whoever copies the example has a scenario that loads."""
+    text = (Path(__file__).parents[2] / "scenarios" / "README.md").read_text(encoding="utf-8")
+    example = text.split("```yaml\n")[1].split("```")[0]
+    Scenario.model_validate(YAML(typ="safe", pure=True).load(example))
+
+
+def minimal(**changes: object) -> dict[str, object]:
+    """The shortest scenario, with ``changes``."""
+    return {
+        "name": "minimal",
+        "why": "because",
+        "arms": {"a": {}},
+        "prompts": {"corpus": "paragraphs"},
+        "script": [{"probe": "a"}],
+        **changes,
+    }
