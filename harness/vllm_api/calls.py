@@ -78,7 +78,7 @@ class Fetched:
     seconds: float
 
 
-async def fetch(  # noqa: PLR0913 - the parts of an HTTP call
+async def fetch(
     http: httpx.AsyncClient,
     method: str,
     path: str,
@@ -108,7 +108,7 @@ async def fetch(  # noqa: PLR0913 - the parts of an HTTP call
     return Fetched(response=response, error=error, seconds=anyio.current_time() - started)
 
 
-async def call(  # noqa: PLR0913 - the parts of an HTTP call
+async def call(
     http: httpx.AsyncClient,
     method: str,
     path: str,

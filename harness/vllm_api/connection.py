@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 
 import httpx
 import openai
+
+_OWN_CONNECTION = {"Connection": "close"}
+"""A connection kept alive may be closed by the server just when it is used again, and nothing is retried."""
 
 _NO_KEY = "none"
 """The OpenAI client insists on a key; a vLLM server without ``--api-key`` ignores it."""
@@ -27,17 +32,18 @@ async def connect(base_url: str, *, api_key: str | None = None) -> AsyncIterator
     """Open the clients for the server at ``base_url`` (scheme, host and port, without ``/v1``).
 
     Proxy settings of the environment are ignored: servers are on loopback or were named by the user.
-    Neither client has a timeout of its own and neither retries; the callers' deadlines rule.
+    Neither client has a timeout of its own and neither retries; the callers' deadlines rule.  Every
+    request has a connection of its own.
     """
-    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    authorization = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     base_url = base_url.rstrip("/")
-    unlimited = httpx.Limits(max_connections=None, max_keepalive_connections=100)
     async with (
         httpx.AsyncClient(
             base_url=base_url,
-            headers=headers,
+            headers={**_OWN_CONNECTION, **authorization},
             timeout=None,  # noqa: S113 - every call has its own deadline
-            limits=unlimited,
+            limits=httpx.Limits(max_connections=None),
+            verify=_tls(),
             trust_env=False,
         ) as http,
         openai.AsyncOpenAI(
@@ -45,7 +51,14 @@ async def connect(base_url: str, *, api_key: str | None = None) -> AsyncIterator
             api_key=api_key or _NO_KEY,
             max_retries=0,
             timeout=None,
-            http_client=openai.DefaultAsyncHttpxClient(trust_env=False, timeout=None),
+            default_headers=_OWN_CONNECTION,
+            http_client=openai.DefaultAsyncHttpxClient(verify=_tls(), trust_env=False, timeout=None),
         ) as completions,
     ):
         yield Connection(base_url=base_url, http=http, openai=completions)
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One context for all clients: reading the certificates takes longer than most calls."""
+    return ssl.create_default_context()

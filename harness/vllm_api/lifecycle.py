@@ -161,6 +161,16 @@ async def tokenize_chat(
     return await _tokenize(http, payload, model=model, deadline_s=deadline_s)
 
 
+async def detokenize(
+    http: httpx.AsyncClient, token_ids: Sequence[int], *, model: str | None = None, deadline_s: float
+) -> CallResult:
+    """Turn token ids into text; the answer's field is ``prompt``."""
+    payload: dict[str, JsonValue] = {"tokens": list(token_ids)}
+    if model is not None:
+        payload["model"] = model
+    return await call(http, "POST", "/detokenize", payload=payload, deadline_s=deadline_s)
+
+
 async def _tokenize(
     http: httpx.AsyncClient, payload: dict[str, JsonValue], *, model: str | None, deadline_s: float
 ) -> CallResult:

@@ -82,11 +82,9 @@ The ``gpu_`` names are the only ones up to 0.8 and served beside the others up t
 
 
 def has(feature: Feature, version: str) -> bool | None:
-    """Whether the release called ``version`` has the feature; ``None`` where the name tells no release.
+    """Whether the release called ``version`` has the feature; ``None`` where that is not a release.
 
-    Suffixes such as ``.post2`` and ``+cpu`` do not matter.
+    ``.post2``, ``+cpu`` and the like do not matter; what was built between releases is not known.
     """
-    numbers = re.match(r"v?(\d+\.\d+(?:\.\d+)?)(?!\.?dev)", version)
-    if numbers is None:
-        return None
-    return tuple(map(int, numbers[1].split("."))) >= SINCE[feature]
+    release = re.fullmatch(r"v?(\d+(?:\.\d+)+)(?:\.post\d+)?(?:\+.*)?", version)
+    return tuple(map(int, release[1].split("."))) >= SINCE[feature] if release else None
