@@ -11,18 +11,20 @@ from collections.abc import Sequence
 
 from harness.drive import transitions
 from harness.drive.probing import ask_unseen_prompts, run_pass
-from harness.drive.session import Session
+from harness.drive.session import Session, Suspect
+from harness.drive.token_texts import record_token_texts
 from harness.history.events import CacheCondition, Control, Role
 
 PROBE = "control"
 
 
-async def ask_controls(session: Session, suspects: Sequence[str], *, concurrency: int) -> None:
-    """Ask every control question about the prompts named by ``suspects``; only the first time in a cell."""
+async def ask_controls(session: Session, suspects: Sequence[Suspect], *, concurrency: int) -> None:
+    """Ask every control question about the prompts of ``suspects``; only the first time in a cell."""
     if session.controls_asked or not suspects:
         return
     session.controls_asked = True
-    damaged = [prompt for prompt in session.prompts if prompt.id in suspects]
+    ids = {suspect.after.prompt for suspect in suspects}
+    damaged = [prompt for prompt in session.prompts if prompt.id in ids]
 
     async def ask_damaged(control: Control, cache: CacheCondition) -> None:
         await run_pass(
@@ -35,6 +37,7 @@ async def ask_controls(session: Session, suspects: Sequence[str], *, concurrency
             control=control,
         )
 
+    await record_token_texts(session, suspects)
     await session.record_weight_checksums()
     await ask_damaged(Control.FRESH_SALT, CacheCondition.COLD)
     await ask_unseen_prompts(session, role=Role.CONTROL, probe=PROBE, concurrency=concurrency)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import anyio
 
-from harness.drive.session import Session, failure_of
+from harness.drive.session import Session, Suspect, failure_of
 from harness.history.events import (
     Answer,
     CacheCondition,
@@ -24,8 +24,8 @@ BASELINE_CACHES = (CacheCondition.WARM, CacheCondition.REHIT, CacheCondition.COL
 LATER_CACHES = (CacheCondition.WARM, CacheCondition.COLD)
 
 
-async def run_probe(session: Session, options: ProbeOptions) -> list[str]:
-    """Run every pass of a probe; return the ids of prompts whose tokens differ from the baseline's.
+async def run_probe(session: Session, options: ProbeOptions) -> list[Suspect]:
+    """Run every pass of a probe; return the answers whose tokens differ from the baseline's.
 
     The first probe of a cell is its baseline; one after a transition is judged against it; one
     with nothing in between measures noise.
@@ -51,17 +51,17 @@ async def run_passes(
     role: Role,
     caches: Sequence[CacheCondition],
     concurrency: int,
-) -> list[str]:
-    """Send the prompts once under each cache condition; return the ids of those that differ."""
-    suspects: dict[str, None] = {}
+) -> list[Suspect]:
+    """Send the prompts once under each cache condition; return the answers that differ."""
+    suspects: list[Suspect] = []
     asked = [prompt for prompt in session.prompts if not prompt.held_out]
     for cache in caches:
         answers = await run_pass(session, asked, probe=probe, role=role, cache=cache, concurrency=concurrency)
         if role is Role.BASELINE:
             session.baseline[cache] = {answer.prompt: answer for answer in answers}
         else:
-            suspects.update(dict.fromkeys(_differing(session, cache, answers)))
-    return list(suspects)
+            suspects.extend(_differing(session, cache, answers))
+    return suspects
 
 
 async def ask_unseen_prompts(session: Session, *, role: Role, probe: str, concurrency: int) -> None:
@@ -171,10 +171,9 @@ def _answer(generation: Generation, *, prompt: str, pass_number: int, t: float) 
     )
 
 
-def _differing(session: Session, cache: CacheCondition, answers: Iterable[Answer]) -> Iterable[str]:
-    """Prompts worth asking control questions about; what a difference means is for the checkers."""
+def _differing(session: Session, cache: CacheCondition, answers: Iterable[Answer]) -> Iterator[Suspect]:
     baseline = session.baseline.get(cache) or next(iter(session.baseline.values()), {})
     for answer in answers:
         before = baseline.get(answer.prompt)
         if before is not None and (answer.token_ids, answer.failure) != (before.token_ids, before.failure):
-            yield answer.prompt
+            yield Suspect(before=before, after=answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from harness.drive.recorder import Recorder
 from harness.errors import ServerDiedError
@@ -30,6 +30,13 @@ OBSERVATION_DEADLINE_S = 30.0
 
 Tag = Literal["weights", "kv_cache"]
 ALL_TAGS: frozenset[Tag] = frozenset({"weights", "kv_cache"})
+
+
+class Suspect(NamedTuple):
+    """An answer whose tokens are not its baseline's: worth control questions, no judgement yet."""
+
+    before: Answer
+    after: Answer
 
 
 @dataclass(kw_only=True)

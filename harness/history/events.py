@@ -249,6 +249,13 @@ class WeightChecksums(_Event):
     checksums: Mapping[str, str] | None
 
 
+class TokenTexts(_Event):
+    """What single tokens read, as far as a report needs it to show where answers part."""
+
+    kind: Literal["token_texts"] = "token_texts"
+    texts: Mapping[int, str]
+
+
 class PassStarted(_Event):
     """Prompts are about to be sent once each under one condition."""
 
@@ -309,6 +316,7 @@ Event = Annotated[
     | Call
     | Observation
     | WeightChecksums
+    | TokenTexts
     | PassStarted
     | Answer
     | CellFailed

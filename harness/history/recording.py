@@ -24,6 +24,7 @@ from harness.history.events import (
     ServerReady,
     StepFinished,
     StepStarted,
+    TokenTexts,
     WeightChecksums,
 )
 from harness.history.layout import HISTORY_FILE
@@ -65,6 +66,7 @@ class Recording:
     calls: tuple[Call, ...] = ()
     observations: tuple[Observation, ...] = ()
     weight_checksums: tuple[WeightChecksums, ...] = ()
+    token_texts: Mapping[int, str] = field(default_factory=dict)
     failure: CellFailed | None = None
     finished: bool = False
 
@@ -111,6 +113,7 @@ def gather(events: Iterable[Event]) -> Recording:
         calls=_all(of, Call),
         observations=_all(of, Observation),
         weight_checksums=_all(of, WeightChecksums),
+        token_texts={token: text for each in _all(of, TokenTexts) for token, text in each.texts.items()},
         failure=_last(of, CellFailed),
         finished=_last(of, CellFinished) is not None,
     )

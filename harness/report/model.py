@@ -20,8 +20,11 @@ class CellReport:
     result: CellResult
     recording: Recording | None = None
     reproduce: str = ""
-    token_texts: Mapping[int, str] = field(default_factory=lambda: MappingProxyType({}))
-    """What single tokens read, where it is known; elsewhere ids stand alone."""
+
+    @property
+    def token_texts(self) -> Mapping[int, str]:
+        """What single tokens read, where it is known; elsewhere ids stand alone."""
+        return self.recording.token_texts if self.recording else {}
 
     @property
     def title(self) -> str:
@@ -65,7 +68,6 @@ def assemble(
     *,
     run: Mapping[str, JsonValue] = MappingProxyType({}),
     scenario_files: Mapping[str, str] = MappingProxyType({}),
-    token_texts: Mapping[str, Mapping[int, str]] = MappingProxyType({}),
 ) -> Report:
     """Gather what the reports tell.
 
@@ -74,7 +76,6 @@ def assemble(
         recordings: recordings by cell; a cell without one is reported by its judgement alone.
         run: the content of ``run.json``.
         scenario_files: by scenario, the file it was read from, for the reproduce command.
-        token_texts: by cell, what single tokens read.
     """
     return Report(
         result=result,
@@ -85,7 +86,6 @@ def assemble(
                 reproduce=reproduce_command(
                     cell, scenario_file=scenario_files.get(cell.scenario, _usual_file(cell.scenario))
                 ),
-                token_texts=token_texts.get(cell.cell, {}),
             )
             for cell in result.cells
         ),

@@ -201,3 +201,13 @@ async def test_a_full_disk_stops_the_cell_and_keeps_what_was_written(driver: Dri
     recording = load_recording(job.directory)
     assert recording.passes
     assert not recording.finished
+
+
+async def test_where_answers_part_is_recorded_in_words(driver: Driver) -> None:
+    """The tokens around the first difference can be read, both the baseline's and the damaged answer's."""
+    recording = await driver.run(fault="keep-prefix-cache")
+    witness = judge(recording).witness
+    assert witness is not None
+    parting = witness.first_difference
+    for side in (witness.baseline, witness.after):
+        assert set(side.token_ids[parting : parting + 1]) <= set(recording.token_texts)

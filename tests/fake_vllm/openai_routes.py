@@ -18,6 +18,7 @@ from tests.fake_vllm.options import Options
 from tests.fake_vllm.refusals import bad_request, not_found
 from tests.fake_vllm.requests import (
     CompletionRequest,
+    DetokenizeRequest,
     LoadAdapterRequest,
     TokenizeRequest,
     UnloadAdapterRequest,
@@ -49,6 +50,7 @@ class OpenAiRoutes:
             Route("/v1/models", self._models),
             Route("/v1/completions", self._complete, methods=["POST"]),
             Route("/tokenize", self._tokenize, methods=["POST"]),
+            Route("/detokenize", self._detokenize, methods=["POST"]),
             *(adapters if self._options.runtime_lora else []),
         ]
 
@@ -143,6 +145,11 @@ class OpenAiRoutes:
         tokens = vocabulary.encode(_text(body))
         answer = {"count": len(tokens), "max_model_len": self._options.max_model_len, "tokens": tokens}
         return JSONResponse({**answer, "token_strs": None})
+
+    async def _detokenize(self, request: Request) -> Response:
+        body = DetokenizeRequest.model_validate_json(await request.body())
+        self._check_model(body.model)
+        return JSONResponse({"prompt": vocabulary.decode(body.tokens)})
 
     async def _load_adapter(self, request: Request) -> Response:
         body = LoadAdapterRequest.model_validate_json(await request.body())

@@ -38,6 +38,13 @@ class TokenizeRequest(BaseModel):
     add_generation_prompt: bool = True
 
 
+class DetokenizeRequest(BaseModel):
+    """The body of ``POST /detokenize``."""
+
+    model: str | None = None
+    tokens: list[int]
+
+
 class SleepQuery(BaseModel):
     """The query of ``POST /sleep``."""
 

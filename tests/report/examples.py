@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -494,7 +495,8 @@ def mixed_report() -> Report:
         "prefix-cache-level2.prefix-cache-off": recording("prefix-cache-level2", "prefix-cache-off"),
         "boot.small": failed_recording(),
     }
-    texts = {"prefix-cache-level1.prefix-cache-on": TOKEN_TEXTS}
+    damaged = "prefix-cache-level1.prefix-cache-on"
+    recordings[damaged] = replace(recordings[damaged], token_texts=TOKEN_TEXTS)
     return assemble(
         result_of(*cells),
         recordings,
@@ -507,7 +509,6 @@ def mixed_report() -> Report:
             "command": ["sleepwake", "run"],
             "cells": {"boot.small": {"arm": "small"}},
         },
-        token_texts=texts,
     )
 
 
@@ -524,7 +525,11 @@ def hostile_report(text: str = HOSTILE) -> Report:
     """A run in which everything that can be text is ``text``."""
     return assemble(
         result_of(corrupt_cell(text=text), failed_cell().model_copy(update={"error": text, "reason": text})),
-        {"boot.small": failed_recording(text=text)},
+        {
+            "boot.small": failed_recording(text=text),
+            "prefix-cache-level1.prefix-cache-on": replace(
+                recording(stuck=("india",)), token_texts=dict.fromkeys(TOKEN_TEXTS, text)
+            ),
+        },
         run={"note": text},
-        token_texts={"prefix-cache-level1.prefix-cache-on": dict.fromkeys(TOKEN_TEXTS, text)},
     )
