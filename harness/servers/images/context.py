@@ -1,0 +1,100 @@
+"""What a build is sent: the recipe, the engine plugin, and what closed networks add."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+import harness
+from harness.servers.images.options import BuildOptions
+from harness.servers.images.recipe import RECIPES, Recipe, normalised
+
+# The Dockerfile copies these, so they are there even when they are empty.
+FOLDERS = ("certificates", "pip", "plugin", "wheels")
+
+_PLUGIN_PROJECT = f"""\
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "sleepwake-engine-plugin"
+version = "{harness.__version__}"
+
+[project.entry-points."vllm.platform_plugins"]
+sleepwake_cpu = "harness.engine_plugin:platform"
+
+[project.entry-points."vllm.general_plugins"]
+sleepwake_engine = "harness.engine_plugin:load"
+
+[tool.setuptools.packages.find]
+include = ["harness*"]
+"""
+
+BuildContext = Mapping[str, Path | bytes]
+"""Files by their name in the context: those of this machine, or their content."""
+
+
+def gather(recipe: Recipe, options: BuildOptions) -> BuildContext:
+    """Return everything that the Dockerfile copies, in the order of the names."""
+    files: dict[str, Path | bytes] = {name: RECIPES / name for name in recipe.files}
+    files |= plugin_files()
+    if options.ca is not None:
+        files["certificates/given.crt"] = options.ca
+    if options.pip_conf is not None:
+        files["pip/pip.conf"] = options.pip_conf
+    if options.wheels is not None:
+        files |= {f"wheels/{path.name}": path for path in pinned_wheels(options.wheels, recipe)}
+    return dict(sorted(files.items()))
+
+
+def plugin_files() -> dict[str, Path | bytes]:
+    """Return the engine plugin as a project that pip can install: all of the harness that an image holds."""
+    package = Path(harness.__file__).parent
+    sources = [package / "__init__.py", *package.glob("engine_plugin/**/*.py")]
+    return {
+        "plugin/pyproject.toml": _PLUGIN_PROJECT.encode(),
+        **{f"plugin/harness/{path.relative_to(package).as_posix()}": path for path in sources},
+    }
+
+
+def pinned_wheels(folder: Path, recipe: Recipe) -> Iterator[Path]:
+    """Yield the wheels that the recipe pins; a local build (``2.6.0+cpu``) counts as its release."""
+    pins = recipe.pins()
+    for path in sorted(folder.glob("*.whl")):
+        name, version = path.name.split("-")[:2]
+        if (normalised(name), version.partition("+")[0]) in pins:
+            yield path
+
+
+def content_hash(context: BuildContext, build_args: Mapping[str, str]) -> str:
+    """Return a hash, hexadecimal, that changes with anything the image is made of."""
+    digest = hashlib.sha256(repr(sorted(build_args.items())).encode())
+    for name, content in context.items():
+        with opened(content) as file:
+            digest.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def write_tar(context: BuildContext, target: IO[bytes]) -> None:
+    """Write the context as Docker takes it.  Nothing of this machine gets in: no owner, no time, no mode."""
+    with tarfile.open(fileobj=target, mode="w") as tar:
+        for folder in FOLDERS:
+            entry = tarfile.TarInfo(folder)
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            tar.addfile(entry)
+        for name, content in context.items():
+            with opened(content) as file:
+                entry = tarfile.TarInfo(name)
+                entry.size, entry.mode = file.seek(0, io.SEEK_END), 0o644
+                file.seek(0)
+                tar.addfile(entry, file)
+
+
+def opened(content: Path | bytes) -> io.BufferedReader | io.BytesIO:
+    """Open a context's file for reading."""
+    return content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
