@@ -31,7 +31,8 @@ LOG = VENV / "setup.log"
 
 OLDEST_PYTHON = (3, 11)
 NEEDED_BYTES = 5 * 10**9
-LOG_TAIL_LINES = 10
+LOG_TAIL_LINES, LOG_LINE_LENGTH = 10, 250
+NOISE = re.compile(r"WARNING: (Location .* is ignored|Retrying \(Retry\(total=[1-9])|Ignoring \S+: markers")
 
 # Asked only when pip does not find the CPU build of torch where it usually looks.
 TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -41,7 +42,7 @@ LOAD_VLLM = "import transformers; from vllm.platforms import current_platform as
 
 EXIT_INFRASTRUCTURE, EXIT_INTERRUPTED = 4, 130
 
-# What a failed command printed, what that means, and what to do.
+# What a failed command printed, what that means ({} is what was matched in parentheses), and what to do.
 NO_ROOM = re.compile(r"No space left on device|Disk quota exceeded")
 NO_TRUST = re.compile(r"CERTIFICATE_VERIFY_FAILED")
 NO_NETWORK = re.compile(
@@ -56,11 +57,11 @@ DIAGNOSES = (
         "a package index shows a certificate not trusted here",
         "set PIP_CERT to your network's bundle",
     ),
-    (NO_NETWORK, "a package index cannot be reached", "get online, or name an index in reach: PIP_INDEX_URL"),
+    (NO_NETWORK, "a package index cannot be reached", "get online, or name one in reach (PIP_INDEX_URL)"),
     (
         NO_PACKAGE,
-        "a package is not offered for this Python",
-        "take another Python (make PYTHON=/path/to/python3.12 ...) or another index (PIP_INDEX_URL)",
+        "no package index offers {} for this Python",
+        "take another Python (make PYTHON=/path/to/python3 ...) or add an index (PIP_EXTRA_INDEX_URL)",
     ),
 )
 
@@ -237,7 +238,7 @@ def run(*command: object, lock: int) -> None:
 def failure(command: str, output: str) -> SetupError:
     """Say why a command failed, with the end of what it printed."""
     cause, remedy = diagnosis(output)
-    lines = [line for line in output.splitlines() if not line.startswith("WARNING: Location")]
+    lines = [line[:LOG_LINE_LENGTH] for line in output.splitlines() if not NOISE.match(line)]
     tail = "\n".join(f"  | {line}" for line in lines[-LOG_TAIL_LINES:])
     return SetupError(f"{cause}\n  $ {command}\n{tail}", remedy=f"{remedy}; all of it is in {LOG}")
 
@@ -245,8 +246,8 @@ def failure(command: str, output: str) -> SetupError:
 def diagnosis(output: str) -> tuple[str, str]:
     """The cause and the remedy a failed command's output tells of."""
     for pattern, cause, remedy in DIAGNOSES:
-        if pattern.search(output):
-            return cause, remedy
+        if found := pattern.search(output):
+            return cause.format(*found.groups()), remedy
     return "a command failed", "`make clean` and then the same again starts afresh"
 
 
