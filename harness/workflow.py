@@ -20,7 +20,7 @@ from harness.history.events import CellFailed, CellFinished, Event
 from harness.history.recording import load_recording
 from harness.report.progress import Progress
 from harness.scenario.cells import Cell, load_cells, select_cells
-from harness.servers.models import provide_model
+from harness.servers.models import Model, provide_model
 from harness.servers.select import Choice, choose_runtime
 from harness.stored_run import REPORTS, judge_directory
 
@@ -97,17 +97,38 @@ def run(options: RunOptions, cells: Sequence[Cell], choice: Choice, *, progress:
     """
     for sentence in choice.runtime.sweep():
         progress.note(f"cleaned up: {sentence}")
-    plan = _plan(options, cells, choice, directory=new_run_directory(options.out))
+    model = _model(options, choice)
+    plan = _plan(options, cells, choice, model=model, directory=new_run_directory(options.out))
     whole = anyio.run(lambda: run_cells(plan, choice.runtime, watcher_of=lambda job: _watcher(job, progress)))
     return FinishedRun(directory=plan.directory, whole=whole)
 
 
-def _plan(options: RunOptions, cells: Sequence[Cell], choice: Choice, *, directory: Path) -> RunPlan:
+THE_SERVERS_OWN = Model(
+    location="",
+    folder=None,
+    served_name="",
+    dtype="auto",
+    checksum=None,
+    source="whatever the attached server serves",
+    bytes_on_disk=None,
+)
+"""Stands for the model of a server that somebody else started."""
+
+
+def _model(options: RunOptions, choice: Choice) -> Model:
+    if choice.runtime.name == "attached" and options.model is None:
+        return THE_SERVERS_OWN
+    return provide_model(options.model, dtype="float32")
+
+
+def _plan(
+    options: RunOptions, cells: Sequence[Cell], choice: Choice, *, model: Model, directory: Path
+) -> RunPlan:
     return RunPlan(
         run_id=directory.name,
         directory=directory,
         cells=tuple(cells),
-        model=provide_model(options.model, dtype="float32"),
+        model=model,
         runtime_name=choice.runtime.name,
         runtime_reason=choice.reason,
         fault=require_fault(options.fault) if options.fault else None,
@@ -129,7 +150,7 @@ def _watcher(job: CellJob, progress: Progress) -> Watcher:
 
 def commands(options: RunOptions, cells: Sequence[Cell], choice: Choice) -> Iterator[tuple[str, str]]:
     """Yield every cell's id with the exact command that would start its server; nothing is started."""
-    plan = _plan(options, cells, choice, directory=options.out)
+    plan = _plan(options, cells, choice, model=_model(options, choice), directory=options.out)
     for cell in cells:
         yield cell.id, choice.runtime.command(plan.job(cell).spec)
 

@@ -108,7 +108,7 @@ async def _run_recorded(job: CellJob, runtime: Runtime, recorder: Recorder) -> N
                 server=server,
                 connection=connection,
                 recorder=recorder,
-                served_model_name=job.model.served_name,
+                served_model_name=job.model.served_name or await _served_model(connection),
             )
             await _while_alive(session, job, configuration)
 
@@ -190,6 +190,16 @@ async def _server_ready(
         emulated=facts.emulated,
         configuration=dict(configuration),
     )
+
+
+async def _served_model(connection: Connection) -> str:
+    """The name an attached server gives its model."""
+    listed = (await lifecycle.models(connection.http, deadline_s=OBSERVATION_DEADLINE_S)).field("data")
+    names = [each.get("id") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    name = next((each for each in names if isinstance(each, str)), None)
+    if name is None:
+        raise ServerError("the server names no model at /v1/models", remedy="name it with --model")
+    return name
 
 
 async def _configuration(connection: Connection) -> Mapping[str, JsonValue]:

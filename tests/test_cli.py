@@ -1,0 +1,246 @@
+"""The commands as a user meets them: output, exit codes, and what is left on disk."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+
+from harness.cli import call
+from harness.errors import ExitCode
+from harness.scenario.schema import Scenario
+from tests.fake_vllm.behaviours import Behaviour, Fault, Misbehaviour
+from tests.fake_vllm.options import Options
+from tests.fake_vllm.serving import config
+
+SCENARIO = """\
+name: small
+why: because
+default: true
+arms: {only: {args: [--enable-prefix-caching]}}
+prompts: {corpus: words, count: 3, held_out: 1}
+sampling: {max_tokens: 16}
+deadlines: {answer: 2}
+script:
+  - probe: baseline
+  - null_transition: {}
+  - sleep: {}
+  - wake_up: {}
+  - probe: after-wake
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory with one scenario under ``scenarios/``."""
+    corpora = tmp_path / "scenarios" / "corpora"
+    corpora.mkdir(parents=True)
+    (corpora / "words.yaml").write_text(
+        "".join(f"- {{id: p{i}, text: {' '.join(['river city music'] * 40)} {i}}}\n" for i in range(4))
+    )
+    (tmp_path / "scenarios" / "small.yaml").write_text(SCENARIO)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLEEPWAKE_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+class Served:
+    """Fake servers in threads of this process, each at an address of its own."""
+
+    def __init__(self) -> None:
+        self._running: list[tuple[uvicorn.Server, threading.Thread]] = []
+
+    def start(self, misbehaviour: Misbehaviour | None = None) -> str:
+        """Start one; return its address."""
+        server = uvicorn.Server(config(Options(port=0, misbehaviour=misbehaviour or Misbehaviour({}))))
+        ready = threading.Event()
+        startup = server.startup
+
+        async def tell(sockets: list[socket.socket] | None = None) -> None:
+            await startup(sockets)
+            ready.set()
+
+        server.startup = tell  # type: ignore[method-assign]  # uvicorn tells nobody else
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        assert ready.wait(20)
+        self._running.append((server, thread))
+        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+    def stop(self) -> None:
+        """Stop them all."""
+        for server, thread in self._running:
+            server.should_exit = True
+            thread.join(20)
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """Somewhere to start fake servers."""
+    servers = Served()
+    yield servers
+    servers.stop()
+
+
+def test_a_clean_run_ends_with_zero_and_a_report(
+    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last line names the report, and the run directory holds everything it should."""
+    code = call(["run", "--endpoint", served.start()])
+    output = capsys.readouterr().out
+    assert code == ExitCode.CLEAN, output
+    assert output.strip().splitlines()[-1].startswith("report: ")
+    run = here / "reports" / "latest"
+    assert {path.name for path in run.iterdir()} == {
+        "run.json",
+        "cells",
+        "verdict.json",
+        "junit.xml",
+        "summary.md",
+        "report.html",
+    }
+    assert json.loads((run / "verdict.json").read_text())["verdict"] == "clean"
+    assert json.loads((run / "run.json").read_text())["interrupted"] is False
+
+
+def test_output_off_a_terminal_is_plain(
+    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A log gets lines without escape codes, one a step."""
+    call(["run", "--endpoint", served.start()])
+    output = capsys.readouterr().out
+    assert "\x1b" not in output
+    assert "sleep level=1" in output
+    assert here.exists()
+
+
+def test_a_corrupt_run_ends_with_one_and_names_the_cause(
+    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The founding bug in an attached server: exit 1, cause and witness on the screen and in verdict.json."""
+    code = call(["run", "--endpoint", served.start(Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE})))])
+    output = capsys.readouterr().out
+    assert code == ExitCode.CORRUPT_OR_DEGRADED, output
+    assert "stale prefix cache" in output
+    cell = json.loads((here / "reports" / "latest" / "verdict.json").read_text())["cells"][0]
+    assert (cell["verdict"], cell["cause"]) == ("corrupt", "stale prefix cache")
+
+
+def test_a_server_that_does_not_answer_is_infrastructure(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing listens at the endpoint: exit 4, in words, and no verdict."""
+    code = call(["run", "--endpoint", "http://127.0.0.1:9"])
+    assert code == ExitCode.INFRASTRUCTURE, capsys.readouterr()
+    assert here.exists()
+
+
+def test_a_baseline_that_never_answers_is_inconclusive(here: Path, served: Served) -> None:
+    """Without a baseline there is nothing to compare with: exit 3."""
+    code = call(["run", "--endpoint", served.start(Misbehaviour({Behaviour.HANG: 0}))])
+    assert code == ExitCode.INCONCLUSIVE
+    assert here.exists()
+
+
+def test_checking_repeats_the_verdict_without_a_server(
+    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`sleepwake check` reads the history alone, and says the same."""
+    code = call(["run", "--endpoint", served.start(Misbehaviour({}, frozenset({Fault.LOSE_WEIGHTS})))])
+    before = (here / "reports" / "latest" / "verdict.json").read_text()
+    served.stop()
+    capsys.readouterr()
+    assert call(["check", "reports/latest"]) == code == ExitCode.CORRUPT_OR_DEGRADED
+    assert (here / "reports" / "latest" / "verdict.json").read_text() == before
+    assert "lost weights" in capsys.readouterr().out
+
+
+def test_checking_a_run_that_was_cut_short_never_says_clean(here: Path, served: Served) -> None:
+    """A history cut in the middle of a line is read up to there, and is inconclusive."""
+    call(["run", "--endpoint", served.start()])
+    history = next((here / "reports" / "latest" / "cells").glob("*/history.jsonl"))
+    content = history.read_bytes()
+    history.write_bytes(content[: len(content) // 2])
+    assert call(["check"]) == ExitCode.INCONCLUSIVE
+
+
+def test_checking_imports_neither_torch_nor_vllm(here: Path, served: Served) -> None:
+    """Judging works on a laptop: no engine is imported, and no container library either."""
+    call(["run", "--endpoint", served.start()])
+    program = (
+        "import sys; from harness.cli import call; code = call(['check']);"
+        "print(sorted({'torch', 'vllm', 'docker', 'openai'} & set(sys.modules))); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=here, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == ExitCode.CLEAN, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "scenarios/smal.yaml"], "did you mean"),
+        (["run", "--arm", "onyl"], "did you mean 'only'"),
+        (["run", "--fault", "keep-prefx-cache"], "did you mean 'keep-prefix-cache'"),
+        (["run", "--fault", "nowhere.py:f"], "No such file"),
+        (["run", "-k", "and"], "-k"),
+        (["run", "--runtime", "dokcer"], "docker"),
+        (["run", "--lst"], "--list"),
+        (["chekc"], "check"),
+        (["check", "nowhere"], "no run here"),
+        (["run", "--model", "./nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_end_with_two_before_anything_starts(
+    here: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    """A wrong option, name or file: exit 2, what is wrong and what to do, and no run directory."""
+    assert call(arguments) == ExitCode.USAGE
+    assert says in "".join(capsys.readouterr())
+    assert not (here / "reports").exists()
+
+
+def test_a_wrong_scenario_is_located(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The place is file:line:column, as editors understand it."""
+    (here / "scenarios" / "small.yaml").write_text(SCENARIO.replace("sleep: {}", "sleep: {level: 7}"))
+    assert call(["run"]) == ExitCode.USAGE
+    assert "small.yaml:11:13:" in capsys.readouterr().err
+
+
+def test_listing_names_the_cells_and_starts_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One cell a line, ready for other programs."""
+    assert call(["run", "--list"]) == ExitCode.CLEAN
+    assert capsys.readouterr().out == "small.only\n"
+    assert not (here / "reports").exists()
+
+
+def test_the_scenario_schema_is_published(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`sleepwake schema` prints what the models say."""
+    assert call(["schema", "scenario"]) == ExitCode.CLEAN
+    assert json.loads(capsys.readouterr().out) == Scenario.model_json_schema()
+    assert here.exists()
+
+
+def test_cleaning_nothing_says_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`sleepwake clean` on a clean machine is a success that says there was nothing to do."""
+    assert call(["clean"]) == ExitCode.CLEAN
+    assert capsys.readouterr().out
+    assert here.exists()
+
+
+def test_importing_the_package_is_cheap() -> None:
+    """`import harness` pulls in nothing: it also happens inside the engine's processes."""
+    program = (
+        "import sys; before = set(sys.modules); import harness; print(sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['harness']"
