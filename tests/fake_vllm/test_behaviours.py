@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,7 +11,7 @@ from harness.vllm_api import lifecycle
 from harness.vllm_api.connection import Connection, connect
 from harness.vllm_api.generation import Generation, GenerationRequest, generate
 from harness.vllm_api.metrics import read_metrics
-from tests.fake_vllm.behaviours import Behaviour, Fault, Misbehaviour
+from tests.fake_vllm.behaviours import Behaviour, Misbehaviour
 from tests.fake_vllm.options import DEFAULT_MODEL, Options
 from tests.fake_vllm.serving import serve
 
@@ -106,14 +105,3 @@ async def test_a_server_may_never_be_ready() -> None:
     """It listens, and its health stays 503."""
     async with misbehaving(Behaviour.NEVER_READY) as connection:
         assert (await lifecycle.health(connection.http, deadline_s=_DEADLINE_S)).status == 503
-
-
-class TestProcess:
-    """The fake as a process of its own."""
-
-    async def test_it_dies_at_boot(self, fake_engine_command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-        """Exit code 1 and a last word in the log."""
-        monkeypatch.setenv("FAKE_VLLM", "die-at-boot")
-        ended = subprocess.run(fake_engine_command, capture_output=True, text=True, check=False, timeout=30)
-        assert ended.returncode == 1
-        assert "Engine core initialization failed" in ended.stderr

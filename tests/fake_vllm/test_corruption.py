@@ -19,8 +19,8 @@ from tests.fake_vllm.serving import serve
 
 pytestmark = pytest.mark.anyio
 
-_TEXT = "{subject}. In the old country between the mountain and the sea there is much more to say of it. " * 3
-_SUBJECTS = ("The river", "A good market", "My first letter", "Every language", "Night and day", "No power")
+_TEXT = "{subject}: in the old country between the mountain and the sea there is much more to say of it."
+_SUBJECTS = ("The river", "A good market", "My first letter", "Every language")
 _DEADLINE_S = 20.0
 
 
@@ -38,7 +38,7 @@ class Engine:
         async def ask(number: int, prompt: tuple[int, ...]) -> None:
             request = GenerationRequest(
                 prompt_token_ids=prompt,
-                max_tokens=48,
+                max_tokens=24,
                 model=DEFAULT_MODEL,
                 deadline_s=_DEADLINE_S,
                 cache_salt=salt,
@@ -62,10 +62,14 @@ class Engine:
 
 @asynccontextmanager
 async def engine(
-    *faults: Fault, prefix_caching: bool = True, discard: str = "zero", behaviours: dict[Behaviour, int] | None = None
+    *faults: Fault,
+    prefix_caching: bool = True,
+    discard: str = "zero",
+    behaviours: dict[Behaviour, int] | None = None,
 ) -> AsyncIterator[Engine]:
     """A fake with these faults planted."""
     options = Options(
+        block_size=8,
         enable_prefix_caching=prefix_caching,
         discard=discard,
         misbehaviour=Misbehaviour(behaviours or {}, frozenset(faults)),
@@ -170,24 +174,17 @@ async def test_noise_is_small_and_always_there() -> None:
         assert abs(left.chosen_logprobs[0] - right.chosen_logprobs[0]) < 0.5
 
 
-async def test_answers_vary_as_real_ones_do(fake: Connection) -> None:
-    """Some answers end by themselves, some reach the cap, and all are different."""
-    async with engine() as healthy:
-        answers = await healthy.answers()
-    assert {answer.finish_reason for answer in answers} == {"stop", "length"}
-    assert len({answer.token_ids for answer in answers}) == len(answers)
-    assert fake
-
-
 async def test_an_adapter_changes_answers_and_only_its_own() -> None:
     """A loaded adapter answers under its name otherwise than the base model, which is unchanged."""
     async with engine() as healthy:
         http = healthy.connection.http
         before = await healthy.answers()
-        loaded = await lifecycle.load_lora_adapter(http, name="tuned", path="/a/tuned", deadline_s=_DEADLINE_S)
+        loaded = await lifecycle.load_lora_adapter(
+            http, name="tuned", path="/a/tuned", deadline_s=_DEADLINE_S
+        )
         again = await lifecycle.load_lora_adapter(http, name="tuned", path="/a/tuned", deadline_s=_DEADLINE_S)
         request = GenerationRequest(
-            prompt_token_ids=healthy.prompts[0], max_tokens=48, model="tuned", deadline_s=_DEADLINE_S
+            prompt_token_ids=healthy.prompts[0], max_tokens=24, model="tuned", deadline_s=_DEADLINE_S
         )
         tuned = await generate(healthy.connection.openai, request)
         assert (loaded.ok, again.status) == (True, 400)
