@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import docker
 from docker.errors import NotFound
@@ -28,27 +30,29 @@ from harness.servers.container_plan import (
 from harness.servers.docker_engine import (
     GET_GPUS,
     NO_GPUS,
+    ImageSource,
     connected,
     digest,
     engine_info,
     entrypoint,
     local_image,
-    provide_image,
     speaking,
 )
 from harness.servers.flags import uses_cpu_sleep
 from harness.servers.leftovers import Owner
 from harness.servers.readiness import wait_until_ready
 
-_PULL_DEADLINE_S = 3600.0
+_IMAGE_DEADLINE_S = 3600.0
 _LIFETIME = timedelta(hours=12)
+
+logger = logging.getLogger(__name__)
 
 
 class DockerRuntime:
     """Runs vLLM from an image on the Docker Engine of this machine.
 
     Args:
-        image: Reference of the image; pulled where the engine does not have it.
+        image: Where the image comes from.
         engine: What the image's vLLM computes on.
         gpus: Indices or UUIDs of the GPUs a container gets; None for all.
         memory_limit: Memory a container may use, as Docker takes it (``"8g"``); None for no limit.
@@ -59,7 +63,7 @@ class DockerRuntime:
     def __init__(
         self,
         *,
-        image: str,
+        image: ImageSource,
         engine: Engine,
         gpus: Sequence[str] | None = None,
         memory_limit: str | None = None,
@@ -94,7 +98,7 @@ class DockerRuntime:
     def command(self, spec: ServerSpec) -> str:
         """Return a ``docker run`` that starts the same server, secrets by name only; starts nothing."""
         with connected() as client:
-            return self._plan(spec, client, local_image(client, self._image)).run_command()
+            return self._plan(spec, client, local_image(client, self._image.reference)).run_command()
 
     def start(self, spec: ServerSpec) -> AbstractAsyncContextManager[Server]:
         """Start a container: ready once entered, stopped and removed once left.
@@ -136,21 +140,21 @@ class DockerRuntime:
 
     async def _provide_image(self, client: docker.DockerClient) -> Image:
         try:
-            with anyio.fail_after(_PULL_DEADLINE_S):
+            with anyio.fail_after(_IMAGE_DEADLINE_S):
                 return await anyio.to_thread.run_sync(
-                    provide_image, client, self._image, abandon_on_cancel=True
+                    lambda: self._image.provide(client, on_progress=_report_progress)
                 )
         except TimeoutError as error:
             raise ImageError(
-                f"the image {self._image} was not pulled within {_PULL_DEADLINE_S:g} s",
-                remedy="pull it by hand with `docker pull`, then run again",
+                f"the image {self._image.reference} was not there after {_IMAGE_DEADLINE_S:g} s",
+                remedy="pull or build it by hand, then run again",
             ) from error
 
     def _plan(self, spec: ServerSpec, client: docker.DockerClient, image: Image | None) -> ContainerPlan:
         by_cdi = self._engine == "gpu" and engine_info(client).by_cdi
         return plan_container(
             spec,
-            image=self._image,
+            image=self._image.reference,
             entrypoint=entrypoint(image),
             engine=self._engine,
             gpus=GpuRequest(devices=self._gpus, cdi=by_cdi) if self._engine == "gpu" else None,
@@ -164,10 +168,16 @@ class DockerRuntime:
             engine=self._engine,
             base_url="",  # the engine picks the port when the container starts
             command=plan.run_command(),
-            image=self._image,
+            image=self._image.reference,
             image_digest=digest(image),
             emulated=(EMULATED_CPU_SLEEP,) if uses_cpu_sleep(plan.env) else (),
         )
+
+
+def _report_progress(message: str) -> None:
+    """Pass a message on, from a worker thread; end its work when the run was cancelled meanwhile."""
+    anyio.from_thread.check_cancelled()
+    logger.info(message)
 
 
 def sweep_containers(client: docker.DockerClient) -> list[str]:

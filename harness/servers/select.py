@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.errors import UsageError
+from harness.errors import RuntimeUnavailableError, UsageError
+from harness.servers.attached import AttachedRuntime
 from harness.servers.base import Runtime
-from harness.servers.process import ProcessRuntime
+from harness.servers.docker import DockerRuntime, sweep_containers
+from harness.servers.docker_engine import ImageSource, PulledImage, connected, engine_info, may_have_docker
+from harness.servers.gpu import gpu_names
+from harness.servers.process import ProcessRuntime, installed_vllm
+
+RUNTIMES = ("auto", "docker", "process", "attached")
+
+NEWEST_VLLM = "0.32.0"
+GPU_IMAGE = "vllm/vllm-openai:v{version}"
+
+CpuImage = Callable[[str], ImageSource]
+"""Returns the CPU image of a vLLM version, built when a server first needs it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,26 +31,186 @@ class Choice:
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What a machine has to offer.
+
+    Attributes:
+        no_docker: Why Docker cannot be used; None when an engine answers.
+        docker_gpus: The GPUs that containers can get.
+        no_process: Why the process runtime cannot be used; None when it can.
+        vllm: The version of vLLM in this environment; None where there is none.
+    """
+
+    no_docker: str | None
+    docker_gpus: tuple[str, ...]
+    no_process: str | None
+    vllm: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What ``--runtime``, ``--vllm``, ``--image`` and ``--endpoint`` ask for; None where not given."""
+
+    runtime: str = "auto"
+    vllm: str | None = None
+    image: str | None = None
+    endpoint: str | None = None
+
+
 def choose_runtime(
     *,
     runtime: str = "auto",
     vllm: str | None = None,
     image: str | None = None,
     endpoint: str | None = None,
+    cpu_image: CpuImage | None = None,
 ) -> Choice:
-    """Choose the runtime that ``--runtime``, ``--vllm``, ``--image`` and ``--endpoint`` ask for.
+    """Choose the runtime that the options ask for; starts, pulls and builds nothing.
+
+    Args:
+        runtime: One of :data:`RUNTIMES`.
+        vllm: A version of vLLM.
+        image: An image to run instead of the one that goes with the version.
+        endpoint: A server to attach to.
+        cpu_image: Where CPU images come from; without it Docker needs GPUs or ``image``.
 
     Raises:
-        UsageError: the options contradict each other.
-        RuntimeUnavailableError: the machine cannot run what was asked for.
+        UsageError: The options contradict each other.
+        RuntimeUnavailableError: The machine cannot run what was asked for.
     """
-    if runtime not in ("auto", "process") or vllm or image or endpoint:
-        raise UsageError("only the process runtime is here", remedy="leave the option out")
-    chosen = ProcessRuntime()
-    chosen.check_available()
-    return Choice(runtime=chosen, reason="asked for" if runtime == "process" else "no Docker Engine answers")
+    wanted = Wanted(runtime=runtime, vllm=vllm, image=image, endpoint=endpoint)
+    check_options(wanted)
+    if endpoint is not None:
+        return _checked(Choice(runtime=AttachedRuntime(endpoint=endpoint), reason="an endpoint was given"))
+    machine = look_at_machine()
+    name, reason = decide(wanted, machine, has_cpu_images=cpu_image is not None)
+    if name == "process":
+        return _checked(Choice(runtime=ProcessRuntime(), reason=reason))
+    return _checked(Choice(runtime=_docker_runtime(wanted, machine, cpu_image), reason=reason))
+
+
+def check_options(wanted: Wanted) -> None:
+    """Return when the options fit each other.
+
+    Raises:
+        UsageError: They do not.
+    """
+    if wanted.runtime not in RUNTIMES:
+        raise UsageError(f"there is no runtime {wanted.runtime!r}", remedy=f"one of {', '.join(RUNTIMES)}")
+    if wanted.runtime == "attached" and wanted.endpoint is None:
+        raise UsageError("the attached runtime needs a server", remedy="give --endpoint http://host:port")
+    if wanted.endpoint is not None and (
+        wanted.runtime not in {"auto", "attached"} or wanted.vllm or wanted.image
+    ):
+        raise UsageError(
+            "an endpoint has its own vLLM already", remedy="leave --runtime, --vllm and --image out"
+        )
+    if wanted.vllm and wanted.image:
+        raise UsageError("an image has its own vLLM already", remedy="give --vllm or --image")
+    if wanted.runtime == "process" and wanted.image:
+        raise UsageError(
+            "the process runtime has no images", remedy="use --runtime docker, or leave --image out"
+        )
+
+
+def decide(wanted: Wanted, machine: Machine, *, has_cpu_images: bool) -> tuple[str, str]:
+    """Return ``"docker"`` or ``"process"``, and why: Docker with a GPU, Docker without, process.
+
+    Raises:
+        RuntimeUnavailableError: The machine has neither, or not the one that was asked for.
+    """
+    refusals = {
+        "docker": _docker_refusal(wanted, machine, has_cpu_images=has_cpu_images),
+        "process": _process_refusal(wanted, machine),
+    }
+    candidates = [name for name in ("docker", "process") if wanted.runtime in {"auto", name}]
+    chosen = next((name for name in candidates if refusals[name] is None), None)
+    if chosen is None:
+        raise RuntimeUnavailableError(
+            "; ".join(f"{name}: {refusals[name]}" for name in candidates),
+            remedy="`sleepwake doctor` says what is missing for each runtime",
+        )
+    if wanted.runtime == chosen:
+        return chosen, "asked for"
+    if chosen == "process":
+        return chosen, f"{refusals['docker']}; vLLM {machine.vllm} is installed here"
+    if machine.docker_gpus:
+        return chosen, f"a Docker Engine hands out {', '.join(machine.docker_gpus)}"
+    return chosen, "a Docker Engine answers; it has no GPU to hand out"
+
+
+def look_at_machine() -> Machine:
+    """Find out what this machine has to offer."""
+    no_docker, hands_out_gpus = None, False
+    try:
+        with connected() as client:
+            hands_out_gpus = engine_info(client).hands_out_gpus
+    except RuntimeUnavailableError as error:
+        no_docker = error.cause
+    no_process = None
+    try:
+        ProcessRuntime().check_available()
+    except RuntimeUnavailableError as error:
+        no_process = error.cause
+    return Machine(
+        no_docker=no_docker,
+        docker_gpus=gpu_names() if hands_out_gpus and _leased_gpus() != () else (),
+        no_process=no_process,
+        vllm=installed_vllm(),
+    )
 
 
 def sweep_all() -> list[str]:
     """Remove what dead harnesses left behind, whichever runtime it came from; say what, a sentence each."""
-    return ProcessRuntime().sweep()
+    sentences = ProcessRuntime().sweep()
+    try:
+        with connected() as client:
+            return [*sentences, *sweep_containers(client)]
+    except RuntimeUnavailableError as error:
+        return [*sentences, f"did not look for containers: {error.cause}"] if may_have_docker() else sentences
+
+
+def _docker_refusal(wanted: Wanted, machine: Machine, *, has_cpu_images: bool) -> str | None:
+    if machine.no_docker:
+        return machine.no_docker
+    if not (machine.docker_gpus or wanted.image or has_cpu_images):
+        return "the Docker Engine has no GPU to hand out, and there is no CPU image"
+    return None
+
+
+def _process_refusal(wanted: Wanted, machine: Machine) -> str | None:
+    if wanted.image:
+        return "it has no images"
+    if machine.no_process:
+        return machine.no_process
+    if wanted.vllm and wanted.vllm != machine.vllm:
+        return f"vLLM {machine.vllm} is installed here, not {wanted.vllm}"
+    return None
+
+
+def _docker_runtime(wanted: Wanted, machine: Machine, cpu_image: CpuImage | None) -> DockerRuntime:
+    image = _image(wanted, machine, cpu_image)
+    if machine.docker_gpus:
+        return DockerRuntime(image=image, engine="gpu", gpus=_leased_gpus())
+    return DockerRuntime(image=image, engine="cpu")
+
+
+def _image(wanted: Wanted, machine: Machine, cpu_image: CpuImage | None) -> ImageSource:
+    version = wanted.vllm or machine.vllm or NEWEST_VLLM
+    if wanted.image:
+        return PulledImage(wanted.image)
+    if cpu_image is None or machine.docker_gpus:
+        return PulledImage(GPU_IMAGE.format(version=version))
+    return cpu_image(version)
+
+
+def _leased_gpus() -> tuple[str, ...] | None:
+    """Return the GPUs this process was given, as schedulers say it; None for all."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if visible is None else tuple(device for device in visible.split(",") if device)
+
+
+def _checked(choice: Choice) -> Choice:
+    choice.runtime.check_available()
+    return choice

@@ -17,12 +17,6 @@ SpecFactory = Callable[..., ServerSpec]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    """The harness runs on asyncio."""
-    return "asyncio"
-
-
-@pytest.fixture
 def make_spec(tmp_path: Path) -> SpecFactory:
     """Return a function that makes a spec out of the toy engine's flags."""
 

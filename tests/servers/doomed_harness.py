@@ -12,6 +12,7 @@ import httpx
 
 from harness.servers.base import Runtime, ServerSpec
 from harness.servers.docker import DockerRuntime
+from harness.servers.docker_engine import PulledImage
 from harness.servers.process import ProcessRuntime
 from tests.servers import toy_engine
 
@@ -19,7 +20,7 @@ from tests.servers import toy_engine
 def make_runtime(kind: str, argument: str) -> Runtime:
     """Return the runtime the command line names."""
     if kind == "docker":
-        return DockerRuntime(image=argument, engine="cpu")
+        return DockerRuntime(image=PulledImage(argument), engine="cpu")
     toy_command = (sys.executable, toy_engine.__file__)
     return ProcessRuntime(engine_command=toy_command, engine="cpu", cache=Path(argument), stop_grace_s=0.5)
 

@@ -11,7 +11,7 @@ from harness.errors import InfrastructureError, RuntimeUnavailableError
 from harness.servers.container import describe_end, resident_in
 from harness.servers.container_plan import DEADLINE_LABEL, OWNER_LABEL
 from harness.servers.docker import DockerRuntime, is_abandoned
-from harness.servers.docker_engine import EngineInfo, read_info, refusal
+from harness.servers.docker_engine import EngineInfo, PulledImage, read_info, refusal
 from harness.servers.leftovers import Owner
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -137,6 +137,8 @@ class TestNoEngine:
     def test_none_answers(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         """A machine without an engine says so, with the remedy."""
         monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
-        with pytest.raises(RuntimeUnavailableError, match="no Docker Engine answers") as caught:
-            DockerRuntime(image="any", engine="cpu").check_available()
+        with pytest.raises(
+            RuntimeUnavailableError, match=r"no Docker Engine answers \(no such file or directory\)"
+        ) as caught:
+            DockerRuntime(image=PulledImage("any"), engine="cpu").check_available()
         assert "systemctl start docker" in caught.value.remedy

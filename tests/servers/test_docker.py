@@ -21,7 +21,7 @@ from harness.errors import ImageError, RuntimeUnavailableError, ServerBootError
 from harness.servers.container import create_container
 from harness.servers.container_plan import CELL_LABEL, DEADLINE_LABEL, OWNER_LABEL, RUN_LABEL, plan_container
 from harness.servers.docker import DockerRuntime, sweep_containers
-from harness.servers.docker_engine import connected
+from harness.servers.docker_engine import PulledImage, connected
 from harness.servers.leftovers import Owner
 from tests.servers.conftest import SpecFactory
 from tests.servers.engine_proxy import EngineProxy
@@ -49,7 +49,7 @@ def image(client: docker.DockerClient) -> str:
 @pytest.fixture
 def runtime(image: str) -> DockerRuntime:
     """Return a Docker runtime whose engine is the toy engine."""
-    return DockerRuntime(image=image, engine="cpu")
+    return DockerRuntime(image=PulledImage(image), engine="cpu")
 
 
 @pytest.fixture
@@ -171,14 +171,14 @@ class TestBootFailure:
 
     async def test_out_of_memory_is_said(self, image: str, make_spec: SpecFactory) -> None:
         """A container that the kernel killed for its memory says so, not just a number."""
-        runtime = DockerRuntime(image=image, engine="cpu", memory_limit="64m")
+        runtime = DockerRuntime(image=PulledImage(image), engine="cpu", memory_limit="64m")
         with pytest.raises(ServerBootError, match="ran out of memory"):
             async with runtime.start(make_spec("--toy-touch-mib", "512")):
                 pytest.fail("a dead server cannot be entered")
 
     async def test_missing_image(self, make_spec: SpecFactory) -> None:
         """An image that cannot be pulled is named, with the registry's reason."""
-        runtime = DockerRuntime(image="127.0.0.1:1/none:1", engine="cpu")
+        runtime = DockerRuntime(image=PulledImage("127.0.0.1:1/none:1"), engine="cpu")
         with pytest.raises(ImageError, match=r"127\.0\.0\.1:1/none:1 cannot be pulled"):
             async with runtime.start(make_spec()):
                 pytest.fail("there is nothing to enter")
@@ -187,7 +187,7 @@ class TestBootFailure:
         """An engine that cannot hand out GPUs says that, at the check and at the start."""
         if "nvidia" in client.info()["Runtimes"]:
             pytest.skip("this engine hands out GPUs")
-        runtime = DockerRuntime(image=image, engine="gpu")
+        runtime = DockerRuntime(image=PulledImage(image), engine="gpu")
         with pytest.raises(RuntimeUnavailableError, match="cannot hand out GPUs"):
             runtime.check_available()
         with pytest.raises(RuntimeUnavailableError, match="cannot hand out GPUs"):
@@ -279,7 +279,7 @@ class TestEngineGone:
     ) -> None:
         """An engine that goes away mid-run is named as the cause; once it is back, nothing is left."""
         spec = make_spec("--toy-say", "before")
-        async with DockerRuntime(image=image, engine="cpu").start(spec) as server:
+        async with DockerRuntime(image=PulledImage(image), engine="cpu").start(spec) as server:
             proxy.cut()
             assert "the Docker Engine does not answer" in (await server.death() or "")
             assert (await server.measure_memory()).resident is None
@@ -292,7 +292,7 @@ class TestEngineGone:
     ) -> None:
         """An engine that stays away cannot remove the container: that is said, and the next sweep does it."""
         with pytest.raises(RuntimeUnavailableError, match="removing the container"):
-            async with DockerRuntime(image=image, engine="cpu").start(make_spec()):
+            async with DockerRuntime(image=PulledImage(image), engine="cpu").start(make_spec()):
                 proxy.cut()
         (container,) = ours(client)
         container.remove(force=True, v=True)
