@@ -37,7 +37,7 @@ _REMEDIES = (
     (r"no space left on device", "make room: `docker system df` shows what takes it"),
     (r"CERTIFICATE_VERIFY_FAILED|SSLError", "give your network's certificates with --ca"),
     (
-        r"pull access denied|manifest unknown|not found: manifest|lookup .*: |no such host|Client\.Timeout",
+        r"pull access denied|manifest unknown|Get \"https?://\S+/v2/",
         "name a base image that this machine has or reaches with --base (Debian 13, Python 3.11 or 3.12)",
     ),
     (
@@ -128,8 +128,8 @@ def plan_build(vllm_version: str, options: BuildOptions) -> BuildPlan:
     Raises:
         UsageError: There is no recipe for this release, or an option is wrong.
     """
-    recipe = find_recipe(vllm_version)
     options.check()
+    recipe = find_recipe(vllm_version, recipes=options.recipes)
     context = gather(recipe, options)
     args = {
         "BASE_IMAGE": options.base,

@@ -11,7 +11,7 @@ from typing import IO
 
 import harness
 from harness.servers.images.options import BuildOptions
-from harness.servers.images.recipe import RECIPES, Recipe, normalised
+from harness.servers.images.recipe import DOCKERFILE, Recipe, normalised
 
 # The Dockerfile copies these, so they are there even when they are empty.
 FOLDERS = ("certificates", "pip", "plugin", "wheels")
@@ -41,7 +41,7 @@ BuildContext = Mapping[str, Path | bytes]
 
 def gather(recipe: Recipe, options: BuildOptions) -> BuildContext:
     """Return everything that the Dockerfile copies, in the order of the names."""
-    files: dict[str, Path | bytes] = {name: RECIPES / name for name in recipe.files}
+    files: dict[str, Path | bytes] = {name: recipe.recipes / name for name in (DOCKERFILE, *recipe.lists)}
     files |= plugin_files()
     if options.ca is not None:
         files["certificates/given.crt"] = options.ca

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.servers.images.recipe import DOCKERFILE, RECIPES
 
 DEFAULT_BASE = "python:3.11-slim-trixie"
 
@@ -27,6 +28,7 @@ class BuildOptions:
         pip_conf: A pip configuration file for the build.  It stays in the image.
         proxy: URL of an HTTP proxy for the build.  It does not stay in the image.
         network: The network that the build's steps join; ``host`` reaches what this machine reaches.
+        recipes: A folder of recipes, laid out as the shipped one is.
     """
 
     base: str = DEFAULT_BASE
@@ -35,10 +37,11 @@ class BuildOptions:
     pip_conf: Path | None = None
     proxy: str | None = None
     network: str = "host"
+    recipes: Path = RECIPES
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> BuildOptions:
-        """Read ``SLEEPWAKE_IMAGE_BASE``, ``_WHEELS``, ``_CA``, ``_PIP_CONF``, ``_PROXY`` and ``_NETWORK``."""
+        """Read each attribute from a variable of its name: ``SLEEPWAKE_IMAGE_BASE``, ``..._PIP_CONF``."""
 
         def path(name: str) -> Path | None:
             value = environ.get(_PREFIX + name)
@@ -51,6 +54,7 @@ class BuildOptions:
             pip_conf=path("PIP_CONF"),
             proxy=environ.get(_PREFIX + "PROXY") or None,
             network=environ.get(_PREFIX + "NETWORK") or "host",
+            recipes=path("RECIPES") or RECIPES,
         )
 
     def check(self) -> None:
@@ -61,6 +65,8 @@ class BuildOptions:
         """
         if self.wheels is not None and not self.wheels.is_dir():
             raise UsageError(f"{self.wheels} is not a folder of wheels", remedy="give the folder, not a file")
+        if not (self.recipes / DOCKERFILE).is_file():
+            raise UsageError(f"{self.recipes} holds no recipes", remedy=f"lay it out as {RECIPES} is")
         for path in (self.ca, self.pip_conf):
             if path is not None and not path.is_file():
                 raise UsageError(f"{path} is not a file", remedy="check the name")

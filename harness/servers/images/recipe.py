@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,54 +20,49 @@ class Recipe:
     """What the image of one vLLM release is made of.
 
     Attributes:
+        recipes: The folder that it is found in.
         vllm_version: The release.
         torch_version: Its torch, which names the folder its lists lie in.
     """
 
+    recipes: Path
     vllm_version: str
     torch_version: str
 
     @property
-    def folder(self) -> str:
-        """The folder of its lists, below ``RECIPES`` and in the build context."""
-        return f"torch-{self.torch_version}"
-
-    @property
-    def files(self) -> tuple[str, ...]:
-        """Everything it is made of, relative to ``RECIPES``."""
-        lists = ("torch", "common", f"vllm-{self.vllm_version}")
-        return (DOCKERFILE, *(f"{self.folder}/{name}.txt" for name in lists))
+    def lists(self) -> tuple[str, ...]:
+        """Its lists of pinned packages, below the folder of recipes, in the order of installation."""
+        names = ("torch", "common", f"vllm-{self.vllm_version}")
+        return tuple(f"torch-{self.torch_version}/{name}.txt" for name in names)
 
     def pins(self) -> frozenset[tuple[str, str]]:
         """Return (normalised name, version) of every package that it pins."""
-        lists = (RECIPES / name for name in self.files if name != DOCKERFILE)
+        texts = ((self.recipes / name).read_text("utf-8") for name in self.lists)
         return frozenset(
-            (normalised(name), version)
-            for path in lists
-            for name, version in _PIN.findall(path.read_text("utf-8"))
+            (normalised(name), version) for text in texts for name, version in _PIN.findall(text)
         )
 
 
-def supported_versions() -> tuple[str, ...]:
+def supported_versions(recipes: Path = RECIPES) -> tuple[str, ...]:
     """Return the releases there are recipes for, oldest first."""
-    return tuple(sorted(_recipes(), key=version_key))
+    return tuple(sorted(_found_in(recipes), key=version_key))
 
 
-def find_recipe(vllm_version: str) -> Recipe:
+def find_recipe(vllm_version: str, *, recipes: Path = RECIPES) -> Recipe:
     """Return the recipe of a release; a leading ``v`` does not matter.
 
     Raises:
         UsageError: There is none.
     """
-    recipes = _recipes()
     wanted = vllm_version.strip().removeprefix("v")
-    if wanted not in recipes:
-        known = ", ".join(supported_versions())
+    found = _found_in(recipes)
+    if wanted not in found:
+        known = sorted(found, key=version_key)
         raise UsageError(
-            f"there is no CPU image recipe for vLLM {vllm_version}, only for {known}",
-            remedy=f"take {_nearest(wanted)}, or name an image of your own with --image",
+            f"there is no CPU image recipe for vLLM {vllm_version}, only for {', '.join(known)}",
+            remedy=f"take {_nearest(wanted, known)}, or name an image of your own with --image",
         )
-    return recipes[wanted]
+    return found[wanted]
 
 
 def normalised(package: str) -> str:
@@ -79,18 +75,20 @@ def version_key(version: str) -> tuple[int, ...]:
     return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
-def _recipes() -> dict[str, Recipe]:
-    return {
-        (version := path.stem.removeprefix("vllm-")): Recipe(
-            vllm_version=version, torch_version=path.parent.name.removeprefix("torch-")
+def _found_in(recipes: Path) -> dict[str, Recipe]:
+    found = (
+        Recipe(
+            recipes=recipes,
+            vllm_version=path.stem.removeprefix("vllm-"),
+            torch_version=path.parent.name.removeprefix("torch-"),
         )
-        for path in RECIPES.glob("torch-*/vllm-*.txt")
-    }
+        for path in recipes.glob("torch-*/vllm-*.txt")
+    )
+    return {recipe.vllm_version: recipe for recipe in found}
 
 
-def _nearest(version: str) -> str:
-    """Name the neighbours of a version among the supported ones: "0.10.1 or 0.10.2"."""
-    versions = supported_versions()
-    older = [known for known in versions if version_key(known) < version_key(version)]
-    newer = [known for known in versions if version_key(known) > version_key(version)]
+def _nearest(version: str, known: Sequence[str]) -> str:
+    """Name the neighbours of a version among sorted ones: ``"0.10.1 or 0.10.2"``."""
+    older = [other for other in known if version_key(other) < version_key(version)]
+    newer = [other for other in known if version_key(other) > version_key(version)]
     return " or ".join([*older[-1:], *newer[:1]])
