@@ -83,6 +83,9 @@ def main() -> int:
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
         return EXIT_INFRASTRUCTURE
+    except OSError as error:
+        print(f"setup: {error}\n  -> {VENV} must be a directory with room to write in", file=sys.stderr)
+        return EXIT_INFRASTRUCTURE
     except KeyboardInterrupt:
         print("\nsetup: interrupted; the next run continues", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -130,11 +133,11 @@ def set_up(lock: int) -> None:
     """Create what is missing, install what the lock names, and see that it works."""
     started = time.monotonic()
     say(f"Python {platform.python_version()}, environment {VENV}")
+    check_space()
     if not is_usable():
         create_environment(lock)
     STAMP.unlink(missing_ok=True)
     LOG.write_text("")
-    check_space()
     remove_half_installed()
     install_torch(lock)
     with step("installing the other packages, vLLM among them"):
@@ -169,15 +172,14 @@ def create_environment(lock: int) -> None:
             remedy="install it (Debian: apt install python3-venv), or: make PYTHON=/path/to/python3",
         )
     with step("creating .venv"):
-        shutil.rmtree(VENV, ignore_errors=True)
-        VENV.mkdir()
-        run(sys.executable, "-m", "venv", VENV, lock=lock)
+        VENV.mkdir(exist_ok=True)
+        run(sys.executable, "-m", "venv", "--clear", VENV, lock=lock)
 
 
 def check_space() -> None:
-    """Refuse to begin what would fill the disk."""
-    free = shutil.disk_usage(VENV).free
-    if free < NEEDED_BYTES and not (site_packages() / "torch").exists():
+    """Refuse to begin what would fill the disk; with torch the greater part is there already."""
+    free = shutil.disk_usage(VENV if VENV.exists() else ROOT).free
+    if free < NEEDED_BYTES and not any(VENV.glob("lib/python3.*/site-packages/torch")):
         raise SetupError(
             f"only {free / 1e9:.1f} GB are free on the disk of {VENV}",
             remedy=f"make room there: the packages need {NEEDED_BYTES / 1e9:.0f} GB",

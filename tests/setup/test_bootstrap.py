@@ -118,6 +118,16 @@ def test_interruption_is_no_traceback(project: TinyProject) -> None:
     assert (run.code, run.errors) == (130, "\nsetup: interrupted; the next run continues\n")
 
 
+def test_unwritable_environment_is_told(tmp_path: Path) -> None:
+    """What cannot be a directory is named; no traceback."""
+    project = TinyProject.create(tmp_path)
+    (tmp_path / ".venv").write_text("a file")
+    run = project.set_up()
+    assert run.code == bootstrap.EXIT_INFRASTRUCTURE
+    assert f"-> {tmp_path}/.venv must be a directory" in run.errors
+    assert "Traceback" not in run.errors
+
+
 def use(monkeypatch: pytest.MonkeyPatch, venv: Path) -> None:
     """Let the functions look at another environment."""
     monkeypatch.setattr(bootstrap, "VENV", venv)
@@ -164,12 +174,13 @@ def test_python_without_venv_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_small_disk_is_told_before_installing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Too little room is noticed at once, as long as torch is not there."""
     use(monkeypatch, tmp_path)
-    (tmp_path / "lib" / "python3.11" / "site-packages").mkdir(parents=True)
     monkeypatch.setattr(
         shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**11, 10**11 - 10**9, 10**9)
     )
     with pytest.raises(bootstrap.SetupError, match=r"only 1\.0 GB are free(.|\n)*need 5 GB"):
         bootstrap.check_space()
+    (tmp_path / "lib" / "python3.11" / "site-packages" / "torch").mkdir(parents=True)
+    bootstrap.check_space()
 
 
 @pytest.mark.parametrize(

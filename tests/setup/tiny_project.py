@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -57,7 +56,9 @@ class TinyProject:
         project = cls(root)
         script = root / "harness" / "setup" / "bootstrap.py"
         script.parent.mkdir(parents=True)
-        shutil.copy(bootstrap.__file__, script)
+        text = Path(bootstrap.__file__).read_text()
+        # A machine whose disk the real packages have filled can still test this.
+        script.write_text(text.replace("NEEDED_BYTES = 5 * 10**9", "NEEDED_BYTES = 10**8"))
         (root / "pyproject.toml").write_text(PYPROJECT)
         (root / "backend.py").write_text(BACKEND)
         project.wheels.mkdir()
