@@ -25,7 +25,6 @@ from harness.servers.readiness import boot_error
 from harness.servers.redaction import secret_values
 
 _STOP_GRACE_S = 1  # Ctrl-C must be through within 5 s, and a killed container leaves nothing
-_REMOVE_DEADLINE_S = 5.0
 _RETRY_S = 0.5
 _SIGNAL_EXIT = 128  # a shell's way, and Docker's, to say "killed by signal n": 128 + n
 
@@ -87,15 +86,16 @@ class ContainerServer:
         """Return the end of what this server wrote, secrets replaced."""
         return self._log.tail(lines)
 
-    def remove(self) -> None:
+    def remove(self, *, patience_s: float) -> None:
         """Stop and remove the container with its anonymous volumes, its whole log saved.  Blocks.
 
-        An engine that is being restarted gets a few seconds to come back.
+        Args:
+            patience_s: Seconds that an engine gets to come back when it does not answer.
 
         Raises:
             RuntimeUnavailableError: It did not; the next sweep removes the container.
         """
-        deadline = time.monotonic() + _REMOVE_DEADLINE_S
+        deadline = time.monotonic() + patience_s
         try:
             while not self._is_removed(last_try=time.monotonic() >= deadline):
                 time.sleep(_RETRY_S)

@@ -45,6 +45,11 @@ from harness.servers.readiness import wait_until_ready
 _IMAGE_DEADLINE_S = 3600.0
 _LIFETIME = timedelta(hours=12)
 
+# How long the last removal waits for an engine that does not answer: a restart, which stops
+# every container first, takes up to half a minute; a person who presses Ctrl-C waits for none.
+_PATIENCE_S = 30.0
+_PATIENCE_INTERRUPTED_S = 2.0
+
 logger = logging.getLogger(__name__)
 
 
@@ -125,6 +130,7 @@ class DockerRuntime:
             image = await self._provide_image(client)
             plan = await anyio.to_thread.run_sync(self._plan, spec, client, image)
             server = ContainerServer(client=client, plan=plan, spec=spec, facts=self._facts(plan, image))
+            patience_s = _PATIENCE_S
             try:
                 await anyio.to_thread.run_sync(server.create)
                 await wait_until_ready(
@@ -134,9 +140,12 @@ class DockerRuntime:
                     death=server.death,
                 )
                 yield server
+            except anyio.get_cancelled_exc_class():
+                patience_s = _PATIENCE_INTERRUPTED_S
+                raise
             finally:
                 with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(server.remove)
+                    await anyio.to_thread.run_sync(lambda: server.remove(patience_s=patience_s))
 
     async def _provide_image(self, client: docker.DockerClient) -> Image:
         try:
@@ -186,7 +195,8 @@ def sweep_containers(client: docker.DockerClient) -> list[str]:
     with speaking("looking for leftover containers"):
         for container in client.containers.list(all=True, sparse=True, filters={"label": OWNER_LABEL}):
             labels = container.attrs["Labels"]
-            if not is_abandoned(labels, now=datetime.now(UTC)):
+            reason = why_abandoned(labels, now=datetime.now(UTC))
+            if reason is None:
                 continue
             try:
                 container.remove(v=True, force=True)
@@ -194,18 +204,23 @@ def sweep_containers(client: docker.DockerClient) -> list[str]:
                 continue  # another sweep was faster
             sentences.append(
                 f"removed the container {container.short_id} of cell {labels.get(CELL_LABEL)}, "
-                f"run {labels.get(RUN_LABEL)}, whose harness is dead"
+                f"run {labels.get(RUN_LABEL)}, {reason}"
             )
     return sentences
 
 
-def is_abandoned(labels: dict[str, str], *, now: datetime) -> bool:
-    """Whether a container's harness is dead for certain, or cannot be seen and its time is over."""
+def why_abandoned(labels: dict[str, str], *, now: datetime) -> str | None:
+    """Return why nobody waits for a container any more; None while somebody may.
+
+    Its harness is dead for certain, or cannot be seen from here and the container's time is over.
+    """
     try:
         dead = Owner.model_validate_json(labels[OWNER_LABEL]).is_dead()
     except ValidationError:
         dead = None
-    return now > _deadline(labels) if dead is None else dead
+    if dead is None and now > _deadline(labels):
+        return "whose time is over"
+    return "whose harness is dead" if dead else None
 
 
 def _deadline(labels: dict[str, str]) -> datetime:

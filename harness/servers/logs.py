@@ -120,6 +120,15 @@ def diagnose(log: str) -> Diagnosis | None:
     return None
 
 
+def explain(cause: str, log: str) -> Diagnosis:
+    """Return what happened, with what the log says about why, and what to do about it."""
+    diagnosis = diagnose(log)
+    if diagnosis is not None:
+        return Diagnosis(f"{cause}: {diagnosis.cause}", diagnosis.remedy)
+    error = last_error(log)
+    return Diagnosis(f"{cause}: {error}" if error else cause, "read the end of its log")
+
+
 def last_error(log: str) -> str | None:
     """Return the last exception a Python log ends with, such as ``ValueError: ...``."""
     found = _EXCEPTION.findall(log)

@@ -9,7 +9,7 @@ import anyio
 import httpx
 
 from harness.errors import ServerBootError
-from harness.servers.logs import diagnose, last_error
+from harness.servers.logs import explain
 
 _POLL_S = 0.2
 _PROBE_TIMEOUT_S = 5.0
@@ -68,9 +68,5 @@ async def _is_healthy(client: httpx.AsyncClient, base_url: str) -> bool:
 
 def boot_error(cause: str, log: str) -> ServerBootError:
     """Return the error for a server that did not come up, with what its log says about why."""
-    diagnosis = diagnose(log)
-    if diagnosis is not None:
-        return ServerBootError(f"{cause}: {diagnosis.cause}", log_tail=log, remedy=diagnosis.remedy)
-    if error := last_error(log):
-        cause = f"{cause}: {error}"
-    return ServerBootError(cause, log_tail=log, remedy="read the end of its log")
+    diagnosis = explain(cause, log)
+    return ServerBootError(diagnosis.cause, log_tail=log, remedy=diagnosis.remedy)

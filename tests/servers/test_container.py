@@ -10,7 +10,7 @@ import pytest
 from harness.errors import InfrastructureError, RuntimeUnavailableError
 from harness.servers.container import describe_end, resident_in
 from harness.servers.container_plan import DEADLINE_LABEL, OWNER_LABEL
-from harness.servers.docker import DockerRuntime, is_abandoned
+from harness.servers.docker import DockerRuntime, why_abandoned
 from harness.servers.docker_engine import EngineInfo, PulledImage, read_info, refusal
 from harness.servers.leftovers import Owner
 
@@ -104,23 +104,29 @@ def test_refusals(explanation: str, kind: type[InfrastructureError], words: str)
 
 
 @pytest.mark.parametrize(
-    ("owner", "hours_left", "abandoned"),
-    [(US, 1, False), (US, -1, False), (GONE, 1, True), (ELSEWHERE, 1, False), (ELSEWHERE, -1, True)],
+    ("owner", "hours_left", "reason"),
+    [
+        (US, 1, None),
+        (US, -1, None),
+        (GONE, 1, "whose harness is dead"),
+        (ELSEWHERE, 1, None),
+        (ELSEWHERE, -1, "whose time is over"),
+    ],
     ids=["ours", "ours and late", "dead harness", "another machine's", "another machine's and late"],
 )
-def test_abandoned_containers(owner: Owner, hours_left: int, *, abandoned: bool) -> None:
+def test_abandoned_containers(owner: Owner, hours_left: int, reason: str | None) -> None:
     """A living harness keeps its containers; one that cannot be seen keeps them until their time is over."""
     labels = {
         OWNER_LABEL: owner.model_dump_json(),
         DEADLINE_LABEL: (NOW + timedelta(hours=hours_left)).isoformat(),
     }
-    assert is_abandoned(labels, now=NOW) is abandoned
+    assert why_abandoned(labels, now=NOW) == reason
 
 
 @pytest.mark.parametrize("labels", [{OWNER_LABEL: "?"}, {OWNER_LABEL: "?", DEADLINE_LABEL: "tomorrow"}])
 def test_labels_nobody_understands(labels: dict[str, str]) -> None:
     """A container whose labels cannot be read is not ours to remove."""
-    assert not is_abandoned(labels, now=NOW)
+    assert why_abandoned(labels, now=NOW) is None
 
 
 # docker-py drops, but does not close, a socket that could not be connected.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.servers.logs import diagnose, last_error, scrub, tail
+from harness.servers.logs import diagnose, explain, last_error, scrub, tail
 
 
 @pytest.fixture
@@ -62,6 +62,15 @@ class TestDiagnose:
     def test_unknown_failure(self) -> None:
         """A log that says nothing known is not explained away."""
         assert diagnose("INFO Started server process\nINFO Killed\n") is None
+
+    def test_explanation(self) -> None:
+        """What happened is explained by a known failure, else by the last exception, else not at all."""
+        known = explain("it exited with code 1", "RuntimeError: Failed to initialize NVML: Unknown Error")
+        assert known.cause == "it exited with code 1: the GPU was lost (NVML cannot be initialised)"
+        assert (
+            explain("it exited", "ValueError: no such layer").cause == "it exited: ValueError: no such layer"
+        )
+        assert explain("it exited", "bye").cause == "it exited"
 
     def test_last_error(self) -> None:
         """The last exception is found behind vLLM's process prefix as well."""

@@ -265,7 +265,7 @@ class TestDeadHarness:
         self, cache: Path, log: Path, *flags: str
     ) -> tuple[subprocess.Popen[str], dict[str, ProcessId]]:
         """Start a harness of its own and wait until its engine is ready."""
-        harness = subprocess.Popen(  # noqa: S603
+        harness = subprocess.Popen(
             [sys.executable, "-m", "tests.servers.doomed_harness", "process", str(cache), str(log), *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

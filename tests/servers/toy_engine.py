@@ -51,7 +51,7 @@ def main() -> None:
     ballast = bytearray(os.urandom(1)) * (options.toy_touch_mib * 1024 * 1024)
     pids = {"engine": os.getpid(), "ballast": len(ballast)}
     if options.toy_stubborn_child:
-        child = subprocess.Popen(  # noqa: S603
+        child = subprocess.Popen(
             [sys.executable, "-c", _STUBBORN], start_new_session=True, stdout=subprocess.PIPE
         )
         assert child.stdout is not None

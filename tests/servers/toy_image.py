@@ -75,7 +75,7 @@ def _is_wanted(extension: Path) -> bool:
 
 
 def _shared_libraries(programs: list[Path]) -> set[Path]:
-    listing = subprocess.run(  # noqa: S603
+    listing = subprocess.run(
         ["ldd", *map(str, programs)],  # noqa: S607
         capture_output=True,
         text=True,
