@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -155,6 +156,46 @@ def doctor() -> int:
         f"{'yes' if finding.available else 'no':<4} {finding.what}: {finding.detail}"
         for finding in examine_machine()
     )
+    return ExitCode.CLEAN
+
+
+image = App(name="image", help="Build the CPU images of the Docker runtime.")
+app.command(image)
+
+
+@image.command(name="build")
+def build_image(
+    *,
+    vllm: str,
+    base: str | None = None,
+    wheels: Path | None = None,
+    ca: Path | None = None,
+    pip_conf: Path | None = None,
+    proxy: str | None = None,
+) -> int:
+    """Build the CPU image of a vLLM release, unless it is there and up to date.
+
+    Args:
+        vllm: The release, for example 0.10.0.
+        base: The image to build on: Debian 13 or newer with Python 3.11 or 3.12.
+        wheels: A folder of wheels that are preferred to the index's.
+        ca: A file of certificates that the build trusts besides the public ones.
+        pip_conf: A pip configuration file for the build.
+        proxy: URL of an HTTP proxy for the build.
+    """
+    from harness.servers.images import BuildOptions, ensure_image
+
+    default = BuildOptions.from_environment()
+    options = replace(
+        default,
+        base=base or default.base,
+        wheels=wheels or default.wheels,
+        ca=ca or default.ca,
+        pip_conf=pip_conf or default.pip_conf,
+        proxy=proxy or default.proxy,
+    )
+    built = ensure_image(vllm, options=options, progress=lambda step: _print_lines([step]))
+    _print_lines([f"{'built' if built.built else 'up to date'}: {built.reference} {built.id}"])
     return ExitCode.CLEAN
 
 

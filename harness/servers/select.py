@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from harness.errors import RuntimeUnavailableError, UsageError
@@ -12,15 +11,13 @@ from harness.servers.base import Runtime
 from harness.servers.docker import DockerRuntime, sweep_containers
 from harness.servers.docker_engine import ImageSource, PulledImage, connected, engine_info, may_have_docker
 from harness.servers.gpu import gpu_names
+from harness.servers.images.official import official_gpu_image
+from harness.servers.images.source import BuiltImage, built_versions
 from harness.servers.process import ProcessRuntime, installed_vllm
 
 RUNTIMES = ("auto", "docker", "process", "attached")
 
 NEWEST_VLLM = "0.32.0"
-GPU_IMAGE = "vllm/vllm-openai:v{version}"
-
-CpuImage = Callable[[str], ImageSource]
-"""Returns the CPU image of a vLLM version, built when a server first needs it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +37,14 @@ class Machine:
         docker_gpus: The GPUs that containers can get.
         no_process: Why the process runtime cannot be used; None when it can.
         vllm: The version of vLLM in this environment; None where there is none.
+        cpu_images: The vLLM releases whose CPU image the Docker Engine has already.
     """
 
     no_docker: str | None
     docker_gpus: tuple[str, ...]
     no_process: str | None
     vllm: str | None
+    cpu_images: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,6 @@ def choose_runtime(
     vllm: str | None = None,
     image: str | None = None,
     endpoint: str | None = None,
-    cpu_image: CpuImage | None = None,
 ) -> Choice:
     """Choose the runtime that the options ask for; starts, pulls and builds nothing.
 
@@ -73,7 +71,6 @@ def choose_runtime(
         vllm: A version of vLLM.
         image: An image to run instead of the one that goes with the version.
         endpoint: A server to attach to.
-        cpu_image: Where CPU images come from; without it Docker needs GPUs or ``image``.
 
     Raises:
         UsageError: The options contradict each other.
@@ -84,10 +81,10 @@ def choose_runtime(
     if endpoint is not None:
         return _checked(Choice(runtime=AttachedRuntime(endpoint=endpoint), reason="an endpoint was given"))
     machine = look_at_machine()
-    name, reason = decide(wanted, machine, has_cpu_images=cpu_image is not None)
+    name, reason = decide(wanted, machine)
     if name == "process":
         return _checked(Choice(runtime=ProcessRuntime(), reason=reason))
-    return _checked(Choice(runtime=_docker_runtime(wanted, machine, cpu_image), reason=reason))
+    return _checked(Choice(runtime=_docker_runtime(wanted, machine), reason=reason))
 
 
 def check_options(wanted: Wanted) -> None:
@@ -114,14 +111,17 @@ def check_options(wanted: Wanted) -> None:
         )
 
 
-def decide(wanted: Wanted, machine: Machine, *, has_cpu_images: bool) -> tuple[str, str]:
+def decide(wanted: Wanted, machine: Machine) -> tuple[str, str]:
     """Return ``"docker"`` or ``"process"``, and why: Docker with a GPU, Docker without, process.
+
+    Without a GPU, and without being asked for, Docker is taken only where its image is there
+    already: building one takes minutes and a network that the machine may not have.
 
     Raises:
         RuntimeUnavailableError: The machine has neither, or not the one that was asked for.
     """
     refusals = {
-        "docker": _docker_refusal(wanted, machine, has_cpu_images=has_cpu_images),
+        "docker": _docker_refusal(wanted, machine),
         "process": _process_refusal(wanted, machine),
     }
     candidates = [name for name in ("docker", "process") if wanted.runtime in {"auto", name}]
@@ -142,10 +142,11 @@ def decide(wanted: Wanted, machine: Machine, *, has_cpu_images: bool) -> tuple[s
 
 def look_at_machine() -> Machine:
     """Find out what this machine has to offer."""
-    no_docker, hands_out_gpus = None, False
+    no_docker, hands_out_gpus, cpu_images = None, False, frozenset[str]()
     try:
         with connected() as client:
             hands_out_gpus = engine_info(client).hands_out_gpus
+            cpu_images = built_versions(client)
     except RuntimeUnavailableError as error:
         no_docker = error.cause
     no_process = None
@@ -158,6 +159,7 @@ def look_at_machine() -> Machine:
         docker_gpus=gpu_names() if hands_out_gpus and _leased_gpus() != () else (),
         no_process=no_process,
         vllm=installed_vllm(),
+        cpu_images=cpu_images,
     )
 
 
@@ -171,12 +173,15 @@ def sweep_all() -> list[str]:
         return [*sentences, f"did not look for containers: {error.cause}"] if may_have_docker() else sentences
 
 
-def _docker_refusal(wanted: Wanted, machine: Machine, *, has_cpu_images: bool) -> str | None:
+def _docker_refusal(wanted: Wanted, machine: Machine) -> str | None:
     if machine.no_docker:
         return machine.no_docker
-    if not (machine.docker_gpus or wanted.image or has_cpu_images):
-        return "the Docker Engine has no GPU to hand out, and there is no CPU image"
-    return None
+    if machine.docker_gpus or wanted.image or wanted.runtime == "docker":
+        return None
+    version = _version(wanted, machine)
+    if version in machine.cpu_images or _process_refusal(wanted, machine) is not None:
+        return None
+    return f"no CPU image of vLLM {version} yet (`sleepwake image build --vllm {version}` makes one)"
 
 
 def _process_refusal(wanted: Wanted, machine: Machine) -> str | None:
@@ -189,20 +194,24 @@ def _process_refusal(wanted: Wanted, machine: Machine) -> str | None:
     return None
 
 
-def _docker_runtime(wanted: Wanted, machine: Machine, cpu_image: CpuImage | None) -> DockerRuntime:
-    image = _image(wanted, machine, cpu_image)
+def _docker_runtime(wanted: Wanted, machine: Machine) -> DockerRuntime:
+    image = _image(wanted, machine)
     if machine.docker_gpus:
         return DockerRuntime(image=image, engine="gpu", gpus=_leased_gpus())
     return DockerRuntime(image=image, engine="cpu")
 
 
-def _image(wanted: Wanted, machine: Machine, cpu_image: CpuImage | None) -> ImageSource:
-    version = wanted.vllm or machine.vllm or NEWEST_VLLM
+def _image(wanted: Wanted, machine: Machine) -> ImageSource:
     if wanted.image:
         return PulledImage(wanted.image)
-    if cpu_image is None or machine.docker_gpus:
-        return PulledImage(GPU_IMAGE.format(version=version))
-    return cpu_image(version)
+    version = _version(wanted, machine)
+    if machine.docker_gpus:
+        return PulledImage(official_gpu_image(version))
+    return BuiltImage(vllm_version=version)
+
+
+def _version(wanted: Wanted, machine: Machine) -> str:
+    return wanted.vllm or machine.vllm or NEWEST_VLLM
 
 
 def _leased_gpus() -> tuple[str, ...] | None:

@@ -10,7 +10,10 @@ NOTHING = Machine(
     no_docker="no Docker Engine answers", docker_gpus=(), no_process="vLLM is not installed", vllm=None
 )
 LAPTOP = Machine(no_docker="no Docker Engine answers", docker_gpus=(), no_process=None, vllm="0.32.0")
-DOCKER = Machine(no_docker=None, docker_gpus=(), no_process=None, vllm="0.32.0")
+DOCKER = Machine(
+    no_docker=None, docker_gpus=(), no_process=None, vllm="0.32.0", cpu_images=frozenset({"0.32.0"})
+)
+BARE_DOCKER = Machine(no_docker=None, docker_gpus=(), no_process=None, vllm="0.32.0")
 GPU_HOST = Machine(
     no_docker=None, docker_gpus=("NVIDIA H100",), no_process="vLLM is not installed", vllm=None
 )
@@ -28,19 +31,17 @@ class TestDecide:
             (DOCKER, Wanted(runtime="process"), "process", "asked for"),
             (LAPTOP, Wanted(vllm="0.32.0"), "process", "no Docker Engine answers"),
             (DOCKER, Wanted(vllm="0.10.0"), "docker", "a Docker Engine answers"),
+            (BARE_DOCKER, Wanted(), "process", "no CPU image of vLLM 0.32.0 yet"),
+            (BARE_DOCKER, Wanted(runtime="docker"), "docker", "asked for"),
+            (BARE_DOCKER, Wanted(vllm="0.10.0"), "docker", "a Docker Engine answers"),
             (DOCKER, Wanted(image="mine:1"), "docker", "a Docker Engine answers"),
         ],
     )
     def test_best_of_the_machine(self, machine: Machine, wanted: Wanted, name: str, reason: str) -> None:
         """The best runtime that the machine has, and the options allow, is taken."""
-        chosen, why = decide(wanted, machine, has_cpu_images=True)
+        chosen, why = decide(wanted, machine)
         assert chosen == name
         assert reason in why
-
-    def test_without_cpu_images_docker_needs_a_gpu(self) -> None:
-        """An engine without GPUs is of use only with a CPU image."""
-        assert decide(Wanted(), DOCKER, has_cpu_images=False)[0] == "process"
-        assert decide(Wanted(image="mine:1"), DOCKER, has_cpu_images=False)[0] == "docker"
 
     @pytest.mark.parametrize(
         ("machine", "wanted", "reasons"),
@@ -54,7 +55,7 @@ class TestDecide:
     def test_nothing_fits(self, machine: Machine, wanted: Wanted, reasons: list[str]) -> None:
         """When nothing fits, every runtime's own reason is said."""
         with pytest.raises(RuntimeUnavailableError) as caught:
-            decide(wanted, machine, has_cpu_images=True)
+            decide(wanted, machine)
         assert all(reason in caught.value.cause for reason in reasons)
 
 

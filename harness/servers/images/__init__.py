@@ -10,5 +10,14 @@ from harness.servers.images.build import ImageRef, ensure_image
 from harness.servers.images.official import official_gpu_image
 from harness.servers.images.options import BuildOptions
 from harness.servers.images.recipe import supported_versions
+from harness.servers.images.source import BuiltImage, built_versions
 
-__all__ = ["BuildOptions", "ImageRef", "ensure_image", "official_gpu_image", "supported_versions"]
+__all__ = [
+    "BuildOptions",
+    "BuiltImage",
+    "ImageRef",
+    "built_versions",
+    "ensure_image",
+    "official_gpu_image",
+    "supported_versions",
+]
