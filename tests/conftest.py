@@ -21,14 +21,14 @@ hypothesis.settings.load_profile("deterministic")
 _REPOSITORY = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def anyio_backend() -> str:
     """The harness runs on asyncio."""
     return "asyncio"
 
 
 @pytest.fixture
-async def fake(anyio_backend: str) -> AsyncIterator[Connection]:  # noqa: ARG001 - orders the fixtures
+async def fake() -> AsyncIterator[Connection]:
     """A healthy fake vLLM inside this process, connected; other configurations come from ``serve``."""
     async with serve() as base_url, connect(base_url) as connection:
         yield connection

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 from pydantic import JsonValue
 
 from harness.scenario.corpus import load_corpus
@@ -29,16 +31,38 @@ _BOOT_DEADLINE_S = 300.0
 
 
 @dataclass(kw_only=True)
-class Subject:
-    """A server under contract, the prompts that tests send to it, and what they ask of it."""
+class Running:
+    """A server that runs for all tests, and what they leave behind in it."""
 
-    connection: Connection
+    base_url: str
     model: str
     prompts: tuple[tuple[int, ...], ...]
     long_answer: int
-    """Tokens that take it long enough to do something else meanwhile."""
-    block_size: int = 32
     weights_lost: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A server under contract as one test meets it."""
+
+    connection: Connection
+    running: Running
+    block_size: int = 32
+
+    @property
+    def model(self) -> str:
+        """The name it is served under."""
+        return self.running.model
+
+    @property
+    def prompts(self) -> tuple[tuple[int, ...], ...]:
+        """Sixteen prompts of several blocks."""
+        return self.running.prompts
+
+    @property
+    def long_answer(self) -> int:
+        """Tokens that take it long enough to do something else meanwhile."""
+        return self.running.long_answer
 
     def request(self, prompt: int = 0, **options: object) -> GenerationRequest:
         """A request for one of the prompts, greedy and short unless told otherwise."""
@@ -70,7 +94,7 @@ class Subject:
 
     async def sleep(self, level: lifecycle.SleepLevel, mode: lifecycle.PauseMode | None = None) -> CallResult:
         """Put it to sleep, successfully."""
-        self.weights_lost |= level == 2
+        self.running.weights_lost |= level == 2
         result = await lifecycle.sleep(
             self.connection.http, level=level, mode=mode, deadline_s=CALL_DEADLINE_S
         )
@@ -87,7 +111,7 @@ class Subject:
         """Load its weights again, successfully."""
         result = await lifecycle.reload_weights(self.connection.http, deadline_s=CALL_DEADLINE_S)
         assert result.field("results") == [None], result
-        self.weights_lost = False
+        self.running.weights_lost = False
 
     async def reset_prefix_cache(self) -> None:
         """Make every prompt cold."""
@@ -95,17 +119,16 @@ class Subject:
         assert result.field("success") is True, result
 
 
-@pytest.fixture(scope="session", params=["fake", pytest.param("real", marks=pytest.mark.engine)])
-async def running(
-    request: pytest.FixtureRequest,
-    anyio_backend: str,  # noqa: ARG001 - orders the fixtures
-    tmp_path_factory: pytest.TempPathFactory,
-) -> AsyncIterator[Subject]:
-    """Each server once for all tests."""
-    if request.param == "fake":
-        async with serve() as base_url, connect(base_url) as connection:
-            yield await _subject(connection, DEFAULT_MODEL, long_answer=600)
-        return
+@asynccontextmanager
+async def fake_server() -> AsyncIterator[Running]:
+    """The fake, inside this process."""
+    async with serve() as base_url:
+        yield await _running(base_url, DEFAULT_MODEL, long_answer=600)
+
+
+@asynccontextmanager
+async def real_server(log_path: Path) -> AsyncIterator[Running]:
+    """The installed vLLM with the default model, as the process runtime starts it."""
     model = provide_model(dtype="float32")
     spec = ServerSpec(
         run_id="contract",
@@ -113,35 +136,43 @@ async def running(
         model=model.location,
         served_model_name=model.served_name,
         args=("--enable-prefix-caching",),
-        log_path=tmp_path_factory.mktemp("contract") / "server.log",
+        log_path=log_path,
         boot_deadline_s=_BOOT_DEADLINE_S,
     )
-    async with (
-        ProcessRuntime(engine="cpu").start(spec) as server,
-        connect(server.base_url) as connection,
-    ):
-        yield await _subject(connection, model.served_name, long_answer=150)
+    async with ProcessRuntime(engine="cpu").start(spec) as server:
+        yield await _running(server.base_url, model.served_name, long_answer=150)
+
+
+@pytest.fixture(scope="session", params=["fake", pytest.param("real", marks=pytest.mark.engine)])
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """Each server once for all tests, in a thread of its own beside their event loops."""
+    log_path = tmp_path_factory.mktemp("contract") / "server.log"
+    server = fake_server() if request.param == "fake" else real_server(log_path)
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(server) as running:
+        yield running
 
 
 @pytest.fixture
-async def subject(running: Subject) -> Subject:
+async def subject(running: Running) -> AsyncIterator[Subject]:
     """A server under contract: awake, with its weights, nothing in its prefix cache."""
-    if await running.is_sleeping():
-        await running.wake_up()
-        await lifecycle.resume(running.connection.http, deadline_s=CALL_DEADLINE_S)
-    if running.weights_lost:
-        await running.reload_weights()
-    await running.reset_prefix_cache()
-    return running
+    async with connect(running.base_url) as connection:
+        subject = Subject(connection=connection, running=running)
+        if await subject.is_sleeping():
+            await subject.wake_up()
+            await lifecycle.resume(connection.http, deadline_s=CALL_DEADLINE_S)
+        if running.weights_lost:
+            await subject.reload_weights()
+        await subject.reset_prefix_cache()
+        yield subject
 
 
-async def _subject(connection: Connection, model: str, *, long_answer: int) -> Subject:
+async def _running(base_url: str, model: str, *, long_answer: int) -> Running:
     prompts = []
-    for prompt in load_corpus("paragraphs", folder=_CORPORA, location="contract")[:16]:
-        tokenized = await lifecycle.tokenize_chat(
-            connection.http, [{"role": "user", "content": prompt.text}], deadline_s=CALL_DEADLINE_S
-        )
-        tokens = tokenized.field("tokens")
-        assert isinstance(tokens, list)
-        prompts.append(tuple(token for token in tokens if isinstance(token, int)))
-    return Subject(connection=connection, model=model, prompts=tuple(prompts), long_answer=long_answer)
+    async with connect(base_url) as connection:
+        for prompt in load_corpus("paragraphs", folder=_CORPORA, location="contract")[:16]:
+            chat = [{"role": "user", "content": prompt.text}]
+            tokenized = await lifecycle.tokenize_chat(connection.http, chat, deadline_s=CALL_DEADLINE_S)
+            tokens = tokenized.field("tokens")
+            assert isinstance(tokens, list)
+            prompts.append(tuple(token for token in tokens if isinstance(token, int)))
+    return Running(base_url=base_url, model=model, prompts=tuple(prompts), long_answer=long_answer)
