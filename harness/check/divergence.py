@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from harness.check.comparison import Comparison
-from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import occasion
 
 
-def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """Find judged answers whose tokens or log-probabilities differ from the baseline's.
-
-    Where the null transition changed nothing at all, any difference is proof.  Where it
-    did, a single difference is only a hint: near-ties flip on a healthy engine as well.
-    """
-    strength = Strength.PROOF if evidence.exact else Strength.HINT
+def check(suspects: Iterable[Comparison], *, strength: Strength) -> tuple[Finding, ...]:
+    """Tell of every suspect whose tokens or log-probabilities differ from the baseline's."""
     return tuple(
         _finding(comparison, strength)
-        for comparison in evidence.after
+        for comparison in suspects
         if not (comparison.same_tokens and comparison.same_logprobs)
     )
 

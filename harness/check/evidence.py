@@ -72,11 +72,6 @@ class Evidence:
         """How much answers differ when nothing happened; None where that was not measured."""
         return noise.measure(self.null)
 
-    @property
-    def exact(self) -> bool:
-        """Whether nothing differed across null transitions, so that any difference counts."""
-        return self.floor is not None and self.floor.exact
-
     @cached_property
     def after(self) -> tuple[Comparison, ...]:
         """What is judged."""

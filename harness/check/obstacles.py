@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.check import protocol, state
+from harness.check.case import Case
 from harness.check.evidence import Evidence
 from harness.check.wording import counted, occasion
 from harness.history.events import Role
@@ -12,15 +13,16 @@ from harness.history.events import Role
 CACHE_ON, CACHE_OFF = "--enable-prefix-caching", "--no-enable-prefix-caching"
 
 
-def find(evidence: Evidence) -> tuple[str, ...]:
+def find(case: Case) -> tuple[str, ...]:
     """Every reason to withhold a verdict, each with what would settle it; the weightiest first."""
+    evidence = case.evidence
     return tuple(
         obstacle
         for obstacles in (
             _incomplete(evidence),
             _unsound_baseline(evidence),
             _nothing_happened(evidence),
-            _noisy(evidence),
+            _noise(case),
             _could_not_alarm(evidence),
         )
         for obstacle in obstacles
@@ -52,6 +54,12 @@ def _unsound_baseline(evidence: Evidence) -> Iterator[str]:
     violations = protocol.baseline_violations(evidence)
     if violations:
         yield f"the baseline itself is unsound ({violations[0]}): settle that first"
+    torn = next((each for each in evidence.null if each.same_tokens and not each.same_ending), None)
+    if torn is not None:
+        yield (
+            f"the baseline itself is unsound ({torn.prompt.id}, {occasion(torn.reply.start)}: the same "
+            "tokens end in two ways): settle that first"
+        )
     if evidence.unmatched:
         reply = evidence.unmatched[0]
         yield (
@@ -69,18 +77,16 @@ def _nothing_happened(evidence: Evidence) -> Iterator[str]:
         yield f"the server lacks what the script needs ({call}): start it with VLLM_SERVER_DEV_MODE=1"
 
 
-def _noisy(evidence: Evidence) -> Iterator[str]:
-    floor = evidence.floor
-    differing = sum(not comparison.identical for comparison in evidence.after)
-    if floor is None and differing:
+def _noise(case: Case) -> Iterator[str]:
+    if case.calibration is not None:
+        yield from case.calibration.obstacles()
+        return
+    after = case.evidence.after
+    differing = sum(not comparison.identical for comparison in after)
+    if differing:
         yield (
-            f"{differing} of {counted(len(evidence.after), 'answer')} differ, but how much answers "
-            "differ when nothing happened was not measured: add a null_transition before the first transition"
-        )
-    elif floor is not None and not floor.exact:
-        yield (
-            f"answers differ without any transition ({floor.different} of {floor.compared}): "
-            "serve the model in float32, or lower the concurrency to 1"
+            f"{differing} of {counted(len(after), 'answer')} differ, but how much answers differ when "
+            "nothing happened was not measured: add a null_transition before the first transition"
         )
 
 

@@ -142,6 +142,7 @@ def _unremarkable(ids: _Ids, chosen: _Floats, top_ids: _Ids, top: _Floats) -> bo
         and top.min() > SENTINEL
         and top.max() <= ROUNDING
         and top_ids.min() >= 0
+        and (top[:, 1:] <= top[:, :-1]).all()
     )
 
 
@@ -157,6 +158,8 @@ def _remarkable(
         yield "above one", "a token is more probable than certain"
     if not listed.shape[1]:
         return
+    if (top[:, 1:] > top[:, :-1]).any():
+        yield "unordered", "the likeliest tokens do not come in the order of their log-probabilities"
     itself = top_ids == ids[:, np.newaxis]
     told_twice = (itself & (np.abs(top - chosen[:, np.newaxis]) > ROUNDING)).any(axis=1)
     passed_over = ~itself.any(axis=1) & (top_ids >= 0).all(axis=1) & (chosen > top.min(axis=1) + ROUNDING)

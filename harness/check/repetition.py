@@ -7,6 +7,7 @@ loops raise the measures, garbage lowers them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.check.comparison import Comparison
-from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import occasion
 
@@ -77,10 +77,9 @@ def coverage(loop: Loop | None, tokens: int) -> float:
     return 0.0 if loop is None else loop.length / tokens
 
 
-def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """Find judged answers that repeat notably more or less than their baseline."""
-    strength = Strength.PROOF if evidence.exact else Strength.HINT
-    found = (_finding(comparison, strength) for comparison in evidence.after if not comparison.same_tokens)
+def check(suspects: Iterable[Comparison], *, strength: Strength) -> tuple[Finding, ...]:
+    """Tell of every suspect that repeats itself notably more, or less, than its baseline."""
+    found = (_finding(comparison, strength) for comparison in suspects if not comparison.same_tokens)
     return tuple(finding for finding in found if finding is not None)
 
 

@@ -118,6 +118,14 @@ class Bound(_Frozen):
     confidence: float
     comparisons: int = Field(description="prompts compared, the unit of the limit")
     statement: str
+    smallest_single_shift: float | None = Field(
+        default=None,
+        description="nat; from here on a single answer would have been noticed; null: any change",
+    )
+    smallest_common_shift: float | None = Field(
+        default=None,
+        description="nat; added to the typical deviation of all answers of a pass, it would have shown",
+    )
 
 
 class NoiseFloor(_Frozen):

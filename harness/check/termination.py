@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from harness.check.comparison import Comparison, Reply
 from harness.check.evidence import Evidence
@@ -10,16 +10,8 @@ from harness.check.result import Finding, Strength
 from harness.check.wording import counted, occasion
 
 
-def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """Find judged answers that end otherwise than the baseline's, or do not end before their deadline.
-
-    A timeout is proof wherever the baseline answered that prompt; another ending only where
-    the null transition changed nothing.
-    """
-    return (*_never_ending(evidence), *_endings(evidence))
-
-
-def _never_ending(evidence: Evidence) -> Iterator[Finding]:
+def never_ending(evidence: Evidence) -> Iterator[Finding]:
+    """Tell of every judged request without an answer in time: proof wherever the baseline answered it."""
     for reply in evidence.failed:
         if reply.answer.failure is None or reply.answer.failure.kind != "timeout":
             continue
@@ -32,16 +24,17 @@ def _never_ending(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _endings(evidence: Evidence) -> Iterator[Finding]:
-    strength = Strength.PROOF if evidence.exact else Strength.HINT
-    for comparison in evidence.after:
+def check(suspects: Iterable[Comparison], *, strength: Strength) -> Iterator[Finding]:
+    """Tell of every suspect that ends otherwise than its baseline: proof where the tokens are the same."""
+    for comparison in suspects:
         detail = _difference(comparison)
         if detail is not None:
+            proven = comparison.same_tokens and not comparison.same_ending
             before, after = comparison.reference.answer, comparison.reply.answer
             yield _finding(
                 comparison.reply,
                 detail,
-                strength=strength,
+                strength=Strength.PROOF if proven else strength,
                 evidence={
                     "baseline_tokens": len(before.token_ids),
                     "tokens": len(after.token_ids),

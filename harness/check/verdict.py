@@ -4,31 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from harness.check import (
-    bound,
-    cache,
-    cause,
-    divergence,
-    memory,
-    obstacles,
-    protocol,
-    repetition,
-    state,
-    termination,
-    witness,
-)
-from harness.check.comparison import Comparison
+from harness.check import bound, cache, cause, memory, obstacles, state, witness
+from harness.check.case import Case
 from harness.check.evidence import Evidence
 from harness.check.result import Cause, CellResult, Finding, Strength, Verdict
 from harness.check.wording import counted
 from harness.history.recording import Recording
 
-Checker = Callable[[Evidence], tuple[Finding, ...]]
-
-OF_ANSWERS: tuple[Checker, ...] = (protocol.check, divergence.check, repetition.check, termination.check)
-"""A proof from one of these means that answers changed."""
-
-OF_THE_ENGINE: tuple[Checker, ...] = (cache.check, state.check, memory.check)
+OF_THE_ENGINE: tuple[Callable[[Evidence], tuple[Finding, ...]], ...] = (
+    cache.check,
+    state.check,
+    memory.check,
+)
 """A proof from one of these means that the engine did not come back the same although answers hold."""
 
 CAUSE_OF: Mapping[str, Cause] = {
@@ -47,20 +34,21 @@ def judge(recording: Recording) -> CellResult:
     otherwise a failed cell has no verdict.
     """
     evidence = Evidence(recording)
-    of_answers = [finding for check in OF_ANSWERS for finding in check(evidence)]
+    case = Case(evidence)
+    of_answers = case.findings()
     of_the_engine = [finding for check in OF_THE_ENGINE for finding in check(evidence)]
     unjudged = _unjudged(evidence, (*of_answers, *of_the_engine))
     if proofs := _proofs(of_answers):
-        return _corrupt(unjudged, evidence, proofs)
+        return _corrupt(unjudged, case, proofs)
     if recording.failure is not None:
         return unjudged.model_copy(
             update={"error": recording.failure.error, "reason": recording.failure.cause}
         )
     if proofs := _proofs(of_the_engine):
-        return _degraded(unjudged, evidence, proofs)
-    if reasons := obstacles.find(evidence):
+        return _degraded(unjudged, case, proofs)
+    if reasons := obstacles.find(case):
         return unjudged.model_copy(update={"verdict": Verdict.INCONCLUSIVE, "reason": "; ".join(reasons)})
-    return _clean(unjudged, evidence)
+    return _clean(unjudged, case)
 
 
 def _proofs(findings: Sequence[Finding]) -> list[Finding]:
@@ -84,10 +72,10 @@ def _unjudged(evidence: Evidence, findings: tuple[Finding, ...]) -> CellResult:
     )
 
 
-def _corrupt(unjudged: CellResult, evidence: Evidence, proofs: Sequence[Finding]) -> CellResult:
-    damaged = _damaged(evidence)
-    attribution = cause.attribute(evidence, damaged)
-    affected = {finding.prompt for finding in proofs}
+def _corrupt(unjudged: CellResult, case: Case, proofs: Sequence[Finding]) -> CellResult:
+    evidence = case.evidence
+    attribution = cause.attribute(case)
+    affected = {each.prompt.id for each in case.damaged} | {proof.prompt for proof in proofs if proof.prompt}
     asked = {reply.answer.prompt for reply in evidence.after_replies}
     after = ", ".join(dict.fromkeys(state.describe(step) for step in evidence.transitions))
     sentences = [
@@ -100,16 +88,11 @@ def _corrupt(unjudged: CellResult, evidence: Evidence, proofs: Sequence[Finding]
             "verdict": Verdict.CORRUPT,
             "cause": attribution.cause,
             "reason": "; ".join(filter(None, sentences)),
-            "witness": witness.choose(evidence, damaged=damaged, proofs=proofs),
+            "witness": witness.choose(evidence, damaged=case.damaged, proofs=proofs),
             "controls": attribution.controls,
             "ruled_out": attribution.ruled_out,
         }
     )
-
-
-def _damaged(evidence: Evidence) -> tuple[Comparison, ...]:
-    """Judged answers that are not the baseline's; none where noise forbids to say so."""
-    return tuple(each for each in evidence.after if not each.identical) if evidence.exact else ()
 
 
 def _interruption(evidence: Evidence) -> str:
@@ -117,13 +100,13 @@ def _interruption(evidence: Evidence) -> str:
     return f"the run then broke off: {failure.error}" if failure else ""
 
 
-def _degraded(unjudged: CellResult, evidence: Evidence, proofs: Sequence[Finding]) -> CellResult:
+def _degraded(unjudged: CellResult, case: Case, proofs: Sequence[Finding]) -> CellResult:
     return unjudged.model_copy(
         update={
             "verdict": Verdict.DEGRADED,
             "cause": CAUSE_OF[proofs[0].checker],
-            "reason": "; ".join((*_summary(proofs), *obstacles.find(evidence))),
-            "witness": witness.choose(evidence, damaged=(), proofs=proofs),
+            "reason": "; ".join((*_summary(proofs), *obstacles.find(case))),
+            "witness": witness.choose(case.evidence, damaged=(), proofs=proofs),
         }
     )
 
@@ -139,14 +122,20 @@ def _summary(proofs: Sequence[Finding]) -> list[str]:
     ]
 
 
-def _clean(unjudged: CellResult, evidence: Evidence) -> CellResult:
-    prompts = {comparison.prompt.id for comparison in evidence.after}
-    passes = {comparison.reply.start.number for comparison in evidence.after}
-    limit = bound.rule_out(prompts=len(prompts), passes=len(passes))
+def _clean(unjudged: CellResult, case: Case) -> CellResult:
+    after, calibration = case.evidence.after, case.calibration
+    same = all(comparison.identical for comparison in after)
+    limit = bound.rule_out(
+        prompts=len({comparison.prompt.id for comparison in after}),
+        passes=len({comparison.reply.start.number for comparison in after}),
+        alone=calibration.gross_limit if calibration and not same else None,
+        together=calibration.smallest_shift if calibration and not same else None,
+    )
+    how = "equal the baseline" if same else "differ from the baseline by no more than noise explains"
     return unjudged.model_copy(
         update={
             "verdict": Verdict.CLEAN,
-            "reason": f"all {counted(len(evidence.after), 'answer')} equal the baseline; {limit.statement}",
+            "reason": f"all {counted(len(after), 'answer')} {how}; {limit.statement}",
             "bound": limit,
         }
     )

@@ -1,0 +1,229 @@
+"""Telling damage from noise, calibrated on the recording's own null transitions.
+
+Two kinds of evidence count.  A *gross* answer lies so much further off than every null
+answer that it is damage on its own.  An *alarm* is a whole pass whose answers lie off
+together in a way chance does not explain; all tests of all passes of a cell share one
+alpha (Holm 1979).
+
+Where the engine computes finely and nothing differed before the transition by more than the
+order of float32 additions, the recording is *quiet*: any visible difference is gross then, and
+a single null answer a prompt suffices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from harness.check import limits
+from harness.check.comparison import Reply
+from harness.check.deviation import contrasts
+from harness.check.evidence import Evidence
+from harness.check.matching import Matching, Pool, Row
+from harness.check.pass_tests import JudgedPass, PassTest, tests_of
+from harness.check.result import Finding, Strength
+from harness.check.statistics import holm
+from harness.check.wording import occasion
+
+CONTROL_ALPHA = 1e-2
+"""Below this a control pass still shows damage: here a miss would name a wrong cause."""
+
+CONFIRMED_BY = 2
+"""Judged passes in which answers must typically lie further off, if there are so many.
+
+Requests may fall into other batches in one pass, and move all its answers a little.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """A test that chance does not explain, given that there were many."""
+
+    test: PassTest
+    adjusted: float
+    """The p-value after Holm's correction, to be compared with the alpha of the whole cell."""
+
+
+class Calibration:
+    """Everything that is held against the noise in one recording."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._matching = Matching(evidence)
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """Every judged answer that came back, beside its null answers."""
+        return tuple(self._matching.rows(self._evidence.after_replies))
+
+    @cached_property
+    def resolution(self) -> float:
+        """The largest shift that rounding alone explains, nat."""
+        tracks = [track for pool in self._pools for track in pool.baseline[:1]]
+        found = [contrasts(track) for track in tracks]
+        return limits.resolution(limits.rounding_step(np.concatenate(found)) if found else 0.0)
+
+    @cached_property
+    def quiet(self) -> bool:
+        """Whether nothing before the transition differed by more than the order of additions explains."""
+        finely = self.resolution <= limits.RESOLUTION
+        return finely and all(pool.spread <= limits.RESOLUTION for pool in self._pools)
+
+    @cached_property
+    def gross_limit(self) -> float:
+        """How far a single answer may lie off, nat."""
+        null = [each.furthest for pool in self._pools for each in pool.deviations]
+        return limits.gross_limit(null, judged=len(self.rows), resolution=self.resolution)
+
+    @cached_property
+    def gross(self) -> tuple[Row, ...]:
+        """Judged answers that are damage each on its own."""
+        return tuple(row for row in self.rows if row.pool.null and self._is_gross(row))
+
+    @cached_property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """Tests that chance does not explain."""
+        adjusted = holm([test.p_value for test in self._tests])
+        found = [
+            Alarm(test=test, adjusted=p)
+            for test, p in zip(self._tests, adjusted, strict=True)
+            if test.material and p <= limits.ALPHA
+        ]
+        dense = [alarm for alarm in found if alarm.test.name == "dense"]
+        confirmed = len(dense) >= min(CONFIRMED_BY, len(self._passes))
+        return tuple(alarm for alarm in found if confirmed or alarm.test.name != "dense")
+
+    @cached_property
+    def damaged(self) -> tuple[Reply, ...]:
+        """The judged answers that bear the damage: gross ones, and the odd ones of passes that alarm."""
+        gross = {id(row) for row in self.gross}
+        alarmed = {alarm.test.start.number for alarm in self.alarms}
+        return tuple(
+            row.track.reply
+            for row in self.rows
+            if id(row) in gross or (row.track.reply.start.number in alarmed and row.exceeds)
+        )
+
+    @cached_property
+    def smallest_shift(self) -> float | None:
+        """What, added to the typical deviation of every answer of a pass, would have alarmed, nat."""
+        shifts = [
+            limits.smallest_shift(
+                judged.deviations(lambda each: each.typical),
+                alpha=self._alpha_of_a_test,
+                resolution=self.resolution,
+            )
+            for judged in self._passes
+        ]
+        found = [shift for shift in shifts if shift is not None]
+        return max(found) if found and len(found) == len(shifts) else None
+
+    def findings(self) -> tuple[Finding, ...]:
+        """All that is proven: every alarm, every gross answer."""
+        return (*map(_of_alarm, self.alarms), *map(self._of_gross, self.gross))
+
+    def obstacles(self) -> Iterator[str]:
+        """Yield why the noise allows no clean verdict, each with what would settle it."""
+        least = 1 if self.quiet else limits.LEAST_NULL_ANSWERS
+        thin = [row for row in self.rows if len(row.pool.null) < least]
+        if thin:
+            yield (
+                f"how much answers differ by themselves is not known well enough: {len(thin)} of "
+                f"{len(self.rows)} cannot be held against {least} null answers in like conditions; "
+                f"give null_transition {least} passes or more, or serve the model in float32"
+            )
+        elif not self.quiet:
+            fewest = min(self._passes, key=lambda judged: len(judged.rows))
+            needed = limits.prompts_needed(columns=fewest.null + 1, alpha=self._alpha_of_a_test)
+            if len(fewest.rows) < needed:
+                yield f"{len(fewest.rows)} prompts are too few to tell damage from noise: use {needed}"
+        if self.gross_limit > limits.TOO_COARSE:
+            yield (
+                f"the noise is so coarse that an answer {self.gross_limit:.2g} nat off would not show: "
+                "serve the model in float32, or lower the concurrency to 1"
+            )
+
+    def healed(self, replies: Sequence[Reply]) -> int:
+        """How many of ``replies``, the answers of a control, are within the noise.
+
+        As a group they may show what none shows alone: then those that lie further off than
+        all their null answers are not healed.
+        """
+        rows = self._matching.rows(replies)
+        sound = [row for row in rows if not self._is_gross(row)]
+        testable = [row for row in sound if len(row.pool.null) >= limits.LEAST_NULL_ANSWERS]
+        if not testable or not _still_damaged(self._judged(testable)):
+            return len(sound)
+        return sum(not row.exceeds for row in sound)
+
+    @cached_property
+    def _pools(self) -> tuple[Pool, ...]:
+        return tuple({id(row.pool): row.pool for row in self.rows}.values())
+
+    @cached_property
+    def _passes(self) -> tuple[JudgedPass, ...]:
+        by_pass: dict[int, list[Row]] = {}
+        for row in self.rows:
+            if len(row.pool.null) >= limits.LEAST_NULL_ANSWERS:
+                by_pass.setdefault(row.track.reply.start.number, []).append(row)
+        return tuple(self._judged(rows) for rows in by_pass.values())
+
+    @cached_property
+    def _tests(self) -> tuple[PassTest, ...]:
+        return tuple(test for judged in self._passes for test in tests_of(judged))
+
+    @property
+    def _alpha_of_a_test(self) -> float:
+        """What the most significant of all tests is compared with."""
+        return limits.ALPHA / max(1, len(self._tests))
+
+    def _judged(self, rows: Sequence[Row]) -> JudgedPass:
+        return JudgedPass(
+            start=rows[0].track.reply.start,
+            rows=tuple(rows),
+            null=min(len(row.pool.null) for row in rows),
+            resolution=self.resolution,
+        )
+
+    def _is_gross(self, row: Row) -> bool:
+        return row.deviation.furthest > self.gross_limit
+
+    def _of_gross(self, row: Row) -> Finding:
+        start, off = row.track.reply.start, row.deviation
+        finite = bool(np.isfinite(off.furthest))
+        how_far = f"lies {off.furthest:.3g} nat off" if finite else "cannot have come about by noise"
+        return Finding(
+            checker="divergence",
+            message=f"{row.track.reply.answer.prompt}, {occasion(start)}: token {off.furthest_at} {how_far}; "
+            f"{self.gross_limit:.2g} is the most that noise explains",
+            strength=Strength.PROOF,
+            prompt=row.track.reply.answer.prompt,
+            pass_number=start.number,
+            cycle=start.cycle,
+            evidence={
+                "test": "gross",
+                "deviation": off.furthest if finite else None,
+                "limit": self.gross_limit,
+                "position": off.furthest_at,
+                "null_answers": len(row.pool.null),
+            },
+        )
+
+
+def _still_damaged(judged: JudgedPass) -> bool:
+    return any(test.material and test.p_value <= CONTROL_ALPHA for test in tests_of(judged))
+
+
+def _of_alarm(alarm: Alarm) -> Finding:
+    test = alarm.test
+    return Finding(
+        checker=test.checker,
+        message=f"{occasion(test.start)}: {test.sentence} (p = {alarm.adjusted:.2g} after Holm)",
+        strength=Strength.PROOF,
+        pass_number=test.start.number,
+        cycle=test.start.cycle,
+        evidence={"test": test.name, "p_value": test.p_value, "adjusted_p_value": alarm.adjusted},
+    )

@@ -1,0 +1,151 @@
+"""What the controls, and the passes themselves, say about the damage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from harness.check import timeline
+from harness.check.case import Case
+from harness.check.comparison import Comparison
+from harness.check.result import ControlOutcome
+from harness.check.wording import counted
+from harness.history.events import Control
+
+
+@dataclass(frozen=True)
+class Clues:
+    """What the controls, and the passes themselves, say about the damage."""
+
+    case: Case
+
+    @property
+    def damaged(self) -> tuple[Comparison, ...]:
+        """The answers that bear the damage."""
+        return self.case.damaged
+
+    @cached_property
+    def outcomes(self) -> Mapping[Control, ControlOutcome]:
+        """Every control that was asked; a probe's own cold pass stands in for the fresh-salt control."""
+        asked = {control: self._outcome(control) for control in Control}
+        if asked[Control.FRESH_SALT] is None:
+            asked[Control.FRESH_SALT] = self._cold_pass_as_control()
+        return {control: outcome for control, outcome in asked.items() if outcome is not None}
+
+    @cached_property
+    def cold_is_damaged(self) -> bool:
+        """Whether answers are wrong that nothing from the prefix cache can have entered."""
+        fresh = self.outcomes.get(Control.FRESH_SALT)
+        computed = any(
+            not each.reply.shares_salt or each.reply.answer.cached_tokens == 0 for each in self.damaged
+        )
+        return computed or (fresh is not None and fresh.healed < fresh.asked)
+
+    @property
+    def prefix_cache_only(self) -> bool:
+        """Whether damage came with cached reads alone, and every control agrees with that."""
+        return (
+            not self.cold_is_damaged
+            and self.heals(Control.FRESH_SALT)
+            and not self.stays_bad(Control.RESET_PREFIX_CACHE)
+            and not self.stays_bad(Control.UNSEEN_PROMPTS)
+        )
+
+    @property
+    def unseen_hold(self) -> bool:
+        """Whether prompts the engine had not seen since the baseline are all answered as then.
+
+        They are few and have no null answers: they tell nothing about damage that shows
+        only in many answers together.
+        """
+        return self.case.shows_in_single_answers and self.heals(Control.UNSEEN_PROMPTS)
+
+    @property
+    def reload_fails(self) -> bool:
+        """Whether loading the weights again leaves damage."""
+        return self.stays_bad(Control.RELOAD_WEIGHTS)
+
+    @cached_property
+    def changed_weights(self) -> tuple[str, ...] | None:
+        """Parameters whose checksum is not what it was before the first transition; None where not told."""
+        told = [each for each in self.case.evidence.recording.weight_checksums if each.checksums is not None]
+        before = [each for each in told if each.t < self.case.evidence.first_transition]
+        after = [each for each in told if each.t >= self.case.evidence.first_transition]
+        if not before or not after:
+            return None
+        # The first look after the transition: a later one may follow a reload.
+        was, now = before[-1].checksums or {}, after[0].checksums or {}
+        return tuple(sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name)))
+
+    @property
+    def checksums_equal(self) -> bool:
+        """Whether checksums were told before and after, and none changed."""
+        return self.changed_weights == ()
+
+    def for_prefix_cache(self) -> Iterator[str]:
+        """Yield what speaks for a stale prefix cache."""
+        cached = [each for each in self.damaged if each.reply.cached > 0]
+        if cached:
+            yield f"{len(cached)} of {len(self.damaged)} damaged answers read prompt tokens from the cache"
+        for control, words in (
+            (Control.FRESH_SALT, "a fresh cache salt heals"),
+            (Control.RESET_PREFIX_CACHE, "resetting the prefix cache heals"),
+            (Control.UNSEEN_PROMPTS, "unseen prompts hold:"),
+        ):
+            outcome = self.outcomes.get(control)
+            if outcome is not None:
+                yield f"{words} {outcome.healed} of {outcome.asked}"
+
+    def for_weights(self) -> Iterator[str]:
+        """Yield what speaks for lost weights; nothing if no control does."""
+        first = min(each.reply.start.t for each in self.damaged)
+        if self.changed_weights:
+            yield f"the checksums of {counted(len(self.changed_weights), 'parameter')} changed"
+        if self.heals(Control.RELOAD_WEIGHTS):
+            outcome = self.outcomes[Control.RELOAD_WEIGHTS]
+            yield f"loading the weights again heals {outcome.healed} of {outcome.asked}"
+        if timeline.weights_missing(self.case.evidence.recording, at=first) and not self.reload_fails:
+            yield "the script discards the weights (sleep level 2) and does not load them again"
+
+    def for_buffers(self) -> Iterator[str]:
+        """Yield what is left when neither the prefix cache nor the weights are to blame."""
+        yield "answers computed without the prefix cache are damaged as well"
+        yield "every weight checksum is unchanged"
+        outcome = self.outcomes[Control.RELOAD_WEIGHTS]
+        yield f"loading the weights again heals {outcome.healed} of {outcome.asked}"
+
+    def _outcome(self, control: Control) -> ControlOutcome | None:
+        replies = self.case.evidence.control_replies(control)
+        if not replies:
+            return None
+        healed = self.case.healed(self.case.evidence.control(control))
+        return ControlOutcome(control=control.value, asked=len(replies), healed=healed)
+
+    def _cold_pass_as_control(self) -> ControlOutcome | None:
+        suspects = {
+            (each.reply.start.step, each.prompt.id) for each in self.damaged if each.reply.shares_salt
+        }
+        cold = [
+            each
+            for each in self.case.evidence.after
+            if not each.reply.shares_salt and (each.reply.start.step, each.prompt.id) in suspects
+        ]
+        if not cold:
+            return None
+        return ControlOutcome(
+            control=Control.FRESH_SALT.value,
+            asked=len(cold),
+            healed=self.case.healed(cold),
+            note="the cold pass of the same probe",
+        )
+
+    def heals(self, control: Control) -> bool:
+        """Whether a control was asked and all its answers are the baseline's again."""
+        outcome = self.outcomes.get(control)
+        return outcome is not None and outcome.healed == outcome.asked
+
+    def stays_bad(self, control: Control) -> bool:
+        """Whether a control was asked and left damage."""
+        outcome = self.outcomes.get(control)
+        return outcome is not None and outcome.healed < outcome.asked

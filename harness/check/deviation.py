@@ -1,0 +1,145 @@
+"""How far an answer lies from another one, for as long as the two had the same context.
+
+After the first token that differs the contexts differ, and nothing can be compared any
+more.  Up to and including that token the engine was asked the same question twice, and
+its log-probabilities can be set against each other.  They are compared as *contrasts* to
+the reference's likeliest token: these are differences of logits, so the normaliser, which
+moves with every other token of the vocabulary, drops out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.check.comparison import Reply
+
+_Floats: TypeAlias = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """An answer as arrays: the tokens it took and the candidates it weighed at each."""
+
+    reply: Reply
+
+    @cached_property
+    def tokens(self) -> npt.NDArray[np.int32]:
+        """Token ids, shape [n]."""
+        return np.asarray(self.reply.answer.token_ids, dtype=np.int32)
+
+    @cached_property
+    def ids(self) -> npt.NDArray[np.int32]:
+        """Ids of the likeliest tokens, shape [n, k]; nothing where no log-probabilities were recorded."""
+        logprobs = self.reply.answer.logprobs
+        return logprobs.top_ids if logprobs is not None else np.empty((0, 0), dtype=np.int32)
+
+    @cached_property
+    def values(self) -> _Floats:
+        """Their log-probabilities, shape [n, k]."""
+        logprobs = self.reply.answer.logprobs
+        return logprobs.top_values if logprobs is not None else np.empty((0, 0), dtype=np.float32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deviation:
+    """How far an answer lies from the reference that it shares the longest beginning with, nat."""
+
+    positions: int
+    """Tokens that could be compared."""
+    typical: float
+    """Mean shift over the positions."""
+    furthest: float
+    """Largest shift of a position, or how much likelier the reference held its own token where they part."""
+    furthest_at: int
+
+
+NONE = Deviation(positions=0, typical=0.0, furthest=0.0, furthest_at=0)
+
+
+def measure(track: Track, references: Sequence[Track]) -> Deviation:
+    """Measure ``track`` against whichever of ``references`` it shares the longest beginning with.
+
+    Of equally long ones the first counts.
+    """
+    shared = [common_prefix(track, reference) for reference in references]
+    if not shared:
+        return NONE
+    best = int(np.argmax(shared))
+    return deviation(track, references[best], shared=shared[best])
+
+
+def common_prefix(left: Track, right: Track) -> int:
+    """Leading tokens two answers have in common."""
+    if left.reply.answer.token_ids == right.reply.answer.token_ids:
+        return len(left.tokens)
+    shorter = min(len(left.tokens), len(right.tokens))
+    differs = left.tokens[:shorter] != right.tokens[:shorter]
+    return int(np.argmax(differs)) if differs.any() else shorter
+
+
+def deviation(track: Track, reference: Track, *, shared: int) -> Deviation:
+    """Measure ``track`` against ``reference``, with which it has ``shared`` leading tokens in common.
+
+    Where they part and nothing says how near they were to agreeing, they are infinitely far
+    apart: without log-probabilities, or because one breaks off in the middle of the other.
+    """
+    same = shared == len(track.tokens) == len(reference.tokens)
+    comparable = min(shared + 1, len(track.values), len(reference.values))
+    if not comparable:
+        alike = same and len(track.values) == len(reference.values)
+        return NONE if alike else Deviation(positions=0, typical=0.0, furthest=np.inf, furthest_at=shared)
+    by_position = contrast_shifts(track, reference, positions=comparable)
+    furthest_at = int(np.argmax(by_position))
+    furthest = float(by_position[furthest_at])
+    parting = 0.0 if same else _regret(track, reference, shared)
+    return Deviation(
+        positions=comparable,
+        typical=float(by_position.mean()),
+        furthest=max(furthest, parting),
+        furthest_at=furthest_at if furthest >= parting else shared,
+    )
+
+
+def contrasts(track: Track) -> _Floats:
+    """How much likelier the likeliest token was than each other that was listed, at every position, nat."""
+    listed = track.ids[:, 1:] >= 0
+    found: _Floats = (track.values[:, :1] - track.values[:, 1:])[listed]
+    return found
+
+
+def contrast_shifts(track: Track, reference: Track, *, positions: int) -> _Floats:
+    """Mean absolute shift of the reference's contrasts at each of the first ``positions`` tokens, nat.
+
+    A candidate the answer no longer lists is less likely than every one it does list: its
+    shift is the least that agrees with that, so what was not recorded never accuses.
+    """
+    ids, before = reference.ids[:positions], reference.values[:positions]
+    listed, values = track.ids[:positions], track.values[:positions]
+    same = ids[:, :, np.newaxis] == listed[:, np.newaxis, :]
+    found = same.any(axis=2)
+    after = np.where(same, values[:, np.newaxis, :], -np.inf).max(axis=2)
+    least_listed = values.min(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # a place without a candidate is minus infinity on both sides
+        shift = np.where(found, after - before, np.minimum(least_listed - before, 0.0))
+        contrast = np.abs(shift[:, 1:] - shift[:, :1])
+    contrast = np.where(ids[:, 1:] >= 0, np.nan_to_num(contrast, nan=np.inf, posinf=np.inf), 0.0)
+    weights = np.maximum((ids[:, 1:] >= 0).sum(axis=1), 1)
+    mean: _Floats = contrast.sum(axis=1) / weights
+    return mean
+
+
+def _regret(track: Track, reference: Track, position: int) -> float:
+    """How much likelier the reference held its own token than the one the other took."""
+    if position >= min(len(track.tokens), len(reference.ids)):
+        return np.inf
+    ids, values = reference.ids[position], reference.values[position]
+    taken = np.flatnonzero(ids == track.tokens[position])
+    # A token that is not listed is less likely than the least of those that are.
+    value = values[taken[0]] if len(taken) else values.min()
+    return max(0.0, float(values[0] - value))

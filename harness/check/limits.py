@@ -1,0 +1,139 @@
+"""How much is too much: what the comparator's thresholds are, and how they follow from the noise.
+
+All constants were fixed before anything was measured with them, and are the same for every
+engine.  What depends on the engine is measured on its own baseline and null transitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.check.statistics import Scores, rank_test, smallest_p
+
+ALPHA = 1e-3
+"""The chance of a false alarm in a cell whose engine came back the same."""
+
+LEAST_NULL_ANSWERS = 4
+"""Matched null answers a prompt needs: with fewer, one odd null pass decides everything."""
+
+MARGIN = 1.25
+"""By what factor judged answers must lie further off than null answers do when they lie off.
+
+A whole pass may be somewhat noisier than the null passes for reasons that harm nobody, such
+as how its requests fell into batches; significance alone would tell.
+"""
+
+GROSS = 4.0
+"""By what factor a single answer must lie further off than every null answer, at the least."""
+
+TAIL_SHARE = 8
+"""One in so many null answers counts as the tail from which its heaviness is estimated."""
+
+RESOLUTION = 1e-3
+"""nat; shifts below this are the order of float32 additions, which changes with every batch."""
+
+UNITS = 2.0
+"""How many units in its last place a difference of two rounded numbers may be off."""
+
+COARSEST, FINEST = 1.0, 2.0**-10
+"""nat; between these the rounding of logits is looked for."""
+
+ON_GRID = 0.8
+"""Which part of the contrasts must lie on a grid for it to be the one logits are rounded to."""
+
+TOO_COARSE = 6.0
+"""nat; if a single answer would have to lie this far off to be seen, the noise hides too much."""
+
+
+def rounding_step(contrasts: npt.NDArray[np.floating]) -> float:
+    """The grid that logits are rounded to, nat; 0 where it is too fine to matter.
+
+    An engine that computes in bf16 rounds logits between 16 and 32 to multiples of 0.125, and
+    the differences between them show it.  Noise of a unit in that last place is possible even
+    where a few null transitions showed none.
+    """
+    step = COARSEST
+    while len(contrasts) and step >= FINEST:
+        off_grid = np.abs(contrasts - step * np.round(contrasts / step))
+        if (off_grid < FINEST / 100).mean() >= ON_GRID:
+            return step
+        step /= 2
+    return 0.0
+
+
+def resolution(step: float) -> float:
+    """The largest shift that rounding alone explains, nat."""
+    return max(RESOLUTION, UNITS * step)
+
+
+def gross_limit(null: Sequence[float], *, judged: int, resolution: float) -> float:
+    """How far a single judged answer may lie off, nat, given how far each null answer does.
+
+    ``GROSS`` times the furthest null answer, or what rounding alone explains; more where the
+    null answers have a heavy tail.  The tail's index is Hill's (1975), from the furthest
+    eighth: a tail of index ``x`` exceeds ``c`` times the furthest of ``n`` with probability
+    ``c ** (-1 / x) / n``.
+    """
+    ordered = np.maximum(np.sort(np.asarray(null, dtype=np.float64))[::-1], resolution)
+    if not len(ordered):
+        return GROSS * resolution
+    if np.isinf(ordered[0]):
+        return float("inf")
+    tail = min(max(2, len(ordered) // TAIL_SHARE), len(ordered) - 1)
+    index = float(np.log(ordered[:tail] / ordered[tail]).mean()) if tail else 0.0
+    rarity = max(1.0, judged / len(ordered)) / ALPHA
+    return float(max(GROSS, rarity**index) * ordered[0])
+
+
+def typical_ratio(scores: Scores, *, resolution: float) -> float:
+    """How many times as far off the judged answers typically lie as null answers do.
+
+    Each is held against its prompt's own scale: how far null answers typically lie off when
+    they lie off at all.  Where whole null passes lie further off than that, the noisiest
+    of them is what counts.
+    """
+    levels = np.median(scores / _scales(scores[:, :-1], resolution=resolution), axis=0)
+    return float(levels[-1] / max(float(levels[:-1].max()), 1.0))
+
+
+def _scales(null: Scores, *, resolution: float) -> Scores:
+    """One scale a prompt; prompts whose null answers are all equal take that of the others."""
+    off = np.where(null > 0, null, np.nan)
+    common = float(np.nanmedian(off)) if (null > 0).any() else resolution / 4
+    own = [float(np.median(row[row > 0])) if (row > 0).any() else common for row in null]
+    return np.array([[max(scale, RESOLUTION)] for scale in own], dtype=np.float64)
+
+
+def prompts_needed(*, columns: int, alpha: float) -> int:
+    """How many prompts the rank test needs before anything could alarm."""
+    rows = 1
+    while smallest_p(rows=rows, columns=columns) > alpha:
+        rows += 1
+    return rows
+
+
+def smallest_shift(scores: Scores, *, alpha: float, resolution: float) -> float | None:
+    """The least addition to every judged score that would have alarmed, to a twentieth of itself, nat.
+
+    None if it would have to be larger than ``TOO_COARSE``.
+    """
+
+    def alarms(shift: float) -> bool:
+        shifted = scores.copy()
+        shifted[:, -1] += shift
+        ratio = typical_ratio(shifted, resolution=resolution)
+        return ratio > MARGIN and rank_test(shifted).higher <= alpha
+
+    high = RESOLUTION
+    while not alarms(high):
+        high *= 2
+        if high > TOO_COARSE:
+            return None
+    low = 0.0
+    while high - low > high / 20:
+        middle = (low + high) / 2
+        low, high = (low, middle) if alarms(middle) else (middle, high)
+    return high

@@ -1,0 +1,116 @@
+"""Judged answers beside the null answers that were given under like conditions.
+
+A null answer matches a judged one if it is to the same prompt, at the same concurrency, and
+both were computed or both served from the prefix cache: the two kinds round differently.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+from harness.check.comparison import Reply
+from harness.check.deviation import NONE, Deviation, Track, measure
+from harness.check.evidence import Evidence
+
+Conditions: TypeAlias = tuple[str, int, bool]
+"""Prompt, concurrency, and whether the prompt came from the prefix cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """What a prompt was answered under some conditions before anything happened to the engine."""
+
+    baseline: tuple[Track, ...] = ()
+    null: tuple[Track, ...] = ()
+
+    @cached_property
+    def deviations(self) -> tuple[Deviation, ...]:
+        """How far each null answer lies from the nearest of all the others."""
+        return tuple(
+            measure(track, (*self.baseline, *self.null[:i], *self.null[i + 1 :]))
+            for i, track in enumerate(self.null)
+        )
+
+    @cached_property
+    def spread(self) -> float:
+        """How far off the furthest of all these answers lies, the baseline's included, nat."""
+        baseline = (
+            measure(track, (*self.baseline[:i], *self.baseline[i + 1 :], *self.null))
+            for i, track in enumerate(self.baseline)
+        )
+        return max((each.furthest for each in (*self.deviations, *baseline)), default=0.0)
+
+    def deviation_of(self, track: Track, *, leave_out: int = 0) -> Deviation:
+        """How far an answer from outside lies from the nearest of the pool.
+
+        One null answer is left out, so that a judged answer has as many to be near to as
+        each null answer has.
+        """
+        left_out = leave_out % len(self.null) if self.null else 0
+        return measure(track, (*self.baseline, *self.null[:left_out], *self.null[left_out + 1 :]))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Row:
+    """One judged answer, how far it lies from its pool, and the pool."""
+
+    track: Track
+    deviation: Deviation
+    pool: Pool
+
+    @property
+    def exceeds(self) -> bool:
+        """Whether it typically lies further off than every null answer does."""
+        return self.deviation.typical > max((each.typical for each in self.pool.deviations), default=0.0)
+
+
+class Matching:
+    """Finds the pool of an answer, and keeps what was measured."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._places = {prompt: place for place, prompt in enumerate(evidence.recording.prompts)}
+
+    @cached_property
+    def pools(self) -> Mapping[Conditions, Pool]:
+        """Every pool there is."""
+        baseline = self._by_conditions(self._evidence.baseline_replies)
+        null = self._by_conditions(self._evidence.null_replies)
+        return {
+            conditions: Pool(
+                baseline=tuple(baseline.get(conditions, ())), null=tuple(null.get(conditions, ()))
+            )
+            for conditions in baseline.keys() | null.keys()
+        }
+
+    def row(self, reply: Reply) -> Row:
+        """Measure one answer against its pool."""
+        pool = self.pools.get(self.conditions(reply), Pool())
+        track = Track(reply)
+        place = self._places[reply.answer.prompt]
+        measured = pool.deviation_of(track, leave_out=place) if pool.baseline or pool.null else NONE
+        return Row(track=track, deviation=measured, pool=pool)
+
+    def rows(self, replies: Iterable[Reply]) -> list[Row]:
+        """Measure every answer that came back."""
+        return [self.row(reply) for reply in replies if reply.answer.failure is None]
+
+    def conditions(self, reply: Reply) -> Conditions:
+        """Under which conditions an answer was given."""
+        return reply.answer.prompt, reply.start.concurrency, self._from_cache(reply)
+
+    def _from_cache(self, reply: Reply) -> bool:
+        if reply.answer.cached_tokens is None:
+            return reply.shares_salt
+        # Prompts of one pass may share a system prompt: a little is cached even in a cold pass.
+        return 2 * reply.cached >= len(self._evidence.recording.prompts[reply.answer.prompt].token_ids)
+
+    def _by_conditions(self, replies: Sequence[Reply]) -> dict[Conditions, list[Track]]:
+        tracks: dict[Conditions, list[Track]] = {}
+        for reply in replies:
+            if reply.answer.failure is None:
+                tracks.setdefault(self.conditions(reply), []).append(Track(reply))
+        return tracks

@@ -1,0 +1,142 @@
+"""The questions put to every judged pass where answers differ even though nothing happened.
+
+Each looks for another kind of damage.  All permute answers within prompts, so a prompt that
+is noisier or longer than others does not matter, and the prompt is the unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from harness.check.deviation import Deviation, Track
+from harness.check.limits import MARGIN, typical_ratio
+from harness.check.matching import Row
+from harness.check.repetition import repeated_ngrams
+from harness.check.statistics import Scores, exceedance, rank_test
+from harness.history.events import PassStarted
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassTest:
+    """The answer to one question about one judged pass."""
+
+    name: str
+    checker: Literal["divergence", "repetition", "termination"]
+    start: PassStarted
+    p_value: float
+    sentence: str
+    material: bool = True
+    """Whether the effect is large enough to matter, however significant it is."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JudgedPass:
+    """The answers of one judged pass, each with its null answers; all rows have at least ``null`` of them.
+
+    ``resolution`` is the largest shift that rounding alone explains, nat.
+    """
+
+    start: PassStarted
+    rows: tuple[Row, ...]
+    null: int
+    resolution: float
+
+    def deviations(self, value: Callable[[Deviation], float]) -> Scores:
+        """One number for every answer's deviation."""
+        return np.array(
+            [
+                [*(value(each) for each in row.pool.deviations[: self.null]), value(row.deviation)]
+                for row in self.rows
+            ],
+            dtype=np.float64,
+        )
+
+    def answers(self, value: Callable[[Track, int], float]) -> Scores:
+        """One number for every answer itself, given how many tokens all answers to its prompt have."""
+        rows = []
+        for row in self.rows:
+            tracks = (*row.pool.null[: self.null], row.track)
+            window = min(len(track.tokens) for track in tracks)
+            rows.append([value(track, window) for track in tracks])
+        return np.array(rows, dtype=np.float64)
+
+
+def tests_of(judged: JudgedPass) -> Iterator[PassTest]:
+    """Put every question to one pass."""
+    yield _dense(judged)
+    yield _sparse(judged)
+    yield _repetition(judged)
+    yield _length(judged)
+    yield _ending(judged)
+
+
+def _dense(judged: JudgedPass) -> PassTest:
+    """Do answers typically lie further off than null answers do?"""
+    scores = judged.deviations(lambda each: each.typical)
+    ratio = typical_ratio(scores, resolution=judged.resolution)
+    return PassTest(
+        name="dense",
+        checker="divergence",
+        start=judged.start,
+        p_value=rank_test(scores).higher,
+        sentence=f"answers typically lie {ratio:.2g} times as far off as null answers do",
+        material=ratio > MARGIN,
+    )
+
+
+def _sparse(judged: JudgedPass) -> PassTest:
+    """Do some prompts lie further off than any null answer, by the margin?"""
+    scores = judged.deviations(lambda each: each.furthest)
+    scores[:, :-1] = MARGIN * np.maximum(scores[:, :-1], judged.resolution)
+    beyond = int((scores[:, -1] > scores[:, :-1].max()).sum())
+    return PassTest(
+        name="sparse",
+        checker="divergence",
+        start=judged.start,
+        p_value=exceedance(scores),
+        sentence=f"{beyond} of {len(scores)} prompts lie further off than any null answer",
+    )
+
+
+def _repetition(judged: JudgedPass) -> PassTest:
+    """Do answers repeat themselves more, or less, than null answers of the same length?"""
+    scores = judged.answers(lambda track, window: repeated_ngrams(track.reply.answer.token_ids[:window]))
+    ranks = rank_test(scores)
+    direction = "more" if ranks.higher < ranks.lower else "less"
+    return PassTest(
+        name="repetition",
+        checker="repetition",
+        start=judged.start,
+        p_value=ranks.two_sided,
+        sentence=f"answers repeat themselves {direction} than null answers do",
+    )
+
+
+def _length(judged: JudgedPass) -> PassTest:
+    """Are answers longer, or shorter, as far as the limit lets them?"""
+    ranks = rank_test(judged.answers(lambda track, _: len(track.tokens)))
+    direction = "longer" if ranks.higher < ranks.lower else "shorter"
+    return PassTest(
+        name="length",
+        checker="termination",
+        start=judged.start,
+        p_value=ranks.two_sided,
+        sentence=f"answers are {direction} than null answers",
+    )
+
+
+def _ending(judged: JudgedPass) -> PassTest:
+    """Do more answers, or fewer, end by themselves?"""
+    ranks = rank_test(judged.answers(lambda track, _: track.reply.answer.finish_reason == "stop"))
+    direction = "more" if ranks.higher < ranks.lower else "fewer"
+    return PassTest(
+        name="ending",
+        checker="termination",
+        start=judged.start,
+        p_value=ranks.two_sided,
+        sentence=f"{direction} answers end by themselves than null answers do",
+    )
