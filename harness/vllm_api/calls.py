@@ -26,7 +26,7 @@ class CallError:
     """Why a call did not give what was asked for.
 
     ``timeout``: no complete answer before the deadline.  ``connection``: refused, reset or
-    closed half-way.  ``http``: an answer with a status of 400 or above.  ``protocol``: a 200
+    closed half-way.  ``http``: an answer with another status than 2xx.  ``protocol``: a 200
     whose body is not what the API promises.
     """
 
@@ -54,7 +54,7 @@ class CallResult:
 
     @property
     def ok(self) -> bool:
-        """Whether the server answered with a status below 400."""
+        """Whether the server answered with a status of 2xx."""
         return self.error is None
 
     @property
@@ -102,8 +102,8 @@ async def fetch(
         error = timed_out(deadline_s)
     except httpx.HTTPError as failure:
         error = CallError(kind="connection", message=shorten(f"{type(failure).__name__}: {failure}"))
-    if response is not None and response.is_error:
-        message = error_message(_body(response))
+    if response is not None and not response.is_success:
+        message = error_message(_body(response)) or response.reason_phrase
         error = CallError(kind="http", message=message, status=response.status_code)
     return Fetched(response=response, error=error, seconds=anyio.current_time() - started)
 
@@ -137,8 +137,8 @@ def timed_out(deadline_s: float) -> CallError:
     return CallError(kind="timeout", message=f"no answer within {deadline_s:g} s")
 
 
-def error_message(body: JsonValue) -> str:
-    """What an error answer says: vLLM's ``error.message``, Starlette's ``detail``, or the body itself."""
+def error_message(body: object) -> str:
+    """What a parsed error answer says: vLLM's ``error.message``, Starlette's ``detail``, or all of it."""
     if isinstance(body, dict):
         error = body.get("error", body)
         message = error.get("message", error.get("detail")) if isinstance(error, dict) else error

@@ -10,7 +10,7 @@ import openai
 from pydantic import JsonValue
 
 from harness.errors import UsageError
-from harness.vllm_api.calls import CallError, shorten, timed_out
+from harness.vllm_api.calls import CallError, error_message, shorten, timed_out
 from harness.vllm_api.completion import GeneratedCompletion, ScoredCompletion
 from harness.vllm_api.logprobs import FloatArray, IdArray, LogprobTable
 
@@ -164,7 +164,7 @@ async def _complete(
         reason = failure.__cause__ or failure
         return CallError(kind="connection", message=shorten(f"{type(reason).__name__}: {reason}"))
     except openai.APIStatusError as refusal:
-        return CallError(kind="http", message=shorten(refusal.message), status=refusal.status_code)
+        return CallError(kind="http", message=error_message(refusal.body), status=refusal.status_code)
     return raw.content
 
 
