@@ -16,6 +16,8 @@ CACHE_ON, CACHE_OFF = "--enable-prefix-caching", "--no-enable-prefix-caching"
 def find(case: Case) -> tuple[str, ...]:
     """Every reason to withhold a verdict, each with what would settle it; the weightiest first."""
     evidence = case.evidence
+    if unavailable := evidence.recording.unavailable:
+        return (f"not available in vLLM {unavailable.vllm_version}: {', '.join(unavailable.lacking)}",)
     return tuple(
         obstacle
         for obstacles in (

@@ -12,13 +12,14 @@ import anyio
 from pydantic import JsonValue
 
 from harness.drive.recorder import Recorder, Watcher
-from harness.drive.script import run_script
+from harness.drive.script import lacking, run_script
 from harness.drive.session import OBSERVATION_DEADLINE_S, Session
 from harness.errors import InfrastructureError, ServerError, StorageError
 from harness.history.events import (
     CellFailed,
     CellFinished,
     CellStarted,
+    CellUnavailable,
     Prompt,
     PromptsPrepared,
     ServerReady,
@@ -102,14 +103,23 @@ async def _run_recorded(job: CellJob, runtime: Runtime, recorder: Recorder) -> N
         boot_seconds = recorder.now() - asked_at
         async with connect(server.base_url) as connection:
             configuration = await _configuration(connection)
-            recorder.record(await _server_ready(server, connection, recorder, boot_seconds, configuration))
+            ready = await _server_ready(server, connection, recorder, boot_seconds, configuration)
+            recorder.record(ready)
             session = Session(
                 scenario=job.cell.scenario,
                 server=server,
                 connection=connection,
                 recorder=recorder,
                 served_model_name=job.model.served_name or await _served_model(connection),
+                vllm_version=ready.vllm_version,
             )
+            if (missing := lacking(session)) and session.vllm_version:
+                recorder.record(
+                    CellUnavailable(
+                        t=recorder.now(), lacking=tuple(missing), vllm_version=session.vllm_version
+                    )
+                )
+                return
             await _while_alive(session, job, configuration)
 
 

@@ -14,6 +14,7 @@ from harness.drive.probing import ask_unseen_prompts, run_pass
 from harness.drive.session import Session, Suspect
 from harness.drive.token_texts import record_token_texts
 from harness.history.events import CacheCondition, Control, Role
+from harness.vllm_api.versions import Feature
 
 PROBE = "control"
 
@@ -39,7 +40,8 @@ async def ask_controls(session: Session, suspects: Sequence[Suspect], *, concurr
 
     await record_token_texts(session, suspects)
     await session.record_weight_checksums()
-    await ask_damaged(Control.FRESH_SALT, CacheCondition.COLD)
+    if not session.lacks(Feature.CACHE_SALT):
+        await ask_damaged(Control.FRESH_SALT, CacheCondition.COLD)
     await ask_unseen_prompts(session, role=Role.CONTROL, probe=PROBE, concurrency=concurrency)
     if not await transitions.reset_prefix_cache(session):
         await ask_damaged(Control.RESET_PREFIX_CACHE, CacheCondition.WARM)

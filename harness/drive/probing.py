@@ -17,7 +17,9 @@ from harness.history.events import (
     Role,
 )
 from harness.scenario.schema import ProbeOptions
+from harness.vllm_api import lifecycle
 from harness.vllm_api.generation import Generation, GenerationRequest, generate
+from harness.vllm_api.versions import Feature
 
 BASELINE_CACHES = (CacheCondition.WARM, CacheCondition.REHIT, CacheCondition.COLD)
 """The first warm pass fills the cache and so is computed cold; the re-hit shows a cached read."""
@@ -91,6 +93,12 @@ async def run_pass(
 ) -> list[Answer]:
     """Send each of ``prompts`` once, ``concurrency`` at a time, and record every answer as it comes."""
     recorder = session.recorder
+    if cache is CacheCondition.COLD and session.lacks(Feature.CACHE_SALT):
+        # Without salts only an empty cache makes sure that nothing is read from it.
+        deadline = session.scenario.deadlines.transition
+        session.call_recorded(
+            await lifecycle.reset_prefix_cache(session.connection.http, deadline_s=deadline)
+        )
     start = PassStarted(
         t=recorder.now(),
         number=recorder.next_pass_number(),

@@ -24,7 +24,9 @@ from harness.scenario.schema import (
     Step,
     WakeOptions,
     WakeUp,
+    flat_steps,
 )
+from harness.vllm_api.versions import Feature
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,20 @@ def unrolled(script: tuple[Step, ...]) -> Iterator[PlacedStep]:
         for cycle in range(1, step.repeat + 1):
             for inner_number, inner in enumerate(step.steps, start=1):
                 yield PlacedStep(path=f"{number}[{cycle}].{inner_number}", cycle=cycle, step=inner)
+
+
+_NEEDS: dict[type[Step], Feature] = {ReloadWeights: Feature.COLLECTIVE_RPC}
+
+
+def lacking(session: Session) -> list[str]:
+    """What the script needs and the release under test is known not to have."""
+    steps = list(flat_steps(session.scenario.script))
+    needed = {_NEEDS[type(step)] for step in steps if type(step) in _NEEDS}
+    if any(isinstance(step, Sleep) and step.sleep.level == 0 for step in steps):
+        needed.add(Feature.LEVEL_ZERO)
+    if any(isinstance(step, Sleep) and step.sleep.mode is not None for step in steps):
+        needed.add(Feature.SLEEP_MODE)
+    return sorted(feature.value for feature in needed if session.lacks(feature))
 
 
 async def run_script(session: Session) -> None:
@@ -118,7 +134,8 @@ async def _probe(session: Session, step: Probe) -> None:
 
 async def _null_transition(session: Session, options: NullTransitionOptions) -> list[str]:
     unconfirmed: list[str] = []
-    if options.by == "sleep_level_0":
+    # Releases without level 0 would take it for a level that discards.
+    if options.by == "sleep_level_0" and not session.lacks(Feature.LEVEL_ZERO):
         unconfirmed += await transitions.sleep(session, SleepOptions(level=0))
         unconfirmed += await transitions.wake_up(session, WakeOptions())
     caches = [cache for cache in LATER_CACHES if cache in session.baseline] or list[CacheCondition]()

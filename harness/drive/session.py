@@ -24,6 +24,7 @@ from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallError, CallResult
 from harness.vllm_api.connection import Connection
 from harness.vllm_api.metrics import MetricsSnapshot, read_metrics
+from harness.vllm_api.versions import Feature, has
 
 OBSERVATION_DEADLINE_S = 30.0
 """Reading a state or a metric: these answer at once, on a sleeping engine too."""
@@ -48,6 +49,7 @@ class Session:
     connection: Connection
     recorder: Recorder
     served_model_name: str
+    vllm_version: str | None = None
     prompts: tuple[Prompt, ...] = ()
     step: str | None = None
     cycle: int = 0
@@ -57,6 +59,10 @@ class Session:
     baseline: dict[CacheCondition, dict[str, Answer]] = field(default_factory=dict)
     controls_asked: bool = False
     salt: str = field(default_factory=lambda: f"sleepwake-{secrets.token_hex(8)}")
+
+    def lacks(self, feature: Feature) -> bool:
+        """Whether the release under test is known not to have ``feature``; what is unknown is tried."""
+        return self.vllm_version is not None and has(feature, self.vllm_version) is False
 
     def call_recorded(self, result: CallResult) -> CallResult:
         """Put one lifecycle call into the history."""

@@ -290,6 +290,14 @@ class Answer(_Event):
     failure: CallFailure | None = None
 
 
+class CellUnavailable(_Event):
+    """The release under test lacks what the script needs, so the script was not begun."""
+
+    kind: Literal["cell_unavailable"] = "cell_unavailable"
+    lacking: tuple[str, ...]
+    vllm_version: str
+
+
 class CellFailed(_Event):
     """The machine got in the way; nothing can be said about the engine from here on."""
 
@@ -319,6 +327,7 @@ Event = Annotated[
     | TokenTexts
     | PassStarted
     | Answer
+    | CellUnavailable
     | CellFailed
     | CellFinished,
     Field(discriminator="kind"),

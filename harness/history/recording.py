@@ -15,6 +15,7 @@ from harness.history.events import (
     CellFailed,
     CellFinished,
     CellStarted,
+    CellUnavailable,
     Event,
     Observation,
     PassStarted,
@@ -67,6 +68,7 @@ class Recording:
     observations: tuple[Observation, ...] = ()
     weight_checksums: tuple[WeightChecksums, ...] = ()
     token_texts: Mapping[int, str] = field(default_factory=dict)
+    unavailable: CellUnavailable | None = None
     failure: CellFailed | None = None
     finished: bool = False
 
@@ -114,6 +116,7 @@ def gather(events: Iterable[Event]) -> Recording:
         observations=_all(of, Observation),
         weight_checksums=_all(of, WeightChecksums),
         token_texts={token: text for each in _all(of, TokenTexts) for token, text in each.texts.items()},
+        unavailable=_last(of, CellUnavailable),
         failure=_last(of, CellFailed),
         finished=_last(of, CellFinished) is not None,
     )
