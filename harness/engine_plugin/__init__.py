@@ -30,7 +30,7 @@ def platform() -> str | None:
         return None
     from harness.engine_plugin import compat
 
-    return "harness.engine_plugin.cpu_platform.SleepingCpuPlatform" if compat.is_cpu_engine() else None
+    return compat.SLEEPING_PLATFORM if compat.is_cpu_engine() else None
 
 
 def load() -> None:

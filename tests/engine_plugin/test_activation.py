@@ -23,7 +23,7 @@ def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def modules_after(statement: str) -> set[str]:
     """Names of all top-level modules a fresh interpreter holds after ``statement``."""
     program = f"{statement}; import sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603  (our own interpreter)
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return set(ran.stdout.split())
 
 

@@ -12,11 +12,19 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.engine_plugin.faults import prefix_cache, weights
+from harness.engine_plugin.faults import (  # noqa: F401  (each registers its faults)
+    buffers,
+    decode_path,
+    parts,
+    prefix_cache,
+    resources,
+    scheduler,
+    weights,
+)
 from harness.engine_plugin.faults.registry import FAULTS, Fault
 from harness.engine_plugin.settings import PluginError
 
-__all__ = ["FAULTS", "Fault", "plant", "prefix_cache", "weights"]
+__all__ = ["FAULTS", "Fault", "find", "plant"]
 
 logger = logging.getLogger("vllm.sleepwake")
 

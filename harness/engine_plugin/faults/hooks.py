@@ -1,14 +1,23 @@
-"""Where a fault takes hold of vLLM: the few seams that every version has."""
+"""Where a fault takes hold of vLLM: the few seams that every version has.
+
+All of them stay quiet until the engine has really slept: a level-0 sleep, which touches no memory, does not
+count.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.engine_plugin import compat
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 Wrapper = Callable[..., Any]
+Worker = Any  # vLLM's worker: CPU or GPU, of any version
+Action = Callable[[Worker], None]
 
 
 def wrap(owner: object, method: str, around: Wrapper) -> None:
@@ -25,7 +34,7 @@ def wrap(owner: object, method: str, around: Wrapper) -> None:
     setattr(owner, method, replacement)
 
 
-def on_worker_start(action: Callable[[Any], None]) -> None:
+def on_worker_start(action: Action) -> None:
     """Call ``action(worker)`` in each worker process once its model is loaded and its KV cache allocated."""
 
     def around(original: Wrapper, wrapper: Any, *arguments: Any, **options: Any) -> Any:
@@ -36,16 +45,103 @@ def on_worker_start(action: Callable[[Any], None]) -> None:
     wrap(compat.worker_wrapper(), "initialize_from_config", around)
 
 
-def after_wake(tag: str, action: Callable[[Any], None]) -> None:
+def after_wake(tag: str, action: Action) -> None:
     """Call ``action(worker)`` each time the memory of ``tag`` has been woken up."""
 
-    def start(worker: Any) -> None:
-        def around(original: Wrapper, tags: list[str] | None = None) -> Any:
-            result = original(tags)
+    def start(worker: Worker) -> None:
+        def wake_up(original: Wrapper, tags: list[str] | None = None) -> None:
+            original(tags)
             if tags is None or tag in tags:
                 action(worker)
-            return result
 
-        wrap(worker, "wake_up", around)
+        wrap(worker, "wake_up", wake_up)
 
     on_worker_start(start)
+
+
+def after_weights_return(action: Action) -> None:
+    """Call ``action(worker)`` each time the weights are complete again after a sleep.
+
+    That is at the wake-up from level 1, and at the first ``reload_weights`` after a level-2 sleep.
+    """
+
+    def start(worker: Worker) -> None:
+        slept_at = 0  # the level of the sleep that the weights have not returned from
+
+        def sleep(original: Wrapper, level: int = 1) -> None:
+            nonlocal slept_at
+            original(level)
+            slept_at = level
+
+        def wake_up(original: Wrapper, tags: list[str] | None = None) -> None:
+            original(tags)
+            if slept_at == 1 and (tags is None or "weights" in tags):
+                returned()
+
+        def reload_weights(original: Wrapper, *arguments: Any, **options: Any) -> None:
+            original(*arguments, **options)
+            if slept_at == 2:  # noqa: PLR2004  (the level)
+                returned()
+
+        def returned() -> None:
+            nonlocal slept_at
+            slept_at = 0
+            action(worker)
+
+        wrap(worker, "sleep", sleep)
+        wrap(worker, "wake_up", wake_up)
+        wrap(worker, "reload_weights", reload_weights)
+
+    on_worker_start(start)
+
+
+def counted_wakes(worker: Worker) -> Callable[[], int]:
+    """A function that says how often this worker's weights have been woken up."""
+    wakes = 0
+
+    def wake_up(original: Wrapper, tags: list[str] | None = None) -> None:
+        nonlocal wakes
+        original(tags)
+        wakes += tags is None or "weights" in tags
+
+    wrap(worker, "wake_up", wake_up)
+    return lambda: wakes
+
+
+def on_logits(change: Callable[[Tensor, Any], Tensor]) -> None:
+    """From the first wake-up on, sample from ``change(logits, input_batch)`` instead of from the logits.
+
+    ``logits`` has one row a request, in the order of ``input_batch``.  Prompt logprobs go unchanged.
+    """
+
+    def start(worker: Worker) -> None:
+        wakes = counted_wakes(worker)
+
+        def compute_logits(original: Wrapper, *arguments: Any, **options: Any) -> Any:
+            logits = original(*arguments, **options)
+            batch = worker.model_runner.input_batch
+            return change(logits, batch) if wakes() and len(logits) == batch.num_reqs else logits
+
+        wrap(worker.model_runner.model, "compute_logits", compute_logits)
+
+    on_worker_start(start)
+
+
+def on_request(accept: Callable[[Any, int], bool]) -> None:
+    """From the first wake-up on, schedule a request only if ``accept(request, wakes)``; it may change it."""
+    from vllm.v1.engine.core import EngineCore
+
+    wakes = 0
+
+    def wake_up(original: Wrapper, self: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal wakes
+        wakes += bool(self.model_executor.is_sleeping)
+        return original(self, *arguments, **options)
+
+    def add_request(original: Wrapper, self: Any, request: Any, *arguments: Any, **options: Any) -> Any:
+        if not wakes or accept(request, wakes):
+            return original(self, request, *arguments, **options)
+        return None
+
+    wrap(EngineCore, "wake_up", wake_up)
+    wrap(EngineCore, "add_request", add_request)

@@ -1,14 +1,20 @@
-"""Cause class: stale prefix cache."""
+"""Cause class: stale prefix cache.  Prompts that the engine has seen before are hurt, and no others."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from harness.engine_plugin.faults.hooks import Wrapper, wrap
+from harness.engine_plugin.faults.hooks import Worker, Wrapper, on_worker_start, wrap
 from harness.engine_plugin.faults.registry import fault
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-@fault("keep-prefix-cache", cause="stale prefix cache")
+CAUSE = "stale prefix cache"
+
+
+@fault("keep-prefix-cache", cause=CAUSE)
 def keep_prefix_cache() -> None:
     """Sleep discards the KV cache but keeps the prefix cache's block hashes.
 
@@ -24,6 +30,72 @@ def keep_prefix_cache() -> None:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         wrap(AsyncLLM, "sleep", _sleep_without_reset)
+
+
+@fault("keep-kv-cache", cause=CAUSE)
+def keep_kv_cache() -> None:
+    """Block hashes and KV content both survive a sleep: answers are right, and only hits give it away."""
+    _keep_kv_content(but=lambda _layers, _blocks: None)
+
+
+@fault("lose-kv-of-one-layer", cause=CAUSE)
+def lose_kv_of_one_layer() -> None:
+    """Block hashes survive a sleep, and so does the KV content of all layers but one."""
+    _keep_kv_content(but=lambda layers, _blocks: layers[len(layers) // 2].zero_())
+
+
+@fault("lose-kv-of-last-blocks", cause=CAUSE)
+def lose_kv_of_last_blocks() -> None:
+    """Block hashes survive a sleep, and so does the KV content of the lower half of the blocks in use."""
+
+    def lose(layers: list[Tensor], blocks: int) -> None:
+        for layer in layers:
+            by_block = layer.movedim(layer.shape.index(blocks), 0)
+            used = by_block.flatten(1).any(dim=1).nonzero().flatten()
+            by_block[used[len(used) // 2 :]] = 0
+
+    _keep_kv_content(but=lose)
+
+
+def _keep_kv_content(*, but: Callable[[list[Tensor], int], object]) -> None:
+    """Keep the prefix cache and, on a CPU engine, all KV content; then take some of it away.
+
+    ``but`` gets the KV cache of each layer and the number of blocks that each has.
+    """
+
+    def start(worker: Worker) -> None:
+        import torch
+
+        from harness.engine_plugin.memory import Backup, regions
+        from harness.engine_plugin.tensors import tensors_in
+
+        layers = list(tensors_in(worker.model_runner.kv_caches))
+        backup: Backup | None = None
+
+        def sleep(original: Wrapper, level: int = 1) -> None:
+            nonlocal backup
+            if level:
+                backup = Backup()
+                for region in regions(layers):
+                    backup.save(region)
+            original(level)
+
+        def wake_up(original: Wrapper, tags: list[str] | None = None) -> None:
+            nonlocal backup
+            original(tags)
+            if backup is not None and (tags is None or "kv_cache" in tags):
+                for region in regions(layers):
+                    backup.restore(region)
+                backup.close()
+                backup = None
+                with torch.inference_mode():
+                    but(layers, worker.cache_config.num_gpu_blocks)
+
+        wrap(worker, "sleep", sleep)
+        wrap(worker, "wake_up", wake_up)
+
+    keep_prefix_cache()
+    on_worker_start(start)
 
 
 def _keep_in_engine_core(engine_core: type) -> None:

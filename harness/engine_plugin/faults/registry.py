@@ -15,6 +15,8 @@ class Fault:
     """The root-cause class that a report should name, in the report's words."""
     summary: str
     """What goes wrong, in one line."""
+    needs: tuple[str, ...]
+    """vLLM flags without which the fault has nothing to break."""
     plant: Callable[[], None]
     """Called once in every vLLM process at its start; may patch what it likes."""
 
@@ -22,12 +24,14 @@ class Fault:
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(name: str, *, cause: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+def fault(
+    name: str, *, cause: str, needs: tuple[str, ...] = ()
+) -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Register the decorated function as a fault; the first line of its docstring is the summary."""
 
     def register(function: Callable[[], None]) -> Callable[[], None]:
         summary = (function.__doc__ or "").partition("\n")[0]
-        FAULTS[name] = Fault(name=name, cause=cause, summary=summary, plant=function)
+        FAULTS[name] = Fault(name=name, cause=cause, summary=summary, needs=needs, plant=function)
         return function
 
     return register

@@ -1,54 +1,49 @@
-"""Cause class: lost weights."""
+"""Cause class: lost weights.  The checksums of ``/weight_checker`` show all of these."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from harness.engine_plugin import compat
-from harness.engine_plugin.faults.hooks import Wrapper, on_worker_start, wrap
+from harness.engine_plugin.faults.hooks import Worker, after_weights_return
 from harness.engine_plugin.faults.registry import fault
 
 
 @fault("lose-weights", cause="lost weights")
 def lose_weights() -> None:
-    """Weights do not come back: neither when a level-1 sleep ends nor by the reload after a level-2 sleep.
+    """Weights are zero where they should have returned, after level 1 and after a level-2 reload.
 
-    Of a level-2 recovery the first ``reload_weights`` is lost without an error.  Any other one heals the
-    engine, also after a level-1 sleep.
+    Any other ``reload_weights`` heals the engine.
     """
-
-    def start(worker: Any) -> None:
-        slept_at = 0
-        reload_is_lost = False
-
-        def sleep(original: Wrapper, level: int = 1) -> None:
-            nonlocal slept_at
-            original(level)
-            slept_at = level
-
-        def wake_up(original: Wrapper, tags: list[str] | None = None) -> None:
-            nonlocal slept_at, reload_is_lost
-            original(tags)
-            if slept_at and (tags is None or "weights" in tags):
-                zero_parameters(worker)
-                reload_is_lost = slept_at == 2  # noqa: PLR2004  (the level)
-                slept_at = 0
-
-        def reload_weights(original: Wrapper, *arguments: Any, **options: Any) -> None:
-            nonlocal reload_is_lost
-            if not reload_is_lost:
-                original(*arguments, **options)
-            reload_is_lost = False
-
-        wrap(worker, "sleep", sleep)
-        wrap(worker, "wake_up", wake_up)
-        wrap(worker, "reload_weights", reload_weights)
-
-    on_worker_start(start)
+    after_weights_return(_zero_parameters)
 
 
-def zero_parameters(worker: Any) -> None:
-    """Overwrite every parameter with zeros."""
+@fault("detune-one-weight", cause="lost weights")
+def detune_one_weight() -> None:
+    """One weight matrix of many returns 2% too large."""
+    after_weights_return(_detune)
+
+
+@fault("detune-from-third-cycle", cause="lost weights")
+def detune_from_third_cycle() -> None:
+    """The first two cycles are healthy; from the third on, one weight matrix returns 2% too large."""
+    cycles = 0
+
+    def count(worker: Worker) -> None:
+        nonlocal cycles
+        cycles += 1
+        if cycles >= 3:  # noqa: PLR2004  (the third)
+            _detune(worker)
+
+    after_weights_return(count)
+
+
+def _zero_parameters(worker: Worker) -> None:
     for model in compat.models(worker.model_runner):
         for parameter in model.parameters():
             parameter.data.zero_()
+
+
+def _detune(worker: Worker) -> None:
+    matrices = [
+        parameter for parameter in compat.models(worker.model_runner)[0].parameters() if parameter.ndim > 1
+    ]
+    matrices[len(matrices) // 2].data.mul_(1.02)
