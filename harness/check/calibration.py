@@ -56,8 +56,8 @@ class Calibration:
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
-        """Every judged answer that came back, beside its null answers."""
-        return tuple(self._matching.rows(self._evidence.after_replies))
+        """Every judged answer the baseline has a counterpart for, beside its null answers."""
+        return tuple(self._matching.rows([each.reply for each in self._evidence.after]))
 
     @cached_property
     def resolution(self) -> float:
@@ -70,7 +70,7 @@ class Calibration:
     def quiet(self) -> bool:
         """Whether nothing before the transition differed by more than the order of additions explains."""
         finely = self.resolution <= limits.RESOLUTION
-        return finely and all(pool.spread <= limits.RESOLUTION for pool in self._pools)
+        return finely and all(pool.spread <= limits.RESOLUTION for pool in self._matching.pools.values())
 
     @cached_property
     def gross_limit(self) -> float:
@@ -135,7 +135,7 @@ class Calibration:
                 f"{len(self.rows)} cannot be held against {least} null answers in like conditions; "
                 f"give null_transition {least} passes or more, or serve the model in float32"
             )
-        elif not self.quiet:
+        elif self._passes and not self.quiet:
             fewest = min(self._passes, key=lambda judged: len(judged.rows))
             needed = limits.prompts_needed(columns=fewest.null + 1, alpha=self._alpha_of_a_test)
             if len(fewest.rows) < needed:

@@ -94,7 +94,7 @@ def deviation(track: Track, reference: Track, *, shared: int) -> Deviation:
     if not comparable:
         alike = same and len(track.values) == len(reference.values)
         return NONE if alike else Deviation(positions=0, typical=0.0, furthest=np.inf, furthest_at=shared)
-    by_position = contrast_shifts(track, reference, positions=comparable)
+    by_position = shifts(track, reference, positions=comparable)
     furthest_at = int(np.argmax(by_position))
     furthest = float(by_position[furthest_at])
     parting = 0.0 if same else _regret(track, reference, shared)
@@ -113,11 +113,13 @@ def contrasts(track: Track) -> _Floats:
     return found
 
 
-def contrast_shifts(track: Track, reference: Track, *, positions: int) -> _Floats:
-    """Mean absolute shift of the reference's contrasts at each of the first ``positions`` tokens, nat.
+def shifts(track: Track, reference: Track, *, positions: int) -> _Floats:
+    """Mean absolute shift at each of the first ``positions`` tokens, nat.
 
-    A candidate the answer no longer lists is less likely than every one it does list: its
-    shift is the least that agrees with that, so what was not recorded never accuses.
+    It is taken over the likeliest token's own log-probability and the contrasts of the other
+    candidates to it.  A candidate the answer no longer lists is less likely than every one it
+    does list: its shift is the least that agrees with that, so what was not recorded never
+    accuses.
     """
     ids, before = reference.ids[:positions], reference.values[:positions]
     listed, values = track.ids[:positions], track.values[:positions]
@@ -127,10 +129,9 @@ def contrast_shifts(track: Track, reference: Track, *, positions: int) -> _Float
     least_listed = values.min(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):  # a place without a candidate is minus infinity on both sides
         shift = np.where(found, after - before, np.minimum(least_listed - before, 0.0))
-        contrast = np.abs(shift[:, 1:] - shift[:, :1])
-    contrast = np.where(ids[:, 1:] >= 0, np.nan_to_num(contrast, nan=np.inf, posinf=np.inf), 0.0)
-    weights = np.maximum((ids[:, 1:] >= 0).sum(axis=1), 1)
-    mean: _Floats = contrast.sum(axis=1) / weights
+        shift[:, 1:] -= shift[:, :1]
+    shift = np.where(ids >= 0, np.nan_to_num(np.abs(shift), nan=np.inf, posinf=np.inf), 0.0)
+    mean: _Floats = shift.sum(axis=1) / np.maximum((ids >= 0).sum(axis=1), 1)
     return mean
 
 

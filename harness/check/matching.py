@@ -95,8 +95,8 @@ class Matching:
         return Row(track=track, deviation=measured, pool=pool)
 
     def rows(self, replies: Iterable[Reply]) -> list[Row]:
-        """Measure every answer that came back."""
-        return [self.row(reply) for reply in replies if reply.answer.failure is None]
+        """Measure several answers."""
+        return [self.row(reply) for reply in replies]
 
     def conditions(self, reply: Reply) -> Conditions:
         """Under which conditions an answer was given."""

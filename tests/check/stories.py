@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.check import judge
+from harness.check.case import Case
 from harness.check.evidence import Evidence
-from harness.check.result import CellResult
+from harness.check.result import CellResult, Finding
 from harness.history.events import (
     Answer,
     CacheCondition,
@@ -62,7 +63,7 @@ class Story:
     max_tokens: int = 24
     tells_cached_tokens: bool = True
     extra_args: tuple[str, ...] = ()
-    events: list[Event] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         self._numbers = count(1)
@@ -209,6 +210,10 @@ class Story:
     def evidence(self) -> Evidence:
         """What has been recorded so far, laid out for checkers."""
         return Evidence(self.recording())
+
+    def findings(self, checker: str) -> list[Finding]:
+        """What one checker of answers finds in what has been recorded so far."""
+        return [finding for finding in Case(self.evidence()).findings() if finding.checker == checker]
 
     def judged(self) -> CellResult:
         """The judgement of the whole story."""
@@ -453,6 +458,46 @@ def shifted(by: float = 0.5, position: int = 3) -> Change:
         )
 
     return change
+
+
+def nearly_tied(position: int, gap: float) -> Change:
+    """The same tokens, the second likeliest at ``position`` only ``gap`` nat behind the likeliest."""
+
+    def change(answer: Answer) -> Answer:
+        assert answer.logprobs is not None
+        top = answer.logprobs.top_values.copy()
+        top[position, 1] = top[position, 0] - gap
+        logprobs = Logprobs.pack(
+            chosen=answer.logprobs.chosen, top_ids=answer.logprobs.top_ids, top_values=top
+        )
+        return answer.model_copy(update={"logprobs": logprobs})
+
+    return change
+
+
+def flip(position: int) -> Change:
+    """The second likeliest token instead of the likeliest at ``position``, other tokens from there on."""
+
+    def change(answer: Answer) -> Answer:
+        assert answer.logprobs is not None
+        second = int(answer.logprobs.top_ids[position, 1])
+        told = with_tokens(answer, (*answer.token_ids[:position], second, *range(3, 3 + 23 - position)))
+        assert told.logprobs is not None
+        ids, top = told.logprobs.top_ids.copy(), told.logprobs.top_values.copy()
+        ids[position] = answer.logprobs.top_ids[position]
+        ids[position, :2] = ids[position, 1::-1]
+        top[position] = answer.logprobs.top_values[position]
+        chosen = told.logprobs.chosen.copy()
+        chosen[position] = top[position, 0]
+        logprobs = Logprobs.pack(chosen=chosen, top_ids=ids, top_values=top)
+        return told.model_copy(update={"logprobs": logprobs})
+
+    return change
+
+
+def both(first: Change, second: Change) -> Change:
+    """One change after another."""
+    return lambda answer: second(first(answer))
 
 
 def updated(**fields: object) -> Change:

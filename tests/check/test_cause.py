@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.check.cause import TOLERANCE
+from harness.check.limits import GROSS, RESOLUTION
 from harness.check.result import Cause, CellResult
 from harness.history.events import Control
 from tests.check.stories import Change, Story, failing, garbage, shifted
@@ -185,7 +185,8 @@ def test_a_server_error_accuses_nobody() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shift", "cause"), [(0.5 * TOLERANCE, Cause.STALE_PREFIX_CACHE), (2 * TOLERANCE, Cause.UNKNOWN)]
+    ("shift", "cause"),
+    [(0.9 * GROSS * RESOLUTION, Cause.STALE_PREFIX_CACHE), (10 * GROSS * RESOLUTION, Cause.UNKNOWN)],
 )
 def test_a_healed_answer_may_round_differently(shift: float, cause: Cause) -> None:
     """Controls run in smaller batches, so equal tokens may carry slightly other log-probabilities."""

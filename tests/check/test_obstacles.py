@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.check import obstacles
+from harness.check.case import Case
 from harness.check.result import Verdict
 from harness.history.events import Role
 from tests.check.stories import WARM, Story, clean_story, failing, garbage, shifted, updated
@@ -13,7 +14,7 @@ from tests.check.stories import WARM, Story, clean_story, failing, garbage, shif
 def reasons(story: Story) -> tuple[str, ...]:
     """Every obstacle of a story told to its end; the cell must then be inconclusive, if there is any."""
     result = story.judged()
-    found = obstacles.find(story.evidence())
+    found = obstacles.find(Case(story.evidence()))
     assert result.verdict is (Verdict.INCONCLUSIVE if found else Verdict.CLEAN)
     assert result.reason == "; ".join(found) or not found
     return found
@@ -27,7 +28,7 @@ def test_a_clean_story_has_none() -> None:
 def test_a_recording_that_breaks_off() -> None:
     """Without the end of the script there is no clean verdict."""
     story = clean_story()
-    assert obstacles.find(story.evidence()) == (
+    assert obstacles.find(Case(story.evidence())) == (
         "the recording breaks off before the end of the script: run the cell again",
     )
 
@@ -102,11 +103,14 @@ def test_an_endpoint_the_server_lacks() -> None:
     )
 
 
-def test_noise() -> None:
-    """Answers that differ without a transition forbid to say that others hold."""
+def test_noise_that_was_seen_too_seldom() -> None:
+    """One null answer a prompt is not enough to tell noise from damage."""
     story = Story().baseline().null({"p0": garbage(3)}).cycle()
-    [reason] = reasons(story)
-    assert reason.startswith("answers differ without any transition (2 of 8): serve the model in float32")
+    assert reasons(story)[0] == (
+        "how much answers differ by themselves is not known well enough: 8 of 8 cannot be held against "
+        "4 null answers in like conditions; give null_transition 4 passes or more, or serve the model in "
+        "float32"
+    )
 
 
 def test_differences_without_a_measure_of_noise() -> None:
@@ -167,4 +171,4 @@ def test_obstacles_add_up() -> None:
     """Every reason is told, so that one further run can settle them all."""
     story = Story().baseline({"p1": updated(prompt_tokens=7)}).null({"p0": garbage(3)})
     story.ask(Role.NULL, WARM)
-    assert len(reasons(story)) == 3
+    assert len(reasons(story)) == 2

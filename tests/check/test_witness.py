@@ -6,7 +6,7 @@ import numpy as np
 
 from harness.check.result import Witness
 from harness.history.events import Answer, Logprobs
-from tests.check.stories import Change, Story, failing, garbage, shifted, updated
+from tests.check.stories import Change, Story, both, failing, garbage, shifted, updated
 
 
 def witness_of(warm: dict[str, Change]) -> Witness:
@@ -36,15 +36,11 @@ def chosen_among(differences: dict[str, tuple[int, float]]) -> str:
     """The prompt that is shown, given where each differs and how sure the baseline was there."""
     sure = {name: gaps({position: gap}) for name, (position, gap) in differences.items()}
     story = Story().baseline(sure).null(sure).sleep().wake()
-    damaged = {name: _both(sure[name], garbage(position)) for name, (position, _) in differences.items()}
+    damaged = {name: both(sure[name], garbage(position)) for name, (position, _) in differences.items()}
     healthy = dict(sure)
     witness = story.probe(1, warm=damaged, cold=healthy).judged().witness
     assert witness is not None
     return witness.prompt
-
-
-def _both(first: Change, second: Change) -> Change:
-    return lambda answer: second(first(answer))
 
 
 def test_both_sides_are_shown() -> None:
