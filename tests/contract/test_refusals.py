@@ -14,31 +14,36 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.mark.parametrize(
-    ("change", "status"),
+    ("change", "status", "kind", "param"),
     [
-        ({"model": "nobody"}, 404),
-        ({"prompt": []}, 400),
-        ({"prompt": [10**9]}, 400),
-        ({"prompt": [5] * 1024}, 400),
-        ({"prompt": {"text": "?"}}, 400),
-        ({"max_tokens": "many"}, 400),
-        ({"logprobs": 21}, 400),
-        ({"logprobs": -2}, 400),
-        ({"prompt_logprobs": 21}, 400),
-        ({"cache_salt": ""}, 400),
-        ({"temperature": "warm"}, 400),
+        ({"model": "nobody"}, 404, "NotFoundError", "model"),
+        ({"prompt": []}, 400, "BadRequestError", None),
+        ({"prompt": ""}, 400, "BadRequestError", "prompt"),
+        ({"prompt": {"text": "?"}}, 400, "Bad Request", "body.prompt"),
+        ({"prompt": [10**9]}, 400, "BadRequestError", None),
+        ({"prompt": [5] * 1024}, 400, "BadRequestError", "max_tokens"),
+        ({"prompt": [5] * 1025}, 400, "BadRequestError", "input_tokens"),
+        ({"max_tokens": 0}, 400, "BadRequestError", "max_tokens"),
+        ({"max_tokens": "many"}, 400, "Bad Request", "body.max_tokens"),
+        ({"logprobs": 21}, 400, "BadRequestError", "logprobs"),
+        ({"logprobs": -2}, 400, "BadRequestError", "logprobs"),
+        ({"prompt_logprobs": 21}, 400, "BadRequestError", "prompt_logprobs"),
+        ({"cache_salt": ""}, 400, "BadRequestError", "cache_salt"),
+        ({"temperature": -1}, 400, "BadRequestError", "temperature"),
+        ({"temperature": "warm"}, 400, "Bad Request", "body.temperature"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:40],
 )
-async def test_bad_completions(subject: Subject, change: dict[str, JsonValue], status: int) -> None:
-    """A completion that makes no sense is refused with vLLM's error body."""
+async def test_bad_completions(
+    subject: Subject, change: dict[str, JsonValue], status: int, kind: str, param: str | None
+) -> None:
+    """A completion that makes no sense is refused with vLLM's error body, which says what is wrong."""
     payload = {"model": subject.model, "prompt": [5, 6, 7], "max_tokens": 1, **change}
     response = await subject.connection.http.post("/v1/completions", json=payload, timeout=CALL_DEADLINE_S)
     assert response.status_code == status, response.text
-    answer = response.json()
-    assert answer.keys() == {"error"}
-    assert answer["error"].keys() == {"message", "type", "param", "code"}
-    assert answer["error"]["code"] == status
+    error = response.json()["error"]
+    assert error.pop("message")
+    assert error == {"type": kind, "param": param, "code": status}
 
 
 async def test_a_refused_generation_is_a_value(subject: Subject) -> None:
@@ -56,6 +61,10 @@ async def test_bad_sleeps(subject: Subject, query: dict[str, str]) -> None:
         subject.connection.http, "POST", "/sleep", params=list(query.items()), deadline_s=CALL_DEADLINE_S
     )
     assert result.status == 400
+    assert isinstance(result.body, dict)
+    error = result.body["error"]
+    assert isinstance(error, dict)
+    assert error["param"] == f"query.{next(iter(query))}"
     assert await subject.is_sleeping() is False
 
 
@@ -74,3 +83,19 @@ async def test_waking_what_is_awake_does_nothing(subject: Subject) -> None:
     unknown = await call(http, "POST", "/wake_up", params=[("tags", "nothing")], deadline_s=CALL_DEADLINE_S)
     assert unknown.body == {"status": "awake", "tags": ["nothing"]}
     assert (await subject.generate()).token_ids == before.token_ids
+
+
+async def test_weights_that_are_nowhere_cannot_be_loaded(subject: Subject) -> None:
+    """A reload from a path that does not exist fails with HTTP 500 and changes nothing."""
+    before = await subject.generate()
+    http = subject.connection.http
+    result = await lifecycle.reload_weights(http, path="/no/such/model", deadline_s=CALL_DEADLINE_S)
+    assert result.status == 500
+    await subject.reset_prefix_cache()
+    assert (await subject.generate()).token_ids == before.token_ids
+
+
+async def test_workers_have_no_other_methods(subject: Subject) -> None:
+    """A method that workers do not have fails with HTTP 500."""
+    http = subject.connection.http
+    assert (await lifecycle.collective_rpc(http, "no_such_method", deadline_s=CALL_DEADLINE_S)).status == 500

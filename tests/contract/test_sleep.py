@@ -111,6 +111,7 @@ async def test_weight_checksums_tell_lost_weights(subject: Subject) -> None:
     await subject.wake_up()
     assert await checksums() == before
     await subject.sleep(2)
+    assert await checksums() != before
     await subject.wake_up()
     lost = await checksums()
     assert lost.keys() == before.keys()
@@ -131,6 +132,36 @@ async def test_a_request_to_a_sleeping_engine_waits_for_its_deadline(subject: Su
     assert (await lifecycle.health(subject.connection.http, deadline_s=CALL_DEADLINE_S)).ok
     await subject.wake_up()
     await eventually(lambda: is_idle(subject))
+
+
+async def test_metrics_do_not_show_who_waits_for_a_sleeper(subject: Subject) -> None:
+    """The gauges rest while nothing is scheduled, so a hanging request cannot be seen in them."""
+    await subject.generate()
+    await subject.sleep(1)
+    async with meanwhile(subject.generate):
+        await let_arrive(subject)
+        metrics = await subject.metrics()
+        await subject.wake_up()
+    assert (metrics.requests_running, metrics.requests_waiting) == (0, 0)
+
+
+async def test_sleeping_deeper_changes_the_metrics_alone(subject: Subject) -> None:
+    """An engine asleep at level 1 that is sent to level 2 says so, and keeps its backup all the same."""
+    before = await subject.generate()
+    await subject.sleep(1)
+    assert (await subject.sleep(2)).body == {"status": "sleeping", "level": 2}
+    assert (await subject.metrics()).sleep_state == "discard_all"
+    await subject.wake_up()
+    assert_same(await subject.generate(), before)
+
+
+async def test_resuming_does_not_wake(subject: Subject) -> None:
+    """``/resume`` on a sleeping engine succeeds, and the engine stays asleep."""
+    http = subject.connection.http
+    await subject.sleep(1)
+    assert (await lifecycle.resume(http, deadline_s=CALL_DEADLINE_S)).ok
+    assert await subject.is_sleeping() is True
+    await subject.wake_up()
 
 
 async def test_a_request_to_a_sleeping_engine_is_answered_after_waking(subject: Subject) -> None:

@@ -15,7 +15,7 @@ memory              the worker's memory: what sleeping discards and waking resto
 sequence            a request inside the engine
 scheduler           the scheduler and the sampler
 engine              the engine's lifecycle
-requests, answers   the shapes of the HTTP API, with refusals for errors
+requests, answers   the shapes of the HTTP API, with checks and refusals
 openai_routes       generation, tokenizer, adapters, metrics
 development_routes  the lifecycle endpoints
 behaviours          what the environment asks it to do wrong

@@ -81,7 +81,10 @@ class DevelopmentRoutes:
         body = RpcRequest.model_validate_json(await request.body())
         if body.method != "reload_weights":
             raise EngineError(f"'Worker' object has no attribute '{body.method}'")
-        self._engine.memory.reload_weights(body.kwargs.get("weights_path"))
+        try:
+            self._engine.memory.reload_weights(body.kwargs.get("weights_path"))
+        except FileNotFoundError as missing:
+            raise EngineError(f"Worker failed with error '{missing}'") from missing
         return JSONResponse({"results": [None]})
 
     async def _weight_checker(self, request: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -57,8 +58,14 @@ class Memory:
             self._restore_weights()
 
     def reload_weights(self, path: str | None) -> None:
-        """Load the weights again, from the last path where none is given."""
-        self._loaded_from = path or self._loaded_from
+        """Load the weights again, from the last path where none is given; they are known by its name.
+
+        Raises:
+            FileNotFoundError: there is nothing at the path.
+        """
+        if path is not None and not Path(path).exists():
+            raise FileNotFoundError(path)
+        self._loaded_from = Path(path).name if path else self._loaded_from
         if self._loses_next_reload:
             self._loses_next_reload = False
             return

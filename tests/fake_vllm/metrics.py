@@ -26,11 +26,10 @@ class _EngineCollector(Collector):
         self._labels = (model, "0")
 
     def collect(self) -> Iterable[Metric]:
-        scheduler = self._engine.scheduler
-        yield self._gauge("vllm:num_requests_running", len(scheduler.running))
-        yield self._gauge("vllm:num_requests_waiting", len(scheduler.waiting))
+        counters = self._engine.scheduler.counters
+        yield self._gauge("vllm:num_requests_running", counters.running)
+        yield self._gauge("vllm:num_requests_waiting", counters.waiting)
         yield self._sleep_state()
-        counters = scheduler.counters
         yield self._counter("vllm:num_preemptions", counters.preemptions)
         yield self._counter("vllm:prefix_cache_queries", counters.prefix_cache_queries)
         yield self._counter("vllm:prefix_cache_hits", counters.prefix_cache_hits)

@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from tests.fake_vllm import answers, metrics, vocabulary
 from tests.fake_vllm.behaviours import Behaviour
+from tests.fake_vllm.checks import check_fields, check_limits
 from tests.fake_vllm.engine import Engine, EngineError
 from tests.fake_vllm.options import Options
 from tests.fake_vllm.refusals import bad_request, not_found
@@ -66,7 +67,10 @@ class OpenAiRoutes:
 
     async def _models(self, _: Request) -> Response:
         names = [self._options.served_model_name, *self._engine.adapters]
-        cards = [{"id": name, "object": "model", "owned_by": "vllm"} for name in names]
+        limit = self._options.max_model_len
+        cards = [
+            {"id": name, "object": "model", "owned_by": "vllm", "max_model_len": limit} for name in names
+        ]
         return JSONResponse({"object": "list", "data": cards})
 
     async def _complete(self, request: Request) -> Response:
@@ -104,17 +108,14 @@ class OpenAiRoutes:
         return f"vllm-{answers.VERSION}-{'drifted' if drifted else 'fake'}"
 
     def _sequence(self, body: CompletionRequest) -> Sequence:
+        check_fields(body)
         self._check_model(body.model)
         tokens = vocabulary.encode(body.prompt) if isinstance(body.prompt, str) else body.prompt
-        self._check_prompt(tokens)
-        for name, count in (("logprobs", body.logprobs), ("prompt_logprobs", body.prompt_logprobs)):
-            if (count or 0) > self._options.max_logprobs:
-                most = self._options.max_logprobs
-                raise bad_request(f"Requested {name} of {count}, which is greater than max allowed: {most}")
+        max_tokens = check_limits(body, tokens, self._options)
         return Sequence(
             tokens=list(tokens),
             sampling=Sampling(
-                max_tokens=min(body.max_tokens, self._options.max_model_len - len(tokens)),
+                max_tokens=max_tokens,
                 temperature=body.temperature,
                 seed=body.seed,
                 ignore_eos=body.ignore_eos,
@@ -126,18 +127,8 @@ class OpenAiRoutes:
 
     def _check_model(self, name: str | None) -> None:
         if name and name != self._options.served_model_name and name not in self._engine.adapters:
-            raise not_found(f"The model `{name}` does not exist.", param="model")
-
-    def _check_prompt(self, tokens: list[int]) -> None:
-        if not tokens:
-            raise bad_request("Either prompt or prompt_embeds must be provided and non-empty.")
-        if max(tokens) >= vocabulary.SIZE:
-            raise bad_request(f"Token id {max(tokens)} is out of vocabulary", param="prompt")
-        if len(tokens) >= self._options.max_model_len:
-            raise bad_request(
-                f"The decoder prompt (length {len(tokens)}) is longer than the maximum model length "
-                f"of {self._options.max_model_len}."
-            )
+            served = self._options.served_model_name
+            raise not_found(f"The model `{name}` does not exist. Valid aliases: {served}.", param="model")
 
     async def _tokenize(self, request: Request) -> Response:
         body = TokenizeRequest.model_validate_json(await request.body())

@@ -48,8 +48,9 @@ async def _answer_invalid(_: Request, invalid: Exception) -> Response:
     assert isinstance(invalid, ValidationError)
     first = invalid.errors()[0]
     status = HTTPStatus.BAD_REQUEST
-    param = ".".join(["body", *map(str, first["loc"][:1])])
-    return _error(f"{invalid.error_count()} validation error: {first['msg']}", status, status.phrase, param)
+    place = "query" if invalid.title.endswith("Query") else "body"
+    param = ".".join([place, *map(str, first["loc"][:1])])
+    return _error(f"{invalid.error_count()} validation errors: {first['msg']}", status, status.phrase, param)
 
 
 async def _answer_engine_error(_: Request, failure: Exception) -> Response:
@@ -58,8 +59,7 @@ async def _answer_engine_error(_: Request, failure: Exception) -> Response:
 
 async def _answer_http_exception(_: Request, exception: Exception) -> Response:
     assert isinstance(exception, HTTPException)
-    status = HTTPStatus(exception.status_code)
-    return _error(exception.detail, status, status.phrase, None)
+    return JSONResponse({"detail": exception.detail}, status_code=exception.status_code)
 
 
 def _error(message: str, status: HTTPStatus, kind: str, param: str | None) -> JSONResponse:

@@ -16,16 +16,17 @@ class CompletionRequest(BaseModel):
     """The body of ``POST /v1/completions``."""
 
     model: str | None = None
-    prompt: list[Annotated[int, Field(ge=0)]] | Annotated[str, Field(min_length=1)]
+    prompt: list[Annotated[int, Field(ge=0)]] | str
     max_tokens: int = 16
     temperature: float = 1.0
     seed: int | None = None
-    logprobs: int | None = Field(default=None, ge=0)
-    prompt_logprobs: int | None = Field(default=None, ge=0)
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
     return_tokens_as_token_ids: bool = False
     return_token_ids: bool = False
-    cache_salt: str | None = Field(default=None, min_length=1, max_length=1024)
+    cache_salt: str | None = None
     ignore_eos: bool = False
+    n: Literal[1] = 1
     stream: Literal[False] | None = None
 
 

@@ -27,6 +27,8 @@ class Pause(Enum):
 class Counters:
     """What ``/metrics`` tells about scheduling."""
 
+    running: int = 0
+    waiting: int = 0
     prefix_cache_queries: int = 0
     prefix_cache_hits: int = 0
     generation_tokens: int = 0
@@ -90,6 +92,7 @@ class Scheduler:
             elif sequence in self.running:
                 self._leave(sequence)
                 sequence.finish("abort")
+                self._observe()
 
     def preempt_all(self) -> None:
         """Take their blocks from all running sequences; they are computed again from the start."""
@@ -101,7 +104,13 @@ class Scheduler:
             self.counters.preemptions += 1
 
     async def run(self) -> None:
-        """Schedule until cancelled."""
+        """Schedule until cancelled; should it fail, nobody is left waiting."""
+        try:
+            await self._run()
+        finally:
+            self.abort([*self.running, *self.waiting])
+
+    async def _run(self) -> None:
         while True:
             if self.pause is not Pause.EVERYTHING:
                 self._admit()
@@ -111,7 +120,12 @@ class Scheduler:
                 continue
             for sequence in self.running.copy():
                 self._advance(sequence)
+            self._observe()
             await asyncio.sleep(0)
+
+    def _observe(self) -> None:
+        """Update the gauges, which rest while nothing is scheduled: who waits for a sleeper is not seen."""
+        self.counters.running, self.counters.waiting = len(self.running), len(self.waiting)
 
     def _admit(self) -> None:
         while self.waiting and self.pause is Pause.NOTHING and self._give_blocks(self.waiting[0]):
