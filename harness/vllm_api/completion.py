@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 _ID_PREFIX = "token_id:"
 
@@ -25,7 +25,8 @@ def parse_token_id(name: object) -> int:
     return int(digits)
 
 
-NamedTokenId: TypeAlias = Annotated[int, BeforeValidator(parse_token_id)]
+TokenId: TypeAlias = Annotated[int, Field(ge=0, lt=2**31)]
+NamedTokenId: TypeAlias = Annotated[TokenId, BeforeValidator(parse_token_id)]
 
 
 class _Body(BaseModel):
@@ -86,7 +87,7 @@ class PromptLogprob(_Body):
 class ScoredChoice(_Body):
     """One completion that was asked for with ``prompt_logprobs``: one entry a token, the first empty."""
 
-    prompt_logprobs: tuple[dict[int, PromptLogprob] | None, ...]
+    prompt_logprobs: tuple[dict[TokenId, PromptLogprob] | None, ...]
 
     def candidates(self, prompt_token_ids: tuple[int, ...]) -> list[dict[int, float]]:
         """Log-probabilities by token id for the second and later prompt tokens, those themselves included.

@@ -107,6 +107,14 @@ async def test_sentinels_and_padding_are_kept() -> None:
             answer(choice={"logprobs": {"tokens": [" 12"], "token_logprobs": [0], "top_logprobs": [{}]}}),
             "not spelt token_id:N",
         ),
+        (
+            answer(
+                choice={
+                    "logprobs": {"tokens": [f"token_id:{2**31}"], "token_logprobs": [0], "top_logprobs": [{}]}
+                }
+            ),
+            "less than",
+        ),
         (answer(usage=None), "usage"),
     ],
     ids=str,
