@@ -18,8 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.check.comparison import Reply
+from harness.check.repetition import repeated_ngrams
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
+_Ids: TypeAlias = npt.NDArray[np.int32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,16 @@ class Track:
     """An answer as arrays: the tokens it took and the candidates it weighed at each."""
 
     reply: Reply
+
+    def repeated_ngrams(self, window: int) -> float:
+        """How much of the first ``window`` tokens is repetition."""
+        if window not in self._repeated:
+            self._repeated[window] = repeated_ngrams(self.reply.answer.token_ids[:window])
+        return self._repeated[window]
+
+    @cached_property
+    def _repeated(self) -> dict[int, float]:
+        return {}
 
     @cached_property
     def tokens(self) -> npt.NDArray[np.int32]:
@@ -67,11 +79,14 @@ def measure(track: Track, references: Sequence[Track]) -> Deviation:
 
     Of equally long ones the first counts.
     """
-    shared = [common_prefix(track, reference) for reference in references]
-    if not shared:
-        return NONE
-    best = int(np.argmax(shared))
-    return deviation(track, references[best], shared=shared[best])
+    nearest, longest = None, -1
+    for reference in references:
+        shared = common_prefix(track, reference)
+        if shared > longest:
+            nearest, longest = reference, shared
+        if shared == len(track.tokens) == len(reference.tokens):
+            break
+    return NONE if nearest is None else deviation(track, nearest, shared=longest)
 
 
 def common_prefix(left: Track, right: Track) -> int:
@@ -94,7 +109,8 @@ def deviation(track: Track, reference: Track, *, shared: int) -> Deviation:
     if not comparable:
         alike = same and len(track.values) == len(reference.values)
         return NONE if alike else Deviation(positions=0, typical=0.0, furthest=np.inf, furthest_at=shared)
-    by_position = shifts(track, reference, positions=comparable)
+    with np.errstate(invalid="ignore"):  # where there is no candidate both sides are minus infinity
+        by_position = shifts(track, reference, positions=comparable)
     furthest_at = int(np.argmax(by_position))
     furthest = float(by_position[furthest_at])
     parting = 0.0 if same else _regret(track, reference, shared)
@@ -123,16 +139,26 @@ def shifts(track: Track, reference: Track, *, positions: int) -> _Floats:
     """
     ids, before = reference.ids[:positions], reference.values[:positions]
     listed, values = track.ids[:positions], track.values[:positions]
-    same = ids[:, :, np.newaxis] == listed[:, np.newaxis, :]
-    found = same.any(axis=2)
-    after = np.where(same, values[:, np.newaxis, :], -np.inf).max(axis=2)
-    least_listed = values.min(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore"):  # a place without a candidate is minus infinity on both sides
-        shift = np.where(found, after - before, np.minimum(least_listed - before, 0.0))
-        shift[:, 1:] -= shift[:, :1]
+    if ids.shape == listed.shape:
+        shift = values - before
+        elsewhere = np.flatnonzero((ids != listed).any(axis=1))
+    else:
+        shift = np.empty_like(before)
+        elsewhere = np.arange(positions)
+    shift[elsewhere] = _looked_up(ids[elsewhere], before[elsewhere], listed[elsewhere], values[elsewhere])
+    shift[:, 1:] -= shift[:, :1]
     shift = np.where(ids >= 0, np.nan_to_num(np.abs(shift), nan=np.inf, posinf=np.inf), 0.0)
     mean: _Floats = shift.sum(axis=1) / np.maximum((ids >= 0).sum(axis=1), 1)
     return mean
+
+
+def _looked_up(ids: _Ids, before: _Floats, listed: _Ids, values: _Floats) -> _Floats:
+    """How much each candidate's log-probability changed, where the candidates come in another order."""
+    same = ids[:, :, np.newaxis] == listed[:, np.newaxis, :]
+    after = np.where(same, values[:, np.newaxis, :], -np.inf).max(axis=2, initial=-np.inf)
+    least_listed = values.min(axis=1, keepdims=True, initial=np.inf)
+    found: _Floats = np.where(same.any(axis=2), after - before, np.minimum(least_listed - before, 0.0))
+    return found
 
 
 def _regret(track: Track, reference: Track, position: int) -> float:

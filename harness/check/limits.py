@@ -95,16 +95,28 @@ def typical_ratio(scores: Scores, *, resolution: float) -> float:
     they lie off at all.  Where whole null passes lie further off than that, the noisiest
     of them is what counts.
     """
-    levels = np.median(scores / _scales(scores[:, :-1], resolution=resolution), axis=0)
-    return float(levels[-1] / max(float(levels[:-1].max()), 1.0))
+    scales = null_scales(scores[:, :-1], resolution=resolution)
+    return float(np.median(scores[:, -1:] / scales)) / noisiest_pass(scores[:, :-1], scales)
 
 
-def _scales(null: Scores, *, resolution: float) -> Scores:
-    """One scale a prompt; prompts whose null answers are all equal take that of the others."""
-    off = np.where(null > 0, null, np.nan)
-    common = float(np.nanmedian(off)) if (null > 0).any() else resolution / 4
-    own = [float(np.median(row[row > 0])) if (row > 0).any() else common for row in null]
-    return np.array([[max(scale, RESOLUTION)] for scale in own], dtype=np.float64)
+def noisiest_pass(null: Scores, scales: Scores) -> float:
+    """How far off, in its prompts' scales, the noisiest null pass typically lies; at least 1."""
+    return max(float(np.median(null / scales, axis=0).max()), 1.0)
+
+
+def null_scales(null: Scores, *, resolution: float) -> Scores:
+    """One scale a prompt: the median of its null answers that lie off at all.
+
+    Prompts whose null answers are all equal take the scale of the others, and a quarter of what
+    rounding explains if there are none: rounding moves few tokens of an answer.
+    """
+    counts = (null > 0).sum(axis=1)
+    common = float(np.median(null[null > 0])) if counts.any() else resolution / 4
+    ordered = np.sort(np.where(null > 0, null, np.inf), axis=1)
+    rows = np.arange(len(null))
+    middle = (ordered[rows, np.maximum(counts - 1, 0) // 2] + ordered[rows, counts // 2]) / 2
+    scales = np.where(counts > 0, middle, common)
+    return np.asarray(np.maximum(scales, RESOLUTION)[:, np.newaxis], dtype=np.float64)
 
 
 def prompts_needed(*, columns: int, alpha: float) -> int:
@@ -120,12 +132,13 @@ def smallest_shift(scores: Scores, *, alpha: float, resolution: float) -> float 
 
     None if it would have to be larger than ``TOO_COARSE``.
     """
+    scales = null_scales(scores[:, :-1], resolution=resolution)
+    noisiest = noisiest_pass(scores[:, :-1], scales)
 
     def alarms(shift: float) -> bool:
-        shifted = scores.copy()
-        shifted[:, -1] += shift
-        ratio = typical_ratio(shifted, resolution=resolution)
-        return ratio > MARGIN and rank_test(shifted).higher <= alpha
+        judged = scores[:, -1:] + shift
+        material = float(np.median(judged / scales)) > MARGIN * noisiest
+        return material and rank_test(np.hstack([scores[:, :-1], judged])).higher <= alpha
 
     high = RESOLUTION
     while not alarms(high):

@@ -15,7 +15,6 @@ import numpy as np
 from harness.check.deviation import Deviation, Track
 from harness.check.limits import MARGIN, typical_ratio
 from harness.check.matching import Row
-from harness.check.repetition import repeated_ngrams
 from harness.check.statistics import Scores, exceedance, rank_test
 from harness.history.events import PassStarted
 
@@ -104,7 +103,7 @@ def _sparse(judged: JudgedPass) -> PassTest:
 
 def _repetition(judged: JudgedPass) -> PassTest:
     """Do answers repeat themselves more, or less, than null answers of the same length?"""
-    scores = judged.answers(lambda track, window: repeated_ngrams(track.reply.answer.token_ids[:window]))
+    scores = judged.answers(lambda track, window: track.repeated_ngrams(window))
     ranks = rank_test(scores)
     direction = "more" if ranks.higher < ranks.lower else "less"
     return PassTest(
