@@ -33,6 +33,7 @@ app = App(
     help="Is the vLLM engine that wakes up still the one that fell asleep?",
     version=__version__,
     help_format="plaintext",
+    default_parameter=Parameter(negative_iterable=(), show_default=lambda value: value or None),
 )
 
 RuntimeOption = Literal["auto", "docker", "process", "attached"]
@@ -110,6 +111,65 @@ def _run(options: RunOptions, cells: list[Cell], choice: Choice) -> int:
     console.print()
     show_report(judged.report, console, written=written)
     return judged.result.exit_code if finished.whole else ExitCode.INTERRUPTED
+
+
+@app.command
+def bisect(
+    *paths: Path,
+    good: str,
+    bad: str,
+    versions: tuple[str, ...] = (),
+    arm: tuple[str, ...] = (),
+    runtime: RuntimeOption = "auto",
+    model: str | None = None,
+    vllm_arg: tuple[str, ...] = (),
+    out: Path = REPORTS,
+) -> int:
+    """Find the first good, or the first bad, vLLM release between two.
+
+    Args:
+        paths: The scenario that decides, as a file.
+        good: A release that is good.
+        bad: A release that is bad; it may be older or newer than the good one.
+        versions: A release to consider. Can be given several times; default: those with an image recipe.
+        arm: Run only this arm. Can be given several times.
+        runtime: How servers are started; only docker can change the release.
+        model: A Hugging Face id or a model folder.
+        vllm_arg: One more vLLM flag for every arm.
+        out: The folder that holds the run directories and the search's own file.
+    """
+    from harness import workflow
+    from harness.explore import bisect as search
+    from harness.explore.bisection import conclusion
+    from harness.report.bisection import show_bisection
+    from harness.report.progress import Progress
+    from harness.servers.images import supported_versions
+
+    options = workflow.RunOptions(
+        paths=paths, arms=arm, runtime=runtime, model=model, vllm_args=vllm_arg, out=out
+    )
+    file = out / f"bisect-{'-'.join(path.stem for path in paths)}-{good}-{bad}.json"
+    console = Console(highlight=False)
+    begun = search.begin(
+        options, good=good, bad=bad, versions=versions or supported_versions(), resume_from=file
+    )
+    ended = search.carry_on(
+        begun,
+        options,
+        remember_in=file,
+        progress=lambda cells: Progress(console, cells=cells),
+        tell=lambda sentence: console.print(Text(sentence), soft_wrap=True),
+    )
+    show_bisection(
+        [(trial.version, trial.outcome, trial.reason, trial.run) for trial in ended.trials],
+        conclusion=conclusion(ended),
+        reproduce=[
+            f"sleepwake run {' '.join(map(str, paths))} --runtime docker --vllm {version}"
+            for version in ended.neighbours
+        ],
+        console=console,
+    )
+    return ExitCode.INCONCLUSIVE if ended.contradiction else ExitCode.CLEAN
 
 
 @app.command
