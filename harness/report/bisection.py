@@ -14,11 +14,14 @@ from harness.report.text import one_line
 _STYLES = {"good": "green", "bad": "bold red", "skip": "magenta"}
 
 
-def show_bisection(trials: Sequence[tuple[str, str, str, str]], *, conclusion: str, console: Console) -> None:
-    """Print a search: ``trials`` as (version, outcome, reason, run directory), and its conclusion.
-
-    The last lines are the conclusion and the command that shows it again on the newest trial.
-    """
+def show_bisection(
+    trials: Sequence[tuple[str, str, str, str]],
+    *,
+    conclusion: str,
+    reproduce: Sequence[str],
+    console: Console,
+) -> None:
+    """Print a search and how to see its end again; ``trials`` are (version, outcome, reason, run)."""
     console.print()
     if console.is_terminal:
         table = Table(box=box.SIMPLE_HEAD)
@@ -33,3 +36,5 @@ def show_bisection(trials: Sequence[tuple[str, str, str, str]], *, conclusion: s
         for trial in trials:
             console.print(Text("  ".join(one_line(part) for part in trial)), soft_wrap=True)
     console.print(Text(conclusion, style="bold"), soft_wrap=True)
+    for command in reproduce:
+        console.print(Text(f"reproduce: {one_line(command)}"), soft_wrap=True)
