@@ -52,14 +52,7 @@ class Comparison:
     @property
     def same_logprobs(self) -> bool:
         """Whether every recorded log-probability is the same, bit by bit."""
-        before, after = self.reference.answer.logprobs, self.reply.answer.logprobs
-        if before is None or after is None:
-            return before is after
-        return (before.chosen_base64, before.top_ids_base64, before.top_values_base64) == (
-            after.chosen_base64,
-            after.top_ids_base64,
-            after.top_values_base64,
-        )
+        return same_logprobs(self.reference.answer, self.reply.answer)
 
     @property
     def identical(self) -> bool:
@@ -118,6 +111,18 @@ class Comparison:
         if longer == 0:
             return 1.0
         return sum(a == b for a, b in zip(before, after, strict=False)) / longer
+
+
+def same_logprobs(one: Answer, other: Answer) -> bool:
+    """Whether two answers carry the same log-probabilities, bit by bit."""
+    if one.logprobs is None or other.logprobs is None:
+        return one.logprobs is other.logprobs
+    left, right = one.logprobs, other.logprobs
+    return (
+        left.chosen_base64 == right.chosen_base64
+        and left.top_values_base64 == right.top_values_base64
+        and left.top_ids_base64 == right.top_ids_base64
+    )
 
 
 def gap_at(answer: Answer, position: int) -> float | None:

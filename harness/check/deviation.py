@@ -17,7 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from harness.check.comparison import Reply
+from harness.check.comparison import Reply, same_logprobs
 from harness.check.repetition import repeated_ngrams
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
@@ -105,10 +105,11 @@ def deviation(track: Track, reference: Track, *, shared: int) -> Deviation:
     apart: without log-probabilities, or because one breaks off in the middle of the other.
     """
     same = shared == len(track.tokens) == len(reference.tokens)
+    if same and same_logprobs(track.reply.answer, reference.reply.answer):
+        return Deviation(positions=len(track.values), typical=0.0, furthest=0.0, furthest_at=0)
     comparable = min(shared + 1, len(track.values), len(reference.values))
     if not comparable:
-        alike = same and len(track.values) == len(reference.values)
-        return NONE if alike else Deviation(positions=0, typical=0.0, furthest=np.inf, furthest_at=shared)
+        return Deviation(positions=0, typical=0.0, furthest=np.inf, furthest_at=shared)
     with np.errstate(invalid="ignore"):  # where there is no candidate both sides are minus infinity
         by_position = shifts(track, reference, positions=comparable)
     furthest_at = int(np.argmax(by_position))
@@ -147,7 +148,8 @@ def shifts(track: Track, reference: Track, *, positions: int) -> _Floats:
         elsewhere = np.arange(positions)
     shift[elsewhere] = _looked_up(ids[elsewhere], before[elsewhere], listed[elsewhere], values[elsewhere])
     shift[:, 1:] -= shift[:, :1]
-    shift = np.where(ids >= 0, np.nan_to_num(np.abs(shift), nan=np.inf, posinf=np.inf), 0.0)
+    shift = np.where(np.isnan(shift), np.inf, np.abs(shift))
+    shift[ids < 0] = 0.0
     mean: _Floats = shift.sum(axis=1) / np.maximum((ids >= 0).sum(axis=1), 1)
     return mean
 

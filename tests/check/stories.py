@@ -7,6 +7,7 @@ unchanged unless a *change* says otherwise.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import count
@@ -337,12 +338,14 @@ def clean_story(*, cycles: int = 2, prompts: int = 4, prefix_caching: bool = Tru
     return story
 
 
+@functools.cache
 def prompt(index: int, *, held_out: bool = False) -> Prompt:
     """Make the prompt ``p<index>``; no two share their first token."""
     ids = (10 + index, *range(100, 100 + 3 * BLOCK))
     return Prompt(id=f"p{index}", text=f"Tell me about thing {index}.", token_ids=ids, held_out=held_out)
 
 
+@functools.cache
 def answer_to(asked: Prompt, *, max_tokens: int) -> Answer:
     """Make up the answer a healthy engine gives: every third one ends by itself, the others at the limit."""
     index = int(asked.id.removeprefix("p"))
