@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
     from vllm.config import ModelConfig
+    from vllm.v1.engine.core import EngineCore
     from vllm.v1.worker.worker_base import WorkerWrapperBase
 
 logger = logging.getLogger("vllm.sleepwake")
@@ -48,6 +49,13 @@ def worker_wrapper() -> type[WorkerWrapperBase]:
         from vllm.worker import worker_base  # type: ignore[import-not-found, no-redef]
 
     return worker_base.WorkerWrapperBase
+
+
+def engine_core() -> type[EngineCore]:
+    """The class that schedules requests, in whatever process it runs."""
+    from vllm.v1.engine.core import EngineCore
+
+    return EngineCore
 
 
 @contextmanager

@@ -45,18 +45,29 @@ def on_worker_start(action: Action) -> None:
     wrap(compat.worker_wrapper(), "initialize_from_config", around)
 
 
+def on_wake(worker: Worker, tag: str, action: Callable[[], object]) -> None:
+    """Call ``action`` each time the memory of ``tag``, given back by a sleep, has been woken up."""
+    asleep = False
+
+    def sleep(original: Wrapper, level: int = 1) -> None:
+        nonlocal asleep
+        original(level)
+        asleep = level >= 1
+
+    def wake_up(original: Wrapper, tags: list[str] | None = None) -> None:
+        nonlocal asleep
+        original(tags)
+        if asleep and (tags is None or tag in tags):
+            asleep = False
+            action()
+
+    wrap(worker, "sleep", sleep)
+    wrap(worker, "wake_up", wake_up)
+
+
 def after_wake(tag: str, action: Action) -> None:
-    """Call ``action(worker)`` each time the memory of ``tag`` has been woken up."""
-
-    def start(worker: Worker) -> None:
-        def wake_up(original: Wrapper, tags: list[str] | None = None) -> None:
-            original(tags)
-            if tags is None or tag in tags:
-                action(worker)
-
-        wrap(worker, "wake_up", wake_up)
-
-    on_worker_start(start)
+    """Call ``action(worker)`` in each worker process at each :func:`on_wake` of ``tag``."""
+    on_worker_start(lambda worker: on_wake(worker, tag, lambda: action(worker)))
 
 
 def after_weights_return(action: Action) -> None:
@@ -99,12 +110,11 @@ def counted_wakes(worker: Worker) -> Callable[[], int]:
     """A function that says how often this worker's weights have been woken up."""
     wakes = 0
 
-    def wake_up(original: Wrapper, tags: list[str] | None = None) -> None:
+    def count() -> None:
         nonlocal wakes
-        original(tags)
-        wakes += tags is None or "weights" in tags
+        wakes += 1
 
-    wrap(worker, "wake_up", wake_up)
+    on_wake(worker, "weights", count)
     return lambda: wakes
 
 
@@ -129,8 +139,6 @@ def on_logits(change: Callable[[Tensor, Any], Tensor]) -> None:
 
 def on_request(accept: Callable[[Any, int], bool]) -> None:
     """From the first wake-up on, schedule a request only if ``accept(request, wakes)``; it may change it."""
-    from vllm.v1.engine.core import EngineCore
-
     wakes = 0
 
     def wake_up(original: Wrapper, self: Any, *arguments: Any, **options: Any) -> Any:
@@ -143,5 +151,5 @@ def on_request(accept: Callable[[Any, int], bool]) -> None:
             return original(self, request, *arguments, **options)
         return None
 
-    wrap(EngineCore, "wake_up", wake_up)
-    wrap(EngineCore, "add_request", add_request)
+    wrap(compat.engine_core(), "wake_up", wake_up)
+    wrap(compat.engine_core(), "add_request", add_request)

@@ -105,11 +105,25 @@ class TestAfterWake:
         after_wake("weights", lambda worker: acted.append(list(worker.told)))
         worker = start()
 
+        worker.sleep(level=1)
         worker.wake_up(tags=["kv_cache"])
         worker.wake_up(tags=["weights"])
+        worker.sleep(level=2)
         worker.wake_up()
 
-        assert acted == [[["kv_cache"], ["weights"]], [["kv_cache"], ["weights"], None]]
+        assert acted == [[1, ["kv_cache"], ["weights"]], [1, ["kv_cache"], ["weights"], 2, None]]
+
+    def test_level_0_is_no_sleep(self, start: Callable[[], Worker]) -> None:
+        """Versions that tell the worker of a level-0 sleep, which gives nothing back, stay healthy."""
+        acted: list[Worker] = []
+        after_wake("weights", acted.append)
+        worker = start()
+
+        worker.wake_up()
+        worker.sleep(level=0)
+        worker.wake_up()
+
+        assert acted == []
 
 
 class TestAfterWeightsReturn:
@@ -160,8 +174,9 @@ class TestCountedWakes:
         worker = Worker()
         wakes = counted_wakes(worker)
 
-        worker.wake_up(tags=["kv_cache"])
-        worker.wake_up(tags=["weights"])
-        worker.wake_up()
+        for level in (0, 1, 2):
+            worker.sleep(level=level)
+            worker.wake_up(tags=["kv_cache"])
+            worker.wake_up(tags=["weights"])
 
         assert wakes() == 2
