@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -14,6 +14,7 @@ from harness.vllm_api.connection import Connection, connect
 from tests.fake_vllm import vocabulary
 from tests.fake_vllm.options import DEFAULT_MODEL
 from tests.fake_vllm.serving import serve
+from tests.fake_vllm.threads import Served
 
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("deterministic")
@@ -49,3 +50,11 @@ def toy_model_folder(tmp_path: Path) -> Path:
     configuration = {"eos_token_id": vocabulary.END_OF_SEQUENCE, "vocab_size": vocabulary.SIZE}
     (folder / "config.json").write_text(json.dumps(configuration), encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """Somewhere to start fake servers that code which blocks can talk to."""
+    servers = Served()
+    yield servers
+    servers.stop()

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
 
 from harness.cli import call
 from harness.errors import ExitCode
 from harness.scenario.schema import Scenario
 from tests.fake_vllm.behaviours import Behaviour, Fault, Misbehaviour
-from tests.fake_vllm.options import Options
-from tests.fake_vllm.serving import config
+from tests.fake_vllm.threads import Served
 
 SCENARIO = """\
 name: small
@@ -43,50 +38,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     corpora = tmp_path / "scenarios" / "corpora"
     corpora.mkdir(parents=True)
     (corpora / "words.yaml").write_text(
-        "".join(f"- {{id: p{i}, text: {' '.join(['river city music'] * 40)} {i}}}\n" for i in range(4))
+        "".join(f"- {{id: p{i}, text: {i} {' '.join(['river city music'] * 40)}}}\n" for i in range(4))
     )
     (tmp_path / "scenarios" / "small.yaml").write_text(SCENARIO)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SLEEPWAKE_CACHE", str(tmp_path / "cache"))
     return tmp_path
-
-
-class Served:
-    """Fake servers in threads of this process, each at an address of its own."""
-
-    def __init__(self) -> None:
-        self._running: list[tuple[uvicorn.Server, threading.Thread]] = []
-
-    def start(self, misbehaviour: Misbehaviour | None = None) -> str:
-        """Start one; return its address."""
-        server = uvicorn.Server(config(Options(port=0, misbehaviour=misbehaviour or Misbehaviour({}))))
-        ready = threading.Event()
-        startup = server.startup
-
-        async def tell(sockets: list[socket.socket] | None = None) -> None:
-            await startup(sockets)
-            ready.set()
-
-        server.startup = tell  # type: ignore[method-assign]  # uvicorn tells nobody else
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        assert ready.wait(20)
-        self._running.append((server, thread))
-        return f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-
-    def stop(self) -> None:
-        """Stop them all."""
-        for server, thread in self._running:
-            server.should_exit = True
-            thread.join(20)
-
-
-@pytest.fixture
-def served() -> Iterator[Served]:
-    """Somewhere to start fake servers."""
-    servers = Served()
-    yield servers
-    servers.stop()
 
 
 def test_a_clean_run_ends_with_zero_and_a_report(

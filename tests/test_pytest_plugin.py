@@ -1,0 +1,68 @@
+"""Scenarios as pytest items: collected, marked, run, and reported with their verdict."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fake_vllm.behaviours import Fault, Misbehaviour
+from tests.fake_vllm.threads import Served
+
+pytest_plugins = ["pytester"]
+
+SCENARIO = """
+name: {name}
+why: because
+default: {default}
+arms: {{only: {{args: [--enable-prefix-caching]}}}}
+prompts: {{corpus: words, count: 3, held_out: 1}}
+sampling: {{max_tokens: 16}}
+script: [probe: baseline, null_transition: {{}}, sleep: {{}}, wake_up: {{}}, probe: after-wake]
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A project with one default scenario and one that is not."""
+    corpora = pytester.mkdir("scenarios") / "corpora"
+    corpora.mkdir()
+    (corpora / "words.yaml").write_text(
+        "".join(f"- {{id: p{i}, text: {i} {' '.join(['river city music'] * 40)}}}\n" for i in range(4))
+    )
+    for name, default in (("small", "true"), ("other", "false")):
+        path = corpora.parent / f"{name}.yaml"
+        path.write_text(SCENARIO.format(name=name, default=default))
+    return pytester
+
+
+def test_default_scenarios_carry_the_marker(project: pytest.Pytester) -> None:
+    """``-m sleepwake`` means the default set; the others have a marker of their own."""
+    result = project.runpytest_subprocess("--collect-only", "-q", "-m", "sleepwake", "scenarios")
+    result.stdout.fnmatch_lines(["scenarios/small.yaml::only"])
+    result.stdout.no_fnmatch_line("*other.yaml::only*")
+    optional = project.runpytest_subprocess("--collect-only", "-q", "-m", "sleepwake_optional", "scenarios")
+    optional.stdout.fnmatch_lines(["scenarios/other.yaml::only"])
+
+
+def test_a_clean_cell_passes(project: pytest.Pytester, served: Served) -> None:
+    """One item a cell; clean is green."""
+    result = project.runpytest_subprocess(
+        "-m", "sleepwake", "scenarios", "--sleepwake-endpoint", served.start()
+    )
+    result.assert_outcomes(passed=1, deselected=1)
+
+
+def test_a_corrupt_cell_fails_with_its_cause(project: pytest.Pytester, served: Served) -> None:
+    """The failure is the verdict in words, not a traceback of the harness."""
+    url = served.start(Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE})))
+    result = project.runpytest_subprocess("-m", "sleepwake", "scenarios", "--sleepwake-endpoint", url)
+    result.assert_outcomes(failed=1, deselected=1)
+    result.stdout.fnmatch_lines(["*corrupt*", "*stale prefix cache*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_wrong_scenario_is_a_collection_error(project: pytest.Pytester) -> None:
+    """A mistake in a file is shown with its place, and nothing starts."""
+    (project.path / "scenarios" / "small.yaml").write_text("name: small\nwhy: [\n")
+    result = project.runpytest_subprocess("-m", "sleepwake", "scenarios")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*small.yaml:*"])
