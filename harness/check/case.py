@@ -9,6 +9,7 @@ from harness.check import divergence, protocol, repetition, termination
 from harness.check.calibration import Calibration
 from harness.check.comparison import Comparison, Reply
 from harness.check.evidence import Evidence
+from harness.check.limits import RESOLUTION
 from harness.check.result import Finding, Strength
 
 
@@ -42,6 +43,11 @@ class Case:
     def shows_in_single_answers(self) -> bool:
         """Whether a damaged answer can be told from a sound one by itself."""
         return self.calibration is None or self.calibration.quiet or bool(self.calibration.gross)
+
+    @property
+    def resolution(self) -> float:
+        """The largest shift that rounding alone explains, nat."""
+        return self.calibration.resolution if self.calibration else RESOLUTION
 
     def findings(self) -> tuple[Finding, ...]:
         """Everything the checkers of answers find."""

@@ -1,14 +1,20 @@
 """Which root cause the control questions leave, and which they rule out.
 
-Only controls decide, never what a damaged answer looks like:
+Controls decide, and what the engine computed, never how a damaged answer reads:
 
-===================  ===========  ==============  ==============  ====================
-cause                fresh salt   unseen prompts  reload weights  weight checksums
-===================  ===========  ==============  ==============  ====================
-stale prefix cache   heals        hold            not needed      unchanged
-lost weights         stays bad    bad             heals           changed, where told
-lost buffers         stays bad    bad             stays bad       unchanged
-===================  ===========  ==============  ==============  ====================
+====================  ===========  ==============  =================  =====================
+cause                 fresh salt   reload weights  weight checksums   first computed token
+====================  ===========  ==============  =================  =====================
+stale prefix cache    heals        not needed      unchanged          intact
+kv connector          heals        not needed      unchanged          intact
+lost weights          stays bad    heals           changed, if told   damaged
+lost buffers          stays bad    stays bad       unchanged          damaged
+kv scales             stays bad    stays bad       unchanged          any, with an fp8 cache
+graph or decode path  stays bad    stays bad       unchanged          intact, or only scaled
+====================  ===========  ==============  =================  =====================
+
+Weights and buffers serve every prompt: where unseen prompts hold, they are whole.  A connector
+differs from the prefix cache in that forgetting the prefix cache does not heal.
 """
 
 from __future__ import annotations
@@ -48,20 +54,43 @@ def attribute(case: Case) -> Attribution:
 def _decide(clues: Clues) -> tuple[Cause, str]:
     if not clues.damaged:
         return _decide_without_answers(clues)
-    if clues.prefix_cache_only:
-        return Cause.STALE_PREFIX_CACHE, "; ".join(clues.for_prefix_cache())
-    if clues.cold_is_damaged and not clues.unseen_hold:
-        if weights := tuple(clues.for_weights()):
-            return Cause.LOST_WEIGHTS, "; ".join(weights)
-        if clues.checksums_equal and clues.reload_fails:
-            return Cause.LOST_BUFFERS, "; ".join(clues.for_buffers())
+    return _decide_on_computed_answers(clues) if clues.cold_is_damaged else _decide_on_cached_reads(clues)
+
+
+def _decide_on_computed_answers(clues: Clues) -> tuple[Cause, str]:
+    if not clues.unseen_hold and (weights := tuple(clues.for_weights())):
+        return Cause.LOST_WEIGHTS, "; ".join(weights)
+    if not (clues.checksums_equal or clues.reload_fails):
+        return Cause.UNKNOWN, ""
+    whole = "; ".join(clues.for_whole_weights())
+    if clues.quantised_kv_cache:
+        return Cause.KV_SCALES, f"{whole}; the KV cache is quantised"
+    if intact := clues.intact_first_tokens:
+        return Cause.DECODE_PATH, f"{whole}; {intact}"
+    if clues.checksums_equal and clues.reload_fails and not clues.unseen_hold:
+        return Cause.LOST_BUFFERS, whole
+    return Cause.UNKNOWN, ""
+
+
+def _decide_on_cached_reads(clues: Clues) -> tuple[Cause, str]:
+    if not clues.heals(Control.FRESH_SALT) or clues.stays_bad(Control.UNSEEN_PROMPTS):
+        return Cause.UNKNOWN, ""
+    if not clues.stays_bad(Control.RESET_PREFIX_CACHE):
+        return Cause.STALE_PREFIX_CACHE, "; ".join(clues.for_cached_reads())
+    if clues.has_connector:
+        return Cause.KV_CONNECTOR, "; ".join(clues.for_cached_reads())
     return Cause.UNKNOWN, ""
 
 
 def _decide_without_answers(clues: Clues) -> tuple[Cause, str]:
-    kinds = {reply.answer.failure.kind for reply in clues.case.evidence.failed if reply.answer.failure}
+    failed = clues.case.evidence.failed
+    kinds = {reply.answer.failure.kind for reply in failed if reply.answer.failure}
     if kinds and kinds <= {"timeout", "connection"}:
         return Cause.SCHEDULER, "requests the engine answered before the transition do not return any more"
+    if kinds == {"http"} and len(failed) < len(clues.case.evidence.after_replies):
+        return Cause.DECODE_PATH, (
+            "some requests fail with an error, as NaN logits make them, and all others are answered as before"
+        )
     return Cause.UNKNOWN, ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,9 +10,13 @@ from functools import cached_property
 from harness.check import timeline
 from harness.check.case import Case
 from harness.check.comparison import Comparison
+from harness.check.first_tokens import count_intact
 from harness.check.result import ControlOutcome
 from harness.check.wording import counted
 from harness.history.events import Control
+
+INTACT_SHARE = 0.25
+"""Part of the answers of damaged passes that must begin as before; what serves every prompt damages all."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,28 @@ class Clues:
         return computed or (fresh is not None and fresh.healed < fresh.asked)
 
     @property
-    def prefix_cache_only(self) -> bool:
-        """Whether damage came with cached reads alone, and every control agrees with that."""
-        return (
-            not self.cold_is_damaged
-            and self.heals(Control.FRESH_SALT)
-            and not self.stays_bad(Control.RESET_PREFIX_CACHE)
-            and not self.stays_bad(Control.UNSEEN_PROMPTS)
-        )
+    def has_connector(self) -> bool:
+        """Whether the engine keeps KV blocks in another place as well."""
+        return "--kv-transfer-config" in self._command_line
+
+    @property
+    def quantised_kv_cache(self) -> bool:
+        """Whether the KV cache is stored in eight bits, and so needs scales."""
+        return re.search(r"--kv-cache-dtype[ =]fp8", self._command_line) is not None
+
+    @cached_property
+    def intact_first_tokens(self) -> str:
+        """In words, how many answers of the damaged passes begin as before; empty where too few do."""
+        passes = {each.reply.start.number for each in self.damaged}
+        computed = [
+            each
+            for each in self.case.evidence.after
+            if each.reply.start.number in passes and not each.reply.cached
+        ]
+        intact = count_intact(computed, tolerance=self.case.resolution)
+        if intact == 0 or intact < INTACT_SHARE * len(computed):
+            return ""
+        return f"{intact} of {len(computed)} answers computed from the prompt begin as before"
 
     @property
     def unseen_hold(self) -> bool:
@@ -83,8 +102,8 @@ class Clues:
         """Whether checksums were told before and after, and none changed."""
         return self.changed_weights == ()
 
-    def for_prefix_cache(self) -> Iterator[str]:
-        """Yield what speaks for a stale prefix cache."""
+    def for_cached_reads(self) -> Iterator[str]:
+        """Yield what speaks for a damaged copy of the KV blocks."""
         cached = [each for each in self.damaged if each.reply.cached > 0]
         if cached:
             yield f"{len(cached)} of {len(self.damaged)} damaged answers read prompt tokens from the cache"
@@ -108,19 +127,34 @@ class Clues:
         if timeline.weights_missing(self.case.evidence.recording, at=first) and not self.reload_fails:
             yield "the script discards the weights (sleep level 2) and does not load them again"
 
-    def for_buffers(self) -> Iterator[str]:
-        """Yield what is left when neither the prefix cache nor the weights are to blame."""
+    def for_whole_weights(self) -> Iterator[str]:
+        """Yield what clears prefix cache and weights."""
         yield "answers computed without the prefix cache are damaged as well"
-        yield "every weight checksum is unchanged"
-        outcome = self.outcomes[Control.RELOAD_WEIGHTS]
-        yield f"loading the weights again heals {outcome.healed} of {outcome.asked}"
+        if self.checksums_equal:
+            yield "every weight checksum is unchanged"
+        if self.reload_fails:
+            outcome = self.outcomes[Control.RELOAD_WEIGHTS]
+            yield f"loading the weights again heals {outcome.healed} of {outcome.asked}"
+
+    @property
+    def _command_line(self) -> str:
+        return " ".join(self.case.evidence.recording.cell.arm_args)
+
+    @cached_property
+    def _steps(self) -> frozenset[str]:
+        """Steps with damage: controls asked elsewhere say nothing about it."""
+        return frozenset(each.reply.start.step for each in self.damaged)
 
     def _outcome(self, control: Control) -> ControlOutcome | None:
-        replies = self.case.evidence.control_replies(control)
-        if not replies:
+        asked = [
+            reply for reply in self.case.evidence.control_replies(control) if reply.start.step in self._steps
+        ]
+        if not asked:
             return None
-        healed = self.case.healed(self.case.evidence.control(control))
-        return ControlOutcome(control=control.value, asked=len(replies), healed=healed)
+        answered = [
+            each for each in self.case.evidence.control(control) if each.reply.start.step in self._steps
+        ]
+        return ControlOutcome(control=control.value, asked=len(asked), healed=self.case.healed(answered))
 
     def _cold_pass_as_control(self) -> ControlOutcome | None:
         suspects = {

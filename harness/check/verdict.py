@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from harness.check import bound, cache, cause, memory, obstacles, state, witness
+from harness.check import bound, cache, cause, drafts, memory, obstacles, speed, state, witness
 from harness.check.case import Case
 from harness.check.evidence import Evidence
 from harness.check.result import Cause, CellResult, Finding, Strength, Verdict
@@ -13,13 +13,16 @@ from harness.history.recording import Recording
 
 OF_THE_ENGINE: tuple[Callable[[Evidence], tuple[Finding, ...]], ...] = (
     cache.check,
+    drafts.check,
     state.check,
     memory.check,
+    speed.check,
 )
 """A proof from one of these means that the engine did not come back the same although answers hold."""
 
 CAUSE_OF: Mapping[str, Cause] = {
     "cache": Cause.STALE_PREFIX_CACHE,
+    "drafts": Cause.DRAFT_MODEL,
     "state": Cause.SCHEDULER,
     "memory": Cause.MEMORY,
     "speed": Cause.SPEED,

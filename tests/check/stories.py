@@ -463,6 +463,22 @@ def shifted(by: float = 0.5, position: int = 3) -> Change:
     return change
 
 
+def scaled(factor: float) -> Change:
+    """The same tokens, every contrast between candidates ``factor`` times as large."""
+
+    def change(answer: Answer) -> Answer:
+        assert answer.logprobs is not None
+        top = answer.logprobs.top_values
+        logprobs = Logprobs.pack(
+            chosen=answer.logprobs.chosen,
+            top_ids=answer.logprobs.top_ids,
+            top_values=(top[:, :1] + factor * (top - top[:, :1])).astype(np.float32),
+        )
+        return answer.model_copy(update={"logprobs": logprobs})
+
+    return change
+
+
 def nearly_tied(position: int, gap: float) -> Change:
     """The same tokens, the second likeliest at ``position`` only ``gap`` nat behind the likeliest."""
 

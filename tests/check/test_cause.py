@@ -7,17 +7,18 @@ import pytest
 from harness.check.limits import GROSS, RESOLUTION
 from harness.check.result import Cause, CellResult
 from harness.history.events import Control
-from tests.check.stories import Change, Story, failing, garbage, shifted
+from tests.check.stories import Change, Story, failing, garbage, scaled, shifted
 
 ALL = ["p0", "p1", "p2", "p3", "p4"]
+ALL4 = ("p0", "p1", "p2", "p3")
 
 
 def damage(names: list[str], change: Change | None = None) -> dict[str, Change]:
-    """The same damage to several prompts."""
-    return dict.fromkeys(names, change or garbage(2))
+    """The same damage to several prompts, by default to whole answers."""
+    return dict.fromkeys(names, change or garbage(0))
 
 
-def stale_prefix_cache(**options: bool) -> Story:
+def stale_prefix_cache(**options: bool | tuple[str, ...]) -> Story:
     """The founding bug: warm answers read blank blocks, cold ones are sound."""
     story = Story(**options).baseline().null()  # type: ignore[arg-type] # test shorthand
     return story.sleep(keeps_cache=True).wake().probe(1, warm=damage(ALL))
@@ -170,6 +171,63 @@ def test_unchanged_checksums_alone_do_not_accuse_the_buffers() -> None:
     assert "lost weights: every weight checksum is unchanged" in result.ruled_out
 
 
+def reloaded_in_vain(change: Change, *, args: tuple[str, ...] = (), some: tuple[str, ...] = ALL4) -> Story:
+    """Damage that neither a fresh salt nor loading the weights again heals, the checksums unchanged."""
+    bad = damage([*some, "p4"], change)
+    story = Story(extra_args=args).baseline().null().checksums({"a": "1"}).sleep().wake()
+    story.probe(1, warm=bad, cold=bad).checksums({"a": "1"})
+    story.control(Control.FRESH_SALT, bad).control(Control.UNSEEN_PROMPTS, bad)
+    return story.control(Control.RELOAD_WEIGHTS, bad)
+
+
+def test_decode_path_damage_begins_after_the_first_token() -> None:
+    """If every answer begins as before, weights and buffers computed the prompt: the damage is later."""
+    result = reloaded_in_vain(garbage(1)).judged()
+    assert result.cause is Cause.DECODE_PATH
+    assert result.reason.endswith("8 of 8 answers computed from the prompt begin as before")
+    assert "every weight checksum is unchanged" in result.reason
+
+
+def test_decode_path_damage_may_spare_prompts() -> None:
+    """What serves every prompt damages every prompt: where three of four hold, it is whole."""
+    assert reloaded_in_vain(garbage(0), some=("p1",)).judged().cause is Cause.DECODE_PATH
+    assert reloaded_in_vain(garbage(0)).judged().cause is Cause.LOST_BUFFERS
+
+
+@pytest.mark.parametrize("factor", [0.98, 1.5])
+def test_scaled_logits_are_decode_path_damage(factor: float) -> None:
+    """A factor common to all contrasts is applied to finished logits."""
+    assert reloaded_in_vain(scaled(factor)).judged().cause is Cause.DECODE_PATH
+
+
+def test_a_quantised_cache_accuses_its_scales() -> None:
+    """With whole weights, an fp8 KV cache is damaged by what it alone needs."""
+    for args in (("--kv-cache-dtype", "fp8"), ("--kv-cache-dtype=fp8_e4m3",)):
+        assert reloaded_in_vain(garbage(0), args=args).judged().cause is Cause.KV_SCALES
+    assert (
+        reloaded_in_vain(garbage(0), args=("--kv-cache-dtype", "auto")).judged().cause is Cause.LOST_BUFFERS
+    )
+
+
+def test_a_connector_is_not_healed_by_forgetting_the_prefix_cache() -> None:
+    """Blocks that come back after a reset come from elsewhere."""
+    story = stale_prefix_cache(extra_args=("--kv-transfer-config", "{}"))
+    story.control(Control.FRESH_SALT).control(Control.RESET_PREFIX_CACHE, damage(ALL))
+    assert story.judged().cause is Cause.KV_CONNECTOR
+    healed = stale_prefix_cache(extra_args=("--kv-transfer-config", "{}"))
+    healed.control(Control.FRESH_SALT).control(Control.RESET_PREFIX_CACHE)
+    assert healed.judged().cause is Cause.STALE_PREFIX_CACHE
+
+
+def test_controls_of_another_cycle_say_nothing() -> None:
+    """A control asked before the damage came cannot have healed it."""
+    story = Story().baseline().null().cycle(1).control(Control.RELOAD_WEIGHTS)
+    story.cycle(2, warm=damage(ALL), cold=damage(ALL))
+    result = story.judged()
+    assert result.cause is Cause.UNKNOWN
+    assert "reload_weights" not in outcomes(result)
+
+
 def test_a_request_that_never_returns_accuses_the_scheduler() -> None:
     """Nothing but timeouts after the transition points to the scheduler or the protocol."""
     result = Story().baseline().null().cycle(1, warm={"p1": failing("timeout")}).judged()
@@ -179,9 +237,17 @@ def test_a_request_that_never_returns_accuses_the_scheduler() -> None:
 
 
 def test_a_server_error_accuses_nobody() -> None:
-    """A 500 can be a NaN logit or a crash: it does not name its cause."""
+    """Errors and timeouts together do not name their cause, nor do errors of every request."""
     changes = {"p1": failing("http", 500), "p2": failing("timeout")}
     assert Story().baseline().null().cycle(1, warm=changes).judged().cause is Cause.UNKNOWN
+    every = damage(ALL, failing("http", 500))
+    assert Story().baseline().null().cycle(1, warm=every, cold=every).judged().cause is Cause.UNKNOWN
+
+
+def test_single_errors_accuse_the_decode_path() -> None:
+    """If some requests fail and all others are answered as before, the model is whole: a row was NaN."""
+    result = Story().baseline().null().cycle(1, warm={"p1": failing("http", 500)}).judged()
+    assert result.cause is Cause.DECODE_PATH
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,12 @@ def test_memory_that_stays_is_found() -> None:
         "sleep level 1: memory in use changed by +0 MiB, it had to fall by more than 16 MiB"
     )
     assert finding.strength is Strength.PROOF
-    assert finding.evidence == {"step": "3", "change_bytes": 0, "floor_bytes": 16 * MIB}
+    assert finding.evidence == {
+        "step": "3",
+        "change_bytes": 0,
+        "floor_bytes": 16 * MIB,
+        "kv_cache_bytes": None,
+    }
     assert finding.cycle == 0
     assert finding.checker == "memory"
 
@@ -108,3 +113,70 @@ def _observed(story: Story, step: str, moment: str, *, resident: int | None, dev
             }
         )
     )
+
+
+def configured(story: Story, *, kv_cache: int | None) -> Story:
+    """Let the server tell the size of its KV cache."""
+    cache_config = {} if kv_cache is None else {"kv_cache_memory_bytes": kv_cache}
+    story.events[1] = story.events[1].model_copy(update={"configuration": {"cache_config": cache_config}})
+    return story
+
+
+@pytest.mark.parametrize(
+    ("freed", "kv_cache", "found"),
+    [
+        (1000 * MIB, 1000 * MIB, 1),
+        (1001 * MIB, 1000 * MIB, 1),
+        (1256 * MIB, 1000 * MIB, 0),
+        (500 * MIB, 1000 * MIB, 0),
+        (1000 * MIB, None, 0),
+    ],
+)
+def test_the_kv_cache_alone_is_not_enough(freed: int, kv_cache: int | None, found: int) -> None:
+    """A sleep that gives back exactly the KV cache has kept the weights (vllm#32714)."""
+    story = configured(Story().baseline().null().sleep(freed=freed), kv_cache=kv_cache)
+    assert len(findings(story)) == found
+    assert all(
+        "the KV cache alone: the weights were not given back" in each.message for each in findings(story)
+    )
+
+
+def asleep_with(*used: int, level: int = 1) -> Story:
+    """Sleep and wake up so many times, holding so many MiB each time."""
+    story = Story().baseline().null()
+    for number, memory_used in enumerate(used, start=1):
+        story.sleep(level, freed=(2000 - memory_used) * MIB).wake().probe(number)
+    return story
+
+
+@pytest.mark.parametrize(
+    ("used", "found"),
+    [
+        ((500, 564, 628), 1),
+        ((500, 564, 628, 692), 1),
+        ((500, 564), 0),
+        ((500, 532, 564), 0),
+        ((500, 533, 566), 1),
+        ((500, 600, 620), 0),
+        ((500, 500, 500), 0),
+        ((600, 550, 500), 0),
+    ],
+)
+def test_what_each_cycle_leaves_behind_is_a_leak(used: tuple[int, ...], found: int) -> None:
+    """Memory asleep that grows in every cycle, in three at least, is lost."""
+    assert len(findings(asleep_with(*used))) == found
+
+
+def test_a_leak_is_told_once() -> None:
+    """One finding says how much each cycle leaves behind."""
+    [finding] = findings(asleep_with(500, 564, 640))
+    assert finding.message == "sleep level 1: each cycle leaves 64 MiB or more behind, in 3 cycles"
+    assert finding.evidence["growth_bytes"] == [64 * MIB, 76 * MIB]
+
+
+def test_levels_are_not_mixed_in_a_leak() -> None:
+    """Level 1 keeps a copy of the weights that level 2 does not."""
+    story = Story().baseline().null()
+    for level, freed in ((2, 1500), (1, 1400), (2, 1500), (1, 1300)):
+        story.sleep(level, freed=freed * MIB).wake().probe()
+    assert findings(story) == []

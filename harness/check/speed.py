@@ -1,0 +1,56 @@
+"""Whether the engine woke up slower than it fell asleep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from statistics import median
+
+from harness.check.comparison import Reply
+from harness.check.evidence import Evidence
+from harness.check.result import Finding, Strength
+from harness.check.wording import occasion
+
+SLOWER = 1.5
+"""By what factor every judged pass must be slower than every pass before the transition."""
+
+LEAST_PASSES = 2
+"""Judged passes it takes: the first one after waking up may be slow for good reasons."""
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Find engines whose every judged pass is much slower than even the slowest pass before.
+
+    Time is the least reproducible of all measurements, other work on the machine adds to it:
+    so the fastest judged pass is held against the slowest one of baseline and null transition.
+    """
+    asked_always = {prompt.id for prompt in evidence.recording.prompts.values() if not prompt.held_out}
+    undisturbed = (*evidence.baseline_replies, *evidence.null_replies)
+    before = _seconds_per_token(reply for reply in undisturbed if reply.answer.prompt in asked_always)
+    after = _seconds_per_token(evidence.after_replies)
+    if not before or len(after) < LEAST_PASSES:
+        return ()
+    slowest, fastest = max(before.values()), min(after.values())
+    if fastest < SLOWER * slowest:
+        return ()
+    number = min(after, key=lambda each: after[each])
+    start = next(reply.start for reply in evidence.after_replies if reply.start.number == number)
+    return (
+        Finding(
+            checker="speed",
+            message=f"a token takes {fastest * 1000:.0f} ms in the fastest pass after the transition "
+            f"({occasion(start)}), {slowest * 1000:.0f} ms in the slowest one before it",
+            strength=Strength.PROOF,
+            cycle=start.cycle,
+            evidence={"seconds_per_token": fastest, "baseline_seconds_per_token": slowest},
+        ),
+    )
+
+
+def _seconds_per_token(replies: Iterable[Reply]) -> dict[int, float]:
+    """The median over the answers of each pass."""
+    of: dict[int, list[float]] = {}
+    for reply in replies:
+        answer = reply.answer
+        if answer.failure is None and answer.token_ids:
+            of.setdefault(reply.start.number, []).append(answer.seconds / len(answer.token_ids))
+    return {number: median(speeds) for number, speeds in of.items()}

@@ -1,0 +1,81 @@
+"""Whether drafts are still accepted."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.check import drafts
+from harness.check.result import Cause, Finding, Strength, Verdict
+from harness.history.events import Observation
+from tests.check.stories import Story
+
+
+def counted(story: Story, *, drafted: int, accepted: int) -> Story:
+    """Look at the counters."""
+    return story.tell(
+        Observation(
+            t=story.now(),
+            step=None,
+            moment="after",
+            is_sleeping=False,
+            sleep_state=None,
+            resident_bytes=None,
+            device_bytes=None,
+            counters={"drafted_tokens": drafted, "accepted_tokens": accepted},
+        )
+    )
+
+
+def drafting(*, before: tuple[int, int], after: tuple[int, int]) -> Story:
+    """A cell that drafts and accepts so many tokens before and after its transition."""
+    story = counted(Story(), drafted=50, accepted=10).baseline()
+    counted(story, drafted=50 + before[0], accepted=10 + before[1]).null()
+    story.sleep().wake().probe()
+    return counted(story, drafted=50 + before[0] + after[0], accepted=10 + before[1] + after[1])
+
+
+def findings(story: Story) -> list[Finding]:
+    """The findings about drafts, the observations of other steps left out."""
+    story.events = [event for event in story.events if not isinstance(event, Observation) or event.counters]
+    return list(drafts.check(story.evidence()))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        ((1000, 600), (1000, 600), 0),
+        ((1000, 600), (1000, 310), 0),
+        ((1000, 600), (1000, 290), 1),
+        ((1000, 600), (1000, 0), 1),
+        ((1000, 0), (1000, 0), 0),
+        ((99, 60), (1000, 0), 0),
+        ((1000, 600), (99, 0), 0),
+        ((100, 60), (100, 0), 1),
+        ((0, 0), (0, 0), 0),
+    ],
+)
+def test_acceptance_that_halves_is_found(before: tuple[int, int], after: tuple[int, int], found: int) -> None:
+    """A rate below half of the former one is found, if enough was drafted to tell."""
+    assert len(findings(drafting(before=before, after=after))) == found
+
+
+def test_the_finding_tells_both_rates() -> None:
+    """Accepted per drafted token, after and before."""
+    [finding] = findings(drafting(before=(1000, 600), after=(1000, 50)))
+    assert finding.message == "5% of the drafted tokens are accepted after the transition, 60% were before"
+    assert finding.strength is Strength.PROOF
+    assert finding.evidence == {"acceptance": 0.05, "baseline_acceptance": 0.6}
+
+
+def test_a_server_without_drafts_is_fine() -> None:
+    """Where nothing is drafted nothing is found."""
+    assert list(drafts.check(Story().baseline().null().cycle().evidence())) == []
+    assert list(drafts.check(Story().evidence())) == []
+
+
+def test_a_lost_draft_model_degrades() -> None:
+    """Answers hold, drafts do not: the cause is the draft model."""
+    story = drafting(before=(1000, 600), after=(1000, 0))
+    story.events = [event for event in story.events if not isinstance(event, Observation) or event.counters]
+    result = story.judged()
+    assert (result.verdict, result.cause) == (Verdict.DEGRADED, Cause.DRAFT_MODEL)

@@ -1,0 +1,77 @@
+"""Whether answers still begin as they did."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from harness.check.first_tokens import count_intact
+from harness.history.events import Answer, Logprobs
+from tests.check.stories import Change, Story, garbage, scaled, shifted, updated
+
+NAMES = ["p0", "p1", "p2", "p3"]
+
+
+def intact(changes: dict[str, Change], *, tolerance: float = 1e-3) -> int:
+    """How many of the four warm answers after a sleep begin as before."""
+    story = Story().baseline().null().cycle(1, warm=changes)
+    warm = [each for each in story.evidence().after if each.reply.shares_salt]
+    return count_intact(warm, tolerance=tolerance)
+
+
+def one_contrast(by: float) -> Change:
+    """The second likeliest first token moved."""
+
+    def change(answer: Answer) -> Answer:
+        assert answer.logprobs is not None
+        top = answer.logprobs.top_values.copy()
+        top[0, 1] -= by
+        logprobs = Logprobs.pack(
+            chosen=answer.logprobs.chosen, top_ids=answer.logprobs.top_ids, top_values=top
+        )
+        return answer.model_copy(update={"logprobs": logprobs})
+
+    return change
+
+
+def test_equal_answers_begin_as_before() -> None:
+    """Nothing changed, nothing is lost."""
+    assert intact({}) == 4
+
+
+def test_damage_after_the_first_token_leaves_it_intact() -> None:
+    """What comes later has no say."""
+    assert intact(dict.fromkeys(NAMES, garbage(1))) == 4
+
+
+def test_damage_at_the_first_token_does_not() -> None:
+    """Other candidates, or none, are no intact beginning."""
+    nothing = Logprobs.pack(
+        chosen=np.empty(0, dtype=np.float32),
+        top_ids=np.empty((0, 3), dtype=np.int32),
+        top_values=np.empty((0, 3), dtype=np.float32),
+    )
+    changes = {"p0": garbage(0), "p1": updated(logprobs=None), "p2": updated(token_ids=(), logprobs=nothing)}
+    assert intact(changes) == 1
+
+
+def test_a_moved_contrast_is_damage() -> None:
+    """One candidate out of place beyond the tolerance is enough."""
+    assert intact({"p0": one_contrast(0.01)}) == 3
+    assert intact({"p0": one_contrast(0.0005)}) == 4
+    assert intact({"p0": one_contrast(0.01)}, tolerance=0.02) == 4
+
+
+def test_the_normaliser_does_not_matter() -> None:
+    """All candidates less likely by the same amount stand to each other as before."""
+    assert intact(dict.fromkeys(NAMES, shifted(0.7, 0))) == 4
+
+
+def test_a_common_factor_does_not_matter() -> None:
+    """Logits scaled as a whole come from the same hidden state; scaled in one answer only they do not."""
+    assert intact(dict.fromkeys(NAMES, scaled(0.9))) == 4
+    assert intact({"p0": scaled(0.9)}) == 3
+
+
+def test_nothing_is_intact_where_nothing_is_compared() -> None:
+    """No answers, none intact."""
+    assert count_intact([], tolerance=1e-3) == 0

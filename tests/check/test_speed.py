@@ -1,0 +1,79 @@
+"""Whether the engine woke up slower."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.check import speed
+from harness.check.result import Cause, Finding, Strength, Verdict
+from tests.check.stories import Change, Story, clean_story, updated
+
+NAMES = ["p0", "p1", "p2", "p3"]
+
+
+def lasting(seconds: float) -> dict[str, Change]:
+    """All answers take so long."""
+    return dict.fromkeys(NAMES, updated(seconds=seconds))
+
+
+def findings(story: Story) -> list[Finding]:
+    """The speed findings of a story."""
+    return list(speed.check(story.evidence()))
+
+
+def test_equal_speed_has_no_finding() -> None:
+    """A healthy story is as fast as before."""
+    assert findings(clean_story()) == []
+
+
+@pytest.mark.parametrize(("factor", "found"), [(1.4, 0), (1.6, 1), (5.0, 1), (0.2, 0)])
+def test_every_pass_must_be_slower_by_half(factor: float, found: int) -> None:
+    """An engine that takes half as long again for a token, in every pass, is degraded."""
+    story = Story().baseline().null().cycle(1, warm=lasting(factor), cold=lasting(factor))
+    assert len(findings(story)) == found
+
+
+def test_one_fast_pass_acquits() -> None:
+    """If one pass after the transition is as fast as before, something else slowed the others."""
+    story = Story().baseline().null().cycle(1, warm=lasting(9.0), cold=lasting(9.0))
+    assert len(findings(story)) == 1
+    assert findings(story.cycle(2, warm=lasting(1.0), cold=lasting(9.0))) == []
+
+
+def test_one_slow_pass_before_acquits() -> None:
+    """Where the machine was as slow once before, slowness proves nothing."""
+    story = Story().baseline().null(lasting(3.0)).cycle(1, warm=lasting(4.0), cold=lasting(4.0))
+    assert findings(story) == []
+
+
+def test_one_slow_answer_is_no_slow_pass() -> None:
+    """The median over the answers counts: a single long wait in a queue does not."""
+    slow = {"p0": updated(seconds=90.0)}
+    assert findings(Story(prompts=5).baseline().null().cycle(1, warm=slow, cold=slow)) == []
+
+
+def test_one_pass_is_too_few() -> None:
+    """The first pass after waking up may be slow for good reasons."""
+    story = Story().baseline().null().sleep().wake()
+    story.probe(1, warm=lasting(9.0), cold=lasting(9.0))
+    story.events = [event for event in story.events if getattr(event, "pass_number", 0) != 7]
+    assert findings(story) == []
+
+
+def test_the_finding_tells_both_speeds() -> None:
+    """Milliseconds a token, in the fastest pass after and the slowest before."""
+    story = Story().baseline().null().cycle(1, warm=lasting(2.4), cold=lasting(4.8))
+    [finding] = findings(story)
+    assert finding.message == (
+        "a token takes 100 ms in the fastest pass after the transition (cycle 1, warm), "
+        "42 ms in the slowest one before it"
+    )
+    assert finding.strength is Strength.PROOF
+    assert finding.evidence["seconds_per_token"] == pytest.approx(0.1)
+    assert finding.evidence["baseline_seconds_per_token"] == pytest.approx(1 / 24)
+
+
+def test_a_slow_engine_is_degraded() -> None:
+    """Answers hold, but the engine woke up slower."""
+    result = Story().baseline().null().cycle(1, warm=lasting(5.0), cold=lasting(5.0)).judged()
+    assert (result.verdict, result.cause) == (Verdict.DEGRADED, Cause.SPEED)
