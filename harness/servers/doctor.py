@@ -49,7 +49,7 @@ def _installed_engine() -> Finding:
     return Finding(
         what="vLLM in this environment",
         available=False,
-        detail="pip install sleepwake[cpu] or sleepwake[gpu] adds the process runtime",
+        detail="`make setup` adds it, and with it the process runtime",
     )
 
 
