@@ -21,6 +21,7 @@ def measure(null: Sequence[Comparison]) -> NoiseFloor | None:
     return NoiseFloor(
         compared=len(null),
         different=sum(not comparison.identical for comparison in null),
+        reworded=sum(not (comparison.same_tokens and comparison.same_ending) for comparison in null),
         exact=all(comparison.identical for comparison in null),
         largest_logprob_shift=max(measured, default=None),
     )

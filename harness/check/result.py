@@ -132,7 +132,10 @@ class NoiseFloor(_Frozen):
     """What the null transition showed: how much answers differ when nothing happened."""
 
     compared: int
-    different: int
+    different: int = Field(
+        description="answers that were not the same bit by bit, log-probabilities included"
+    )
+    reworded: int = Field(default=0, description="answers whose tokens or ending differed")
     exact: bool
     largest_logprob_shift: float | None = None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from harness.check import bound, cache, cause, drafts, memory, obstacles, speed, state, witness
 from harness.check.case import Case
+from harness.check.comparison import Comparison
 from harness.check.evidence import Evidence
 from harness.check.result import Cause, CellResult, Finding, Strength, Verdict
 from harness.check.wording import counted
@@ -134,11 +135,18 @@ def _clean(unjudged: CellResult, case: Case) -> CellResult:
         alone=calibration.gross_limit if calibration and not same else None,
         together=calibration.smallest_shift if calibration and not same else None,
     )
-    how = "equal the baseline" if same else "differ from the baseline by no more than noise explains"
     return unjudged.model_copy(
         update={
             "verdict": Verdict.CLEAN,
-            "reason": f"all {counted(len(after), 'answer')} {how}; {limit.statement}",
+            "reason": f"all {counted(len(after), 'answer')} {_how_equal(after)}; {limit.statement}",
             "bound": limit,
         }
     )
+
+
+def _how_equal(after: Sequence[Comparison]) -> str:
+    if all(comparison.identical for comparison in after):
+        return "equal the baseline"
+    if all(comparison.same_tokens for comparison in after):
+        return "have the baseline's tokens, their log-probabilities differ no more than noise explains"
+    return "differ from the baseline no more than noise explains"

@@ -82,7 +82,7 @@ def never_ending(logits: Floats, _rows: Rows, _position: int, _random: np.random
 )
 def test_healthy_engines_raise_no_alarm(setup: Setup) -> None:
     """Whatever the noise looks like, nothing is proven against an engine that came back the same."""
-    for seed in range(4):
+    for seed in range(3):
         assert alarming(simulate(seed, setup)) == set()
 
 

@@ -9,11 +9,14 @@ from harness.check.result import Cause, Verdict
 from tests.check.stories import (
     Change,
     Story,
+    both,
     clean_story,
     empty,
     failing,
+    flip,
     garbage,
     loop,
+    nearly_tied,
     shifted,
     updated,
 )
@@ -32,6 +35,23 @@ def test_a_healthy_story_is_clean() -> None:
     assert result.reason == f"all 24 answers equal the baseline; {result.bound.statement}"
     assert result.noise is not None
     assert result.noise.exact
+
+
+def test_a_clean_verdict_says_how_equal_answers_are() -> None:
+    """Rounding errors are told apart from equality to the last bit."""
+    rounded = Story().baseline().null().cycle(1, warm={"p0": shifted(1e-5)}).judged()
+    assert rounded.verdict is Verdict.CLEAN
+    assert rounded.reason.startswith(
+        "all 8 answers have the baseline's tokens, their log-probabilities differ no more than noise "
+        "explains; affected prompts < 52.7% at 95% (4 prompts compared in 2 passes, none off by 0.004 nat)"
+    )
+    tie = nearly_tied(position=5, gap=5e-4)
+    flipped = {"p0": both(tie, flip(5))}
+    usual = {"p0": tie}
+    story = Story().baseline(usual).null(usual).sleep().wake().probe(1, warm=flipped, cold=usual)
+    assert story.judged().reason.startswith(
+        "all 8 answers differ from the baseline no more than noise explains"
+    )
 
 
 def test_the_result_says_what_was_judged() -> None:
