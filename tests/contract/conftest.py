@@ -20,7 +20,7 @@ from harness.vllm_api.calls import CallResult
 from harness.vllm_api.connection import Connection, connect
 from harness.vllm_api.generation import Generation, GenerationRequest, generate
 from harness.vllm_api.metrics import MetricsSnapshot, read_metrics
-from tests.fake_vllm.options import DEFAULT_MODEL
+from tests.fake_vllm.options import DEFAULT_MODEL, Options
 from tests.fake_vllm.serving import serve
 
 CALL_DEADLINE_S = 60.0
@@ -38,6 +38,7 @@ class Running:
     model: str
     prompts: tuple[tuple[int, ...], ...]
     long_answer: int
+    max_model_len: int
     weights_lost: bool = False
 
 
@@ -122,8 +123,8 @@ class Subject:
 @asynccontextmanager
 async def fake_server() -> AsyncIterator[Running]:
     """The fake, inside this process."""
-    async with serve() as base_url:
-        yield await _running(base_url, DEFAULT_MODEL, long_answer=600)
+    async with serve(Options(max_model_len=2048)) as base_url:
+        yield await _running(base_url, DEFAULT_MODEL, long_answer=1500)
 
 
 @asynccontextmanager
@@ -175,4 +176,12 @@ async def _running(base_url: str, model: str, *, long_answer: int) -> Running:
             tokens = tokenized.field("tokens")
             assert isinstance(tokens, list)
             prompts.append(tuple(token for token in tokens if isinstance(token, int)))
-    return Running(base_url=base_url, model=model, prompts=tuple(prompts), long_answer=long_answer)
+    max_model_len = tokenized.field("max_model_len")
+    assert isinstance(max_model_len, int)
+    return Running(
+        base_url=base_url,
+        model=model,
+        prompts=tuple(prompts),
+        long_answer=long_answer,
+        max_model_len=max_model_len,
+    )

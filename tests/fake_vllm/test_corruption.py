@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 _TEXT = "{subject}: in the old country between the mountain and the sea there is much more to say of it."
 _SUBJECTS = ("The river", "A good market", "My first letter", "Every language")
-_DEADLINE_S = 20.0
+_DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,11 @@ def differing(before: list[Generation], after: list[Generation]) -> int:
     )
 
 
-@pytest.mark.parametrize("prefix_caching", [True, False])
 @pytest.mark.parametrize("discard", ["zero", "poison", "stale"])
 @pytest.mark.parametrize("level", [0, 1, 2])
-async def test_a_healthy_engine_wakes_up_the_same(
-    level: lifecycle.SleepLevel, discard: str, *, prefix_caching: bool
-) -> None:
+async def test_a_healthy_engine_wakes_up_the_same(level: lifecycle.SleepLevel, discard: str) -> None:
     """Without a fault nothing changes to the last bit, warm or cold, whatever discarded memory holds."""
-    async with engine(prefix_caching=prefix_caching, discard=discard) as healthy:
+    async with engine(discard=discard) as healthy:
         before = await healthy.answers()
         assert differing(before, await healthy.answers()) == 0
         await healthy.cycle(level)

@@ -11,6 +11,8 @@ from tests.vllm_api.scripted import http, scripted
 
 pytestmark = pytest.mark.anyio
 
+DEADLINE_S = 30.0
+
 
 async def test_proxies_of_the_environment_are_ignored(
     fake: Connection, monkeypatch: pytest.MonkeyPatch
@@ -19,23 +21,23 @@ async def test_proxies_of_the_environment_are_ignored(
     for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     async with connect(fake.base_url) as connection:
-        assert (await lifecycle.health(connection.http, deadline_s=5)).ok
+        assert (await lifecycle.health(connection.http, deadline_s=DEADLINE_S)).ok
         assert len([model async for model in connection.openai.models.list()]) == 1
 
 
 async def test_a_key_is_sent_with_every_request() -> None:
     """An attached server that needs a key gets it from both clients."""
-    request = GenerationRequest(prompt_token_ids=(5,), max_tokens=1, model="m", deadline_s=5)
+    request = GenerationRequest(prompt_token_ids=(5,), max_tokens=1, model="m", deadline_s=DEADLINE_S)
     async with scripted(http({})) as server, connect(server.connection.base_url, api_key="key") as connection:
-        await lifecycle.version(connection.http, deadline_s=5)
+        await lifecycle.version(connection.http, deadline_s=DEADLINE_S)
         await generate(connection.openai, request)
     assert [headers["authorization"] for headers in server.headers] == ["Bearer key", "Bearer key"]
 
 
 async def test_no_connection_is_used_twice() -> None:
     """A connection kept alive could be closed by an idle server just when it is used again."""
-    request = GenerationRequest(prompt_token_ids=(5,), max_tokens=1, model="m", deadline_s=5)
+    request = GenerationRequest(prompt_token_ids=(5,), max_tokens=1, model="m", deadline_s=DEADLINE_S)
     async with scripted(http({})) as server:
-        await lifecycle.version(server.connection.http, deadline_s=5)
+        await lifecycle.version(server.connection.http, deadline_s=DEADLINE_S)
         await generate(server.connection.openai, request)
     assert [headers["connection"] for headers in server.headers] == ["close", "close"]

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from harness.vllm_api.metrics import MetricsSnapshot, parse_metrics, read_metrics
 from tests.vllm_api.scripted import http, scripted
 
+DEADLINE_S = 30.0
+
 V0_32 = """\
 # HELP vllm:num_requests_running Number of requests in model execution batches.
 # TYPE vllm:num_requests_running gauge
@@ -135,18 +137,21 @@ def test_any_text_is_a_snapshot_or_a_value_error(text: str) -> None:
 async def test_what_cannot_be_parsed_is_a_protocol_error() -> None:
     """An answer that is no exposition is an error value."""
     async with scripted(http(b'vllm:broken{label="')) as server:
-        reading = await read_metrics(server.connection.http, deadline_s=5)
+        reading = await read_metrics(server.connection.http, deadline_s=DEADLINE_S)
     assert reading.snapshot is None
     assert reading.error is not None
     assert reading.error.kind == "protocol"
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("raw", "kind"), [(http({}, status="500 Oops"), "http"), (None, "timeout")])
-async def test_a_failed_reading_says_why(raw: bytes | None, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("raw", "deadline_s", "kind"),
+    [(http({}, status="500 Oops"), DEADLINE_S, "http"), (None, 0.05, "timeout")],
+)
+async def test_a_failed_reading_says_why(raw: bytes | None, deadline_s: float, kind: str) -> None:
     """Without an answer there is no snapshot but an error."""
     async with scripted(raw) as server:
-        reading = await read_metrics(server.connection.http, deadline_s=0.2)
+        reading = await read_metrics(server.connection.http, deadline_s=deadline_s)
     assert reading.snapshot is None
     assert reading.error is not None
     assert reading.error.kind == kind
