@@ -10,7 +10,7 @@ from harness.check.comparison import Reply
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import occasion
-from harness.history.events import CacheCondition, Prompt
+from harness.history.events import CacheCondition, PassStarted, Prompt
 
 KEEPS_KV_ELSEWHERE = ("--kv-transfer-config", "--kv-offloading")
 """Flags of engines that may hold KV blocks outside the memory a sleep discards."""
@@ -47,12 +47,27 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
 
 def _first_warm_replies(evidence: Evidence) -> Iterator[Reply]:
     """Replies under the cell's own salt that nothing but their own pass can have put into the cache."""
-    recording = evidence.recording
-    warm = sorted({each.start.t for each in recording.passes if each.start.cache is not CacheCondition.COLD})
+    filled = [each.start.t for each in evidence.recording.passes if _fills_cache(evidence, each.start)]
     for reply in evidence.after_replies:
-        discard = timeline.last_discard(recording, before=reply.start.t)
-        if reply.shares_salt and discard and not any(discard.t < t < reply.start.t for t in warm):
+        discard = timeline.last_discard(evidence.recording, before=reply.start.t)
+        if reply.shares_salt and discard and not any(discard.t < t < reply.start.t for t in filled):
             yield reply
+
+
+def _fills_cache(evidence: Evidence, start: PassStarted) -> bool:
+    """Whether a pass leaves behind what later warm passes may read.
+
+    A cold one does where the release has no salts: then it resets the cache instead, just
+    before it begins.
+    """
+    if start.cache is not CacheCondition.COLD:
+        return True
+    recording = evidence.recording
+    earlier = max((each.start.t for each in recording.passes if each.start.t < start.t), default=0.0)
+    return any(
+        call.path == "/reset_prefix_cache" and call.step == start.step and earlier < call.t < start.t
+        for call in recording.calls
+    )
 
 
 def _shared_prefixes(prompts: Sequence[Prompt]) -> dict[str, int]:

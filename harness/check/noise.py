@@ -12,7 +12,8 @@ def measure(null: Sequence[Comparison]) -> NoiseFloor | None:
     """Measure the noise floor on comparisons across null transitions; None where there are none.
 
     The floor is ``exact`` when tokens, endings and log-probabilities are all the same, bit
-    by bit: from then on any difference at all counts as evidence.
+    by bit.  It is what was seen, not what is possible: what noise explains is for
+    :mod:`harness.check.calibration` to say.
     """
     if not null:
         return None

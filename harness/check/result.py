@@ -25,7 +25,8 @@ class Verdict(StrEnum):
     CORRUPT = "corrupt"
     """Answers changed."""
     DEGRADED = "degraded"
-    """Answers hold; memory was not released or leaks, or the engine woke up slower."""
+    """Answers hold; but memory was not released or leaks, the engine woke up slower, was not in the
+    state it claimed, or vouches for cached blocks it has thrown away."""
     INCONCLUSIVE = "inconclusive"
     """The recording cannot tell; ``reason`` says why and what would settle it."""
 
@@ -120,7 +121,7 @@ class Bound(_Frozen):
     statement: str
     smallest_single_shift: float | None = Field(
         default=None,
-        description="nat; from here on a single answer would have been noticed; null: any change",
+        description="nat; from here on a single answer would have been noticed; null: none differed at all",
     )
     smallest_common_shift: float | None = Field(
         default=None,

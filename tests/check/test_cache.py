@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.check import cache
 from harness.check.result import Strength
-from harness.history.events import Control, Prompt
-from tests.check.stories import Story, clean_story, updated
+from harness.history.events import Control, Prompt, Role
+from tests.check.stories import COLD, WARM, Story, clean_story, updated
 
 
 def hashes_kept(**options: object) -> Story:
@@ -102,3 +104,15 @@ def test_a_warm_control_counts_as_a_warm_pass() -> None:
     """A control under the cell's own salt fills the cache for what follows."""
     story = Story().baseline().null().sleep().wake().control(Control.RESET_PREFIX_CACHE).probe()
     assert cache.check(story.evidence()) == ()
+
+
+@pytest.mark.parametrize("salted", [True, False])
+def test_without_salts_a_cold_pass_fills_the_cache_too(*, salted: bool) -> None:
+    """Where a cold pass resets the cache for lack of salts, what it computed may be read afterwards."""
+    story = Story().baseline().null().sleep().wake()
+    story._begin("probe", cycle=1, name="after")
+    if not salted:
+        story.call(story._step, "/reset_prefix_cache", {})
+    story.ask(Role.AFTER, COLD, cycle=1)
+    story.ask(Role.AFTER, WARM, cycle=1, changes={"p0": updated(cached_tokens=48)})
+    assert len(cache.check(story.evidence())) == (1 if salted else 0)

@@ -260,4 +260,4 @@ def test_noise_does_not_hide_what_does_not_heal() -> None:
     both = (CacheCondition.WARM, CacheCondition.COLD)
     result = controlled(scaled(0.95), healed_by=set(), caches=both)
     assert result.cause is Cause.DECODE_PATH
-    assert not any(outcome.healed == outcome.asked for outcome in result.controls)
+    assert all(outcome.healed < outcome.asked / 4 for outcome in result.controls)
