@@ -18,10 +18,12 @@ def find(case: Case) -> tuple[str, ...]:
     evidence = case.evidence
     if unavailable := evidence.recording.unavailable:
         return (f"not available in vLLM {unavailable.vllm_version}: {', '.join(unavailable.lacking)}",)
+    if not evidence.recording.finished:
+        return ("the recording breaks off before the end of the script: run the cell again",)
     return tuple(
         obstacle
         for obstacles in (
-            _incomplete(evidence),
+            _missing(evidence),
             _unsound_baseline(evidence),
             _nothing_happened(evidence),
             _noise(case),
@@ -31,10 +33,8 @@ def find(case: Case) -> tuple[str, ...]:
     )
 
 
-def _incomplete(evidence: Evidence) -> Iterator[str]:
-    if not evidence.recording.finished:
-        yield "the recording breaks off before the end of the script: run the cell again"
-    elif evidence.missing:
+def _missing(evidence: Evidence) -> Iterator[str]:
+    if evidence.missing:
         start, prompt = evidence.missing[0]
         yield (
             f"{counted(len(evidence.missing), 'answer')} missing from the recording, the first that of "
