@@ -9,8 +9,8 @@ import pytest
 
 from harness.errors import ImageError, UsageError
 from harness.servers.images import BuildOptions, official_gpu_image, supported_versions
-from harness.servers.images.build import RECIPE_LABEL, follow, plan_build
-from harness.servers.images.context import content_hash, gather, write_tar
+from harness.servers.images.build import RECIPE_LABEL, SOURCES_LABEL, follow, plan_build
+from harness.servers.images.context import content_hash, given_files, recipe_files, write_tar
 from harness.servers.images.recipe import DOCKERFILE, RECIPES, find_recipe, version_key
 
 FOUNDING_BUG_AND_FIX = ("0.9.2", "0.10.0", "0.10.1", "0.10.2")
@@ -154,7 +154,7 @@ class TestContext:
     def test_holds_the_recipe_and_the_plugin_only(self) -> None:
         """Of the harness an image gets what runs inside vLLM, as a project that pip installs."""
         recipe = find_recipe("0.10.0")
-        context = gather(recipe, BuildOptions())
+        context = recipe_files(recipe)
         plugin = {name for name in context if name.startswith("plugin/")}
         assert set(context) - plugin == {DOCKERFILE, *recipe.lists}
         assert {"plugin/pyproject.toml", "plugin/harness/__init__.py"} <= plugin
@@ -165,7 +165,7 @@ class TestContext:
 
     def test_names_the_entry_points_of_the_project(self) -> None:
         """The plugin is found in an image by the same entry points as on the machine."""
-        project = gather(find_recipe("0.10.0"), BuildOptions())["plugin/pyproject.toml"]
+        project = recipe_files(find_recipe("0.10.0"))["plugin/pyproject.toml"]
         entry_points = (
             b'sleepwake_cpu = "harness.engine_plugin:platform"',
             b'sleepwake_engine = "harness.engine_plugin:load"',
@@ -177,15 +177,15 @@ class TestContext:
         """A CPU build of the pinned torch goes in; other releases and packages would only add weight."""
         for name in ("torch-2.0.0+cpu", "torch-2.0.0", "torch-2.1.0+cpu", "other-1.0"):
             (tmp_path / f"{name}-cp311-cp311-linux_x86_64.whl").touch()
-        context = gather(find_recipe("1.0.0", recipes=recipes), BuildOptions(wheels=tmp_path))
-        assert [name for name in context if name.startswith("wheels/")] == [
+        given = given_files(find_recipe("1.0.0", recipes=recipes), BuildOptions(wheels=tmp_path))
+        assert list(given) == [
             "wheels/torch-2.0.0+cpu-cp311-cp311-linux_x86_64.whl",
             "wheels/torch-2.0.0-cp311-cp311-linux_x86_64.whl",
         ]
 
     def test_tar_knows_nothing_of_this_machine(self, recipes: Path) -> None:
         """No owner, no time and no mode of a file gets in: the same recipe meets Docker's cache anywhere."""
-        context = gather(find_recipe("1.0.0", recipes=recipes), BuildOptions())
+        context = recipe_files(find_recipe("1.0.0", recipes=recipes))
         packed = io.BytesIO()
         write_tar(context, packed)
         packed.seek(0)
@@ -220,21 +220,27 @@ class TestHash:
 
     def test_changes_with_the_plugin(self) -> None:
         """A changed engine plugin is another image."""
-        context = gather(find_recipe("0.10.0"), BuildOptions())
+        context = recipe_files(find_recipe("0.10.0"))
         changed = {**context, "plugin/harness/engine_plugin/__init__.py": b"changed"}
-        assert content_hash(context, {}) != content_hash(changed, {})
+        assert content_hash(context) != content_hash(changed)
 
-    def test_changes_with_the_base_but_not_with_the_way_there(self) -> None:
-        """Another base image is another image; another proxy or network leads to the same one."""
-        plain, elsewhere, other = (
-            plan_build("0.10.0", options).labels[RECIPE_LABEL]
+    def test_where_things_come_from_is_told_apart(self, tmp_path: Path) -> None:
+        """Another base is another source of the same recipe; another proxy is not even that."""
+        certificates = tmp_path / "ca.pem"
+        certificates.write_text("-----BEGIN CERTIFICATE-----\n", encoding="utf-8")
+        plain, proxied, other_base, other_trust = (
+            plan_build("0.10.0", options).labels
             for options in (
                 BuildOptions(),
                 BuildOptions(proxy="http://proxy:3128", network="bridge"),
                 BuildOptions(base="mirror/python:3.12"),
+                BuildOptions(ca=certificates),
             )
         )
-        assert plain == elsewhere != other
+        assert plain == proxied
+        assert plain[RECIPE_LABEL] == other_base[RECIPE_LABEL] == other_trust[RECIPE_LABEL]
+        sources = [labels[SOURCES_LABEL] for labels in (plain, other_base, other_trust)]
+        assert len(set(sources)) == len(sources)
 
 
 class TestFollowing:

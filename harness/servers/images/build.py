@@ -18,7 +18,7 @@ from docker.models.images import Image
 from harness.errors import ImageError, RuntimeUnavailableError
 from harness.servers.default_model import cache_directory
 from harness.servers.docker_engine import connected, local_image, speaking
-from harness.servers.images.context import BuildContext, content_hash, gather, write_tar
+from harness.servers.images.context import BuildContext, content_hash, given_files, recipe_files, write_tar
 from harness.servers.images.options import BuildOptions
 from harness.servers.images.recipe import Recipe, find_recipe
 
@@ -26,6 +26,7 @@ REPOSITORY = "sleepwake/vllm-cpu"
 IMAGE_LABEL = "sleepwake.image"
 VLLM_LABEL = "sleepwake.vllm"
 RECIPE_LABEL = "sleepwake.recipe"
+SOURCES_LABEL = "sleepwake.sources"
 
 _KIND = "vllm-cpu"
 _ARCHITECTURES = ("x86_64", "amd64")
@@ -80,6 +81,11 @@ class BuildPlan:
         """The name that the image gets."""
         return f"{REPOSITORY}:{self.recipe.vllm_version}"
 
+    def is_met_by(self, image: Image, *, from_any_source: bool) -> bool:
+        """Whether an image is what this plan leads to, or, from any source, the same recipe's."""
+        compared = (RECIPE_LABEL,) if from_any_source else (RECIPE_LABEL, SOURCES_LABEL)
+        return all(image.labels.get(label) == self.labels[label] for label in compared)
+
     def result(self, image: Image, *, built: bool) -> ImageRef:
         """Describe the image that this plan leads to."""
         return ImageRef(
@@ -100,7 +106,8 @@ def ensure_image(
 
     Args:
         vllm_version: The release, like ``0.10.0``.
-        options: Where the build takes things from; what the environment says when None.
+        options: Where the build takes things from.  When None, a build takes them from where the
+            environment says, and an image that was built of the same recipe from elsewhere will do.
         progress: Called with each step of the build, as Docker words it.
         log_file: Where the whole output of a build goes; below the cache directory when None.
 
@@ -113,7 +120,7 @@ def ensure_image(
     log_file = log_file or cache_directory() / "images" / f"{plan.recipe.vllm_version}.log"
     with connected() as client:
         image = local_image(client, plan.reference)
-        if image is not None and image.labels.get(RECIPE_LABEL) == plan.labels[RECIPE_LABEL]:
+        if image is not None and plan.is_met_by(image, from_any_source=options is None):
             return plan.result(image, built=False)
         check_architecture(client)
         build(client, plan, progress=progress, log_file=log_file)
@@ -130,7 +137,7 @@ def plan_build(vllm_version: str, options: BuildOptions) -> BuildPlan:
     """
     options.check()
     recipe = find_recipe(vllm_version, recipes=options.recipes)
-    context = gather(recipe, options)
+    own, given = recipe_files(recipe), given_files(recipe, options)
     args = {
         "BASE_IMAGE": options.base,
         "TORCH": recipe.torch_version,
@@ -139,11 +146,16 @@ def plan_build(vllm_version: str, options: BuildOptions) -> BuildPlan:
     labels = {
         IMAGE_LABEL: _KIND,
         VLLM_LABEL: recipe.vllm_version,
-        RECIPE_LABEL: content_hash(context, args),
+        RECIPE_LABEL: content_hash(own),
+        SOURCES_LABEL: content_hash({"base": options.base.encode(), **given}),
     }
     proxy = dict.fromkeys(("http_proxy", "https_proxy"), options.proxy) if options.proxy else {}
     return BuildPlan(
-        recipe=recipe, context=context, args={**args, **proxy}, labels=labels, network=options.network
+        recipe=recipe,
+        context={**own, **given},
+        args={**args, **proxy},
+        labels=labels,
+        network=options.network,
     )
 
 

@@ -39,20 +39,21 @@ BuildContext = Mapping[str, Path | bytes]
 """Files by their name in the context: those of this machine, or their content."""
 
 
-def gather(recipe: Recipe, options: BuildOptions) -> BuildContext:
-    """Return everything that the Dockerfile copies, in the order of the names."""
-    files: dict[str, Path | bytes] = {name: recipe.recipes / name for name in (DOCKERFILE, *recipe.lists)}
-    files |= plugin_files()
-    if options.ca is not None:
-        files["certificates/given.crt"] = options.ca
-    if options.pip_conf is not None:
-        files["pip/pip.conf"] = options.pip_conf
+def recipe_files(recipe: Recipe) -> BuildContext:
+    """Return what makes an image what it is: the recipe's own files, and the engine plugin."""
+    lists = {name: recipe.recipes / name for name in (DOCKERFILE, *recipe.lists)}
+    return {**lists, **plugin_files()}
+
+
+def given_files(recipe: Recipe, options: BuildOptions) -> BuildContext:
+    """Return what only says where a build takes things from: certificates, pip's configuration, wheels."""
+    files = {"certificates/given.crt": options.ca, "pip/pip.conf": options.pip_conf}
     if options.wheels is not None:
         files |= {f"wheels/{path.name}": path for path in pinned_wheels(options.wheels, recipe)}
-    return dict(sorted(files.items()))
+    return {name: path for name, path in files.items() if path is not None}
 
 
-def plugin_files() -> dict[str, Path | bytes]:
+def plugin_files() -> BuildContext:
     """Return the engine plugin as a project that pip can install: all of the harness that an image holds."""
     package = Path(harness.__file__).parent
     sources = [package / "__init__.py", *package.glob("engine_plugin/**/*.py")]
@@ -71,10 +72,10 @@ def pinned_wheels(folder: Path, recipe: Recipe) -> Iterator[Path]:
             yield path
 
 
-def content_hash(context: BuildContext, build_args: Mapping[str, str]) -> str:
-    """Return a hash, hexadecimal, that changes with anything the image is made of."""
-    digest = hashlib.sha256(repr(sorted(build_args.items())).encode())
-    for name, content in context.items():
+def content_hash(files: BuildContext) -> str:
+    """Return a hash, hexadecimal, that changes with every name and every content."""
+    digest = hashlib.sha256()
+    for name, content in sorted(files.items()):
         with opened(content) as file:
             digest.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()

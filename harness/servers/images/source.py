@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import docker
 from docker.models.images import Image
@@ -15,10 +15,10 @@ from harness.servers.images.options import BuildOptions
 
 @dataclass(frozen=True, kw_only=True)
 class BuiltImage:
-    """The CPU image of one vLLM release."""
+    """The CPU image of one vLLM release; ``options`` as :func:`ensure_image` takes them."""
 
     vllm_version: str
-    options: BuildOptions = field(default_factory=BuildOptions.from_environment)
+    options: BuildOptions | None = None
 
     @property
     def reference(self) -> str:
@@ -27,7 +27,7 @@ class BuiltImage:
         Raises:
             UsageError: there is no recipe for this release.
         """
-        return plan_build(self.vllm_version, self.options).reference
+        return plan_build(self.vllm_version, self.options or BuildOptions.from_environment()).reference
 
     def provide(self, client: docker.DockerClient, *, on_progress: Callable[[str], None]) -> Image:
         """Return it, built where it is missing or out of date.  Blocks for minutes then.
