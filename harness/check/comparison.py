@@ -76,13 +76,16 @@ class Comparison:
 
     @cached_property
     def logprob_shift(self) -> float | None:
-        """Largest shift of a shared token's log-probability, nat; None where nothing can be compared."""
+        """Largest shift of a shared token's log-probability, nat; None where nothing can be compared.
+
+        Values that are no finite numbers are left out: they are the protocol checker's business.
+        """
         before, after = self.reference.answer.logprobs, self.reply.answer.logprobs
         if before is None or after is None or self.shared == 0:
             return None
-        with np.errstate(invalid="ignore"):  # infinities are the protocol checker's business
+        with np.errstate(invalid="ignore"):
             shift = np.abs(before.chosen[: self.shared] - after.chosen[: self.shared])
-        return float(np.max(shift, initial=0.0))
+        return float(np.max(shift, initial=0.0, where=np.isfinite(shift)))
 
     @cached_property
     def first_logprob_difference(self) -> int | None:

@@ -124,9 +124,13 @@ def deviation(track: Track, reference: Track, *, shared: int) -> Deviation:
 
 
 def contrasts(track: Track) -> _Floats:
-    """How much likelier the likeliest token was than each other that was listed, at every position, nat."""
-    listed = track.ids[:, 1:] >= 0
-    found: _Floats = (track.values[:, :1] - track.values[:, 1:])[listed]
+    """How much likelier the likeliest token was than each other that was listed, at every position, nat.
+
+    What is no finite number is left out.
+    """
+    with np.errstate(invalid="ignore"):
+        differences = track.values[:, :1] - track.values[:, 1:]
+    found: _Floats = differences[(track.ids[:, 1:] >= 0) & np.isfinite(differences)]
     return found
 
 

@@ -31,17 +31,19 @@ NOT_GREEDY = "not greedy"
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Find judged answers that fail, or contradict themselves or the baseline's identity.
 
-    A violation the baseline commits as well is no sign of the transition: it is only a
-    hint here, and :func:`baseline_violations` keeps the cell from being called clean.
+    A violation the baseline commits as well is no sign of the transition, nor is one in an
+    answer the baseline does not have: these are only hints here, and what is wrong with the
+    baseline keeps the cell from being called clean.
     """
     usual = {kind for _, kind, _ in _violations(evidence, evidence.baseline_replies)}
     findings = []
     for reply, kind, message in _violations(evidence, evidence.after_replies):
+        excused = kind in usual or reply.answer.prompt not in evidence.baseline
         findings.append(
             Finding(
                 checker="protocol",
                 message=f"{reply.answer.prompt}, {occasion(reply.start)}: {message}",
-                strength=Strength.HINT if kind in usual else Strength.PROOF,
+                strength=Strength.HINT if excused else Strength.PROOF,
                 prompt=reply.answer.prompt,
                 pass_number=reply.start.number,
                 cycle=reply.start.cycle,

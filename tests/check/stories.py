@@ -64,7 +64,7 @@ class Story:
     max_tokens: int = 24
     tells_cached_tokens: bool = True
     extra_args: tuple[str, ...] = ()
-    events: list[Event] = field(default_factory=list, repr=False)
+    events: list[Event] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._numbers = count(1)
@@ -474,6 +474,19 @@ def scaled(factor: float) -> Change:
             top_ids=answer.logprobs.top_ids,
             top_values=(top[:, :1] + factor * (top - top[:, :1])).astype(np.float32),
         )
+        return answer.model_copy(update={"logprobs": logprobs})
+
+    return change
+
+
+def no_number(value: float, position: int = 3) -> Change:
+    """The same tokens, one log-probability of which is NaN or infinite."""
+
+    def change(answer: Answer) -> Answer:
+        assert answer.logprobs is not None
+        chosen, top = answer.logprobs.chosen.copy(), answer.logprobs.top_values.copy()
+        chosen[position] = top[position, 0] = value
+        logprobs = Logprobs.pack(chosen=chosen, top_ids=answer.logprobs.top_ids, top_values=top)
         return answer.model_copy(update={"logprobs": logprobs})
 
     return change

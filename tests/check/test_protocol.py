@@ -253,6 +253,13 @@ def test_what_the_baseline_does_as_well_is_only_a_hint() -> None:
     )
 
 
+def test_what_the_baseline_could_not_answer_is_only_a_hint() -> None:
+    """A prompt that timed out before the transition and fails after it says nothing about it."""
+    story = Story().baseline({"p0": failing("timeout")}).null().cycle(1, warm={"p0": failing("http", 500)})
+    [finding] = protocol.check(story.evidence())
+    assert finding.strength is Strength.HINT
+
+
 def test_a_violation_in_the_null_transition_is_a_baseline_violation() -> None:
     """Whatever happens before the first real transition speaks about the server as such."""
     story = Story().baseline().null({"p1": updated(prompt_tokens=7)}).cycle()
