@@ -18,7 +18,7 @@ regress: setup ## does sleep and wake change the answers? (VLLM=0.10.0 RUNTIME=d
 		$(if $(MODEL),--model '$(MODEL)') $(ARGS)
 
 test: setup ## the project's own fast tests (ARGS=...)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 lint: setup ## style, formatting and types
 	@$(BIN)/ruff check

@@ -107,13 +107,12 @@ def noise_sentence(noise: NoiseFloor | None) -> str:
         return (
             f"exactly zero: {count(noise.compared, 'answer')} the same, bit by bit, when nothing had happened"
         )
-    differed = "none" if noise.different == 0 else str(noise.different)
-    sentence = (
-        f"{differed} of {count(noise.compared, 'answer')} differed in tokens, ending or "
-        "log-probabilities when nothing had happened"
+    reworded = (
+        f"{noise.reworded or 'none'} of {count(noise.compared, 'answer')} had other tokens or another ending"
     )
+    sentence = f"{reworded} when nothing had happened"
     if noise.largest_logprob_shift is not None:
-        sentence += f"; largest log-probability shift {noise.largest_logprob_shift:.3g} nat"
+        sentence += f"; log-probabilities shifted by up to {noise.largest_logprob_shift:.3g} nat"
     return sentence
 
 
