@@ -60,8 +60,9 @@ def test_stale_prefix_cache_without_controls() -> None:
 
 def test_stale_prefix_cache_on_a_server_that_does_not_tell_cached_tokens() -> None:
     """The controls suffice where cached tokens are not reported."""
-    story = stale_prefix_cache(tells_cached_tokens=False).control(Control.FRESH_SALT)
-    assert story.judged().cause is Cause.STALE_PREFIX_CACHE
+    result = stale_prefix_cache(tells_cached_tokens=False).control(Control.FRESH_SALT).judged()
+    assert result.cause is Cause.STALE_PREFIX_CACHE
+    assert "read prompt tokens from the cache" not in result.reason
 
 
 @pytest.mark.parametrize("control", [Control.FRESH_SALT, Control.UNSEEN_PROMPTS, Control.RESET_PREFIX_CACHE])
