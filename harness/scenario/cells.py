@@ -66,7 +66,8 @@ def _expand(scenario: Scenario, path: Path) -> list[Cell]:
     )
     if len(corpus) < wanted:
         raise ScenarioError(
-            f"prompts: {wanted} prompts are needed (count + held_out), {scenario.prompts.corpus!r} has {len(corpus)}",
+            f"prompts: {wanted} prompts are needed (count + held_out), "
+            f"{scenario.prompts.corpus!r} has {len(corpus)}",
             location=str(path),
             remedy="lower `count` or choose a larger corpus",
         )
@@ -88,7 +89,7 @@ def select_cells(
 ) -> list[Cell]:
     """Keep the cells of the named arms whose id matches ``expression``.
 
-    ``expression`` joins parts of cell ids with ``and``, ``or``, ``not`` and parentheses, as pytest's ``-k`` does.
+    ``expression`` joins parts of cell ids with and, or, not and parentheses, as in pytest's ``-k``.
 
     Raises:
         UsageError: an arm does not exist, the expression is malformed, or nothing is left.

@@ -170,7 +170,7 @@ STEPS: dict[str, type[_Strict]] = {
 """Every step by the key that names it in YAML."""
 
 
-def _step_key(value: Any) -> str | None:  # noqa: ANN401 - whatever the file holds comes through here
+def _step_key(value: Any) -> str | None:
     if isinstance(value, dict):
         return next((key for key in value if key in STEPS), None)
     return next((key for key, model in STEPS.items() if isinstance(value, model)), None)
