@@ -93,16 +93,6 @@ async def test_waking_what_is_awake_does_nothing(subject: Subject) -> None:
     assert (await subject.generate()).token_ids == before.token_ids
 
 
-async def test_weights_that_are_nowhere_cannot_be_loaded(subject: Subject) -> None:
-    """A reload from a path that does not exist fails with HTTP 500 and changes nothing."""
-    before = await subject.generate()
-    http = subject.connection.http
-    result = await lifecycle.reload_weights(http, path="/no/such/model", deadline_s=CALL_DEADLINE_S)
-    assert result.status == 500
-    await subject.reset_prefix_cache()
-    assert (await subject.generate()).token_ids == before.token_ids
-
-
 async def test_workers_have_no_other_methods(subject: Subject) -> None:
     """A method that workers do not have fails with HTTP 500."""
     http = subject.connection.http
