@@ -23,7 +23,7 @@ from harness.report.progress import Progress
 from harness.stored_run import judge_directory
 from harness.workflow import RunOptions, choose, plan_cells, run
 
-_RELEASE = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:\.post(\d+))?")
+_RELEASE = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:\.post(\d+))?")
 
 
 def begin(

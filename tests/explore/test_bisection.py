@@ -98,12 +98,13 @@ def test_trials_that_do_not_fit_end_the_search(outcomes: list[tuple[str, str]], 
 
 
 def test_releases_sort_by_age() -> None:
-    """0.9 is older than 0.10, and a post release is newer than its release."""
-    assert sorted(["0.10.1", "0.9.2", "0.8.5.post1", "0.8.5", "v0.20"], key=release_key) == [
+    """0.9 is older than 0.10, and a fourth number or a post release is newer than its release."""
+    assert sorted(["0.10.1.1", "0.10.1", "0.9.2", "0.8.5.post1", "0.8.5", "v0.20"], key=release_key) == [
         "0.8.5",
         "0.8.5.post1",
         "0.9.2",
         "0.10.1",
+        "0.10.1.1",
         "v0.20",
     ]
 
