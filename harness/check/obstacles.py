@@ -75,8 +75,12 @@ def _nothing_happened(evidence: Evidence) -> Iterator[str]:
         yield "the script holds no transition: nothing was put to the test"
     elif not any(each.start.role is Role.AFTER for each in evidence.recording.passes):
         yield "no probe follows a transition: add one to the script"
-    for _, call in state.unavailable_calls(evidence):
-        yield f"the server lacks what the script needs ({call}): start it with VLLM_SERVER_DEV_MODE=1"
+    lacking = dict.fromkeys(call for _, call in state.unavailable_calls(evidence))
+    if lacking:
+        yield (
+            f"the server lacks what the script needs ({', '.join(lacking)}): "
+            "start it with VLLM_SERVER_DEV_MODE=1"
+        )
 
 
 def _noise(case: Case) -> Iterator[str]:

@@ -172,3 +172,11 @@ def test_obstacles_add_up() -> None:
     story = Story().baseline({"p1": updated(prompt_tokens=7)}).null({"p0": garbage(3)})
     story.ask(Role.NULL, WARM)
     assert len(reasons(story)) == 2
+
+
+def test_an_endpoint_the_server_lacks_is_named_once() -> None:
+    """A server without the endpoint refuses in every cycle; the reader needs to be told once."""
+    story = Story().baseline().null()
+    for _ in range(3):
+        story.sleep(status=404, keeps_cache=True).wake().probe()
+    assert sum(reason.count("POST /sleep answered 404") for reason in reasons(story)) == 1
