@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ CPU_SLEEP_SWITCH = "SLEEPWAKE_CPU_SLEEP"
 
 # Long enough for prompts of several KV blocks and their answers, short enough for a small KV cache.
 _MAX_MODEL_LEN = {"cpu": "1024", "gpu": "4096"}
+
+_SMALL_MACHINE_CORES = 4
 
 _OWNED_BY_RUNTIME = {
     "model": "the model is chosen with --model",
@@ -93,4 +96,16 @@ def _default_env(engine: Engine, *, local_model: bool) -> dict[str, str]:
         env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     if engine == "cpu":
         env |= {CPU_SLEEP_SWITCH: "1", "VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB
+        env |= _core_binding(sorted(os.sched_getaffinity(0)))
     return env
+
+
+def _core_binding(cores: list[int]) -> dict[str, str]:
+    """On a small machine, give the engine every core.
+
+    Left to itself vLLM keeps one free for its scheduler, and of two that is half
+    (vllm/utils/ompmultiprocessing.py).
+    """
+    if len(cores) > _SMALL_MACHINE_CORES:
+        return {}
+    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores))}

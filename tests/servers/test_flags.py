@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.servers.base import Engine, ServerSpec
-from harness.servers.flags import flag_name, server_args, server_env, uses_cpu_sleep
+from harness.servers.flags import _core_binding, flag_name, server_args, server_env, uses_cpu_sleep
 
 
 def spec(*args: str, model: str = "org/model", env: dict[str, str] | None = None) -> ServerSpec:
@@ -111,3 +111,9 @@ class TestServerEnv:
         """A model folder needs no hub, so none is asked."""
         assert server_env(spec(model=str(tmp_path)), "cpu")["HF_HUB_OFFLINE"] == "1"
         assert "HF_HUB_OFFLINE" not in server_env(spec(), "cpu")
+
+
+def test_a_small_machine_gives_the_engine_every_core() -> None:
+    """With two cores vLLM would keep one for its scheduler; with many its own choice stands."""
+    assert _core_binding([0, 1]) == {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}
+    assert _core_binding(list(range(16))) == {}
