@@ -64,6 +64,8 @@ class ScenarioFile(pytest.File):
             item.add_marker("sleepwake" if cell.scenario.default else "sleepwake_optional")
             # A cell has its own deadlines; a limit meant for unit tests would cut it short.
             item.add_marker(pytest.mark.timeout(0))
+            # The verdict is about the engine: sockets that client libraries leave to the collector are not.
+            item.add_marker(pytest.mark.filterwarnings("default::ResourceWarning"))
             yield item
 
 
