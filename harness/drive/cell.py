@@ -25,10 +25,10 @@ from harness.history.events import (
     ServerReady,
 )
 from harness.history.layout import HISTORY_FILE, SERVER_LOG
+from harness.redaction import is_secret_name
 from harness.scenario.cells import Cell
 from harness.servers.base import Runtime, Server, ServerSpec
 from harness.servers.models import Model
-from harness.servers.redaction import is_secret_name
 from harness.vllm_api import lifecycle
 from harness.vllm_api.connection import Connection, connect
 

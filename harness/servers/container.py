@@ -15,6 +15,7 @@ from docker.models.containers import Container
 from docker.types import DeviceRequest, LogConfig, Mount
 
 from harness.errors import InfrastructureError, RuntimeUnavailableError
+from harness.redaction import secret_values
 from harness.servers.base import Memory, ServerFacts, ServerSpec
 from harness.servers.container_log import LogFollower
 from harness.servers.container_plan import CONTAINER_PORT, ContainerPlan, GpuRequest
@@ -22,7 +23,6 @@ from harness.servers.docker_engine import speaking
 from harness.servers.gpu import gpu_memory
 from harness.servers.processes import process_name, resident_bytes
 from harness.servers.readiness import boot_error
-from harness.servers.redaction import secret_values
 
 _STOP_GRACE_S = 1  # Ctrl-C must be through within 5 s, and a killed container leaves nothing
 _RETRY_S = 0.5

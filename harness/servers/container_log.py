@@ -12,8 +12,8 @@ import urllib3
 from docker.errors import DockerException
 from docker.models.containers import Container
 
+from harness.redaction import hide
 from harness.servers import logs
-from harness.servers.redaction import hide
 
 _JOIN_S = 3.0
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from harness.redaction import is_secret_name, shell_command
 from harness.servers.base import Engine, ServerSpec
 from harness.servers.flags import is_local, server_args, server_env
 from harness.servers.leftovers import Owner
-from harness.servers.redaction import is_secret_name, shell_command
 
 RUN_LABEL = "sleepwake.run"
 CELL_LABEL = "sleepwake.cell"

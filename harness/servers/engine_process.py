@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from harness.errors import ServerError
+from harness.redaction import secret_values
 from harness.servers import launch, logs
 from harness.servers.base import Memory, ServerFacts, ServerSpec
 from harness.servers.gpu import gpu_memory
@@ -26,7 +27,6 @@ from harness.servers.processes import (
     process_name,
     resident_bytes,
 )
-from harness.servers.redaction import secret_values
 
 _REAP_S = 5.0
 

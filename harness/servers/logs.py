@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from harness.errors import StorageError
-from harness.servers.redaction import HIDDEN, hide
+from harness.redaction import HIDDEN, hide
 
 _TAIL_BYTES = 64 * 1024
 _EXCEPTION = re.compile(r"^(?:\([^)]*\) )?((?:\w+\.)*\w*(?:Error|Exception): .+)$", re.MULTILINE)

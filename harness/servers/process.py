@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 
 from harness.errors import RuntimeUnavailableError
+from harness.redaction import shell_command
 from harness.servers.base import EMULATED_CPU_SLEEP, Engine, RuntimeName, Server, ServerFacts, ServerSpec
 from harness.servers.engine_process import EngineProcess
 from harness.servers.flags import server_args, server_env, uses_cpu_sleep
@@ -22,7 +23,6 @@ from harness.servers.gpu import gpu_names
 from harness.servers.leftovers import Records
 from harness.servers.models import cache_directory
 from harness.servers.readiness import wait_until_ready
-from harness.servers.redaction import shell_command
 
 VLLM_SERVER = (sys.executable, "-m", "vllm.entrypoints.openai.api_server")
 

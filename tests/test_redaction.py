@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.servers.redaction import HIDDEN, hide, is_secret_name, secret_values, shell_command
+from harness.redaction import HIDDEN, hide, is_secret_name, secret_values, shell_command
 
 SECRETS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=30)
 
