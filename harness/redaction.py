@@ -40,19 +40,20 @@ def shell_command(argv: Sequence[str], env: Mapping[str, str]) -> str:
         f"{name}={shlex.quote(HIDDEN if is_secret_name(name) else hide(env[name], secrets))}"
         for name in sorted(env)
     ]
-    words = [shlex.quote(hide(word, secrets)) for word in _without_secret_flags(argv)]
+    words = [shlex.quote(hide(word, secrets)) for word in without_secret_flags(argv)]
     return " ".join([*variables, *words])
 
 
-def _without_secret_flags(argv: Sequence[str]) -> Iterator[str]:
+def without_secret_flags(argv: Sequence[str]) -> Iterator[str]:
+    """Yield ``argv`` with the values of secret flags replaced, as in ``--vllm-arg=--api-key=...`` too."""
     after_secret_flag = False
     for word in argv:
-        flag, equals, _ = word.partition("=")
-        is_secret_flag = word.startswith("-") and is_secret_name(flag)
-        if after_secret_flag and not word.startswith("--"):
-            yield HIDDEN
-        elif is_secret_flag and equals:
-            yield f"{flag}={HIDDEN}"
-        else:
-            yield word
-        after_secret_flag = is_secret_flag and not equals
+        yield HIDDEN if after_secret_flag and not word.startswith("--") else _without_secret_value(word)
+        after_secret_flag = word.startswith("-") and "=" not in word and is_secret_name(word)
+
+
+def _without_secret_value(word: str) -> str:
+    flag, equals, value = word.partition("=")
+    if not equals or not flag.startswith("-"):
+        return word
+    return f"{flag}={HIDDEN if is_secret_name(flag) else _without_secret_value(value)}"

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.redaction import HIDDEN, hide, is_secret_name, secret_values, shell_command
+from harness.redaction import (
+    HIDDEN,
+    hide,
+    is_secret_name,
+    secret_values,
+    shell_command,
+    without_secret_flags,
+)
 
 SECRETS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8, max_size=30)
 
@@ -61,3 +68,10 @@ def test_command_without_secrets_is_exact(argv: list[str]) -> None:
 def test_short_values_are_no_secrets() -> None:
     """A short value would hide innocent words of a log, and keeps no secret worth keeping."""
     assert secret_values({"API_KEY": "none", "HF_TOKEN": "hf_01234567"}) == {"hf_01234567"}
+
+
+def test_a_secret_flag_inside_another_flag_is_found() -> None:
+    """What the harness passes on to vLLM is looked through as well."""
+    argv = ["run", "--vllm-arg=--api-key=hunter2hunter2", "--vllm-arg=--block-size=64", "a=b"]
+    shown = ["run", "--vllm-arg=--api-key=***", "--vllm-arg=--block-size=64", "a=b"]
+    assert list(without_secret_flags(argv)) == shown
