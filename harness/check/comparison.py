@@ -122,9 +122,9 @@ def same_logprobs(one: Answer, other: Answer) -> bool:
         return one.logprobs is other.logprobs
     left, right = one.logprobs, other.logprobs
     return (
-        left.chosen_base64 == right.chosen_base64
-        and left.top_values_base64 == right.top_values_base64
-        and left.top_ids_base64 == right.top_ids_base64
+        left.chosen_bytes == right.chosen_bytes
+        and left.top_values_bytes == right.top_values_bytes
+        and left.top_ids_bytes == right.top_ids_bytes
     )
 
 
