@@ -81,6 +81,8 @@ def measure(track: Track, references: Sequence[Track]) -> Deviation:
     """
     nearest, longest = None, -1
     for reference in references:
+        if longest >= 0 and _parted_by(track, reference, longest):
+            continue
         shared = common_prefix(track, reference)
         if shared > longest:
             nearest, longest = reference, shared
@@ -89,13 +91,22 @@ def measure(track: Track, references: Sequence[Track]) -> Deviation:
     return NONE if nearest is None else deviation(track, nearest, shared=longest)
 
 
+def _parted_by(left: Track, right: Track, position: int) -> bool:
+    """Whether a look at one position tells that two answers share no more than the tokens before it."""
+    one, other = left.reply.answer.token_ids, right.reply.answer.token_ids
+    return position >= min(len(one), len(other)) or one[position] != other[position]
+
+
 def common_prefix(left: Track, right: Track) -> int:
     """Leading tokens two answers have in common."""
     if left.reply.answer.token_ids == right.reply.answer.token_ids:
         return len(left.tokens)
     shorter = min(len(left.tokens), len(right.tokens))
+    if shorter == 0:
+        return 0
     differs = left.tokens[:shorter] != right.tokens[:shorter]
-    return int(np.argmax(differs)) if differs.any() else shorter
+    first = int(differs.argmax())
+    return first if differs[first] else shorter
 
 
 def deviation(track: Track, reference: Track, *, shared: int) -> Deviation:

@@ -47,7 +47,7 @@ def repeated_ngrams(token_ids: tuple[int, ...], *, n: int = NGRAM) -> float:
     grams = len(token_ids) - n + 1
     if grams < 2:  # noqa: PLR2004 - one n-gram cannot repeat
         return 0.0
-    return 1.0 - len({token_ids[i : i + n] for i in range(grams)}) / grams
+    return 1.0 - len(set(zip(*(token_ids[i:] for i in range(n)), strict=False))) / grams
 
 
 def find_loop(token_ids: tuple[int, ...]) -> Loop | None:
