@@ -21,6 +21,7 @@ from harness import __version__
 from harness.check.result import RunResult
 from harness.errors import ExitCode, SleepwakeError
 from harness.report import show_report, write_report
+from harness.report.text import count
 from harness.stored_run import REPORTS, find_run, judge_directory
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def run(
     list_cells: Annotated[bool, Parameter(name="--list", negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     vllm_arg: tuple[str, ...] = (),
+    resume: Annotated[str | None, Parameter(name="--resume", show_default=False)] = None,
     out: Path = REPORTS,
 ) -> int:
     """Run scenarios and judge what wakes up.
@@ -70,9 +72,12 @@ def run(
         list_cells: Print the cells that would run, and stop.
         dry_run: Print the exact command of every cell's server, and stop.
         vllm_arg: One more vLLM flag for every arm, for example --vllm-arg=--block-size=64.
+        resume: Carry on a run that was interrupted or met errors, under its own options: cells with
+            a verdict are kept, whatever it is.
         out: The folder that holds the run directories.
     """
     from harness import workflow
+    from harness.resume import resume as take_up
 
     options = workflow.RunOptions(
         paths=paths,
@@ -87,30 +92,43 @@ def run(
         vllm_args=vllm_arg,
         out=out,
     )
-    cells = workflow.plan_cells(options)
+    resumed = take_up(resume, options) if resume is not None else None
+    options = resumed.options if resumed else options
+    cells = list(resumed.cells) if resumed else workflow.plan_cells(options)
     if list_cells:
         _print_lines(cell.id for cell in cells)
         return ExitCode.CLEAN
+    if resumed and not cells:
+        _print_lines([f"nothing to run: {count(len(resumed.kept), 'cell')} with a verdict"])
+        return _conclude(resumed.directory, Console(highlight=False))
     choice = workflow.choose(options)
     if dry_run:
         _print_lines(f"# {cell}\n{command}" for cell, command in workflow.commands(options, cells, choice))
         return ExitCode.CLEAN
-    return _run(options, cells, choice)
+    return _run(options, cells, choice, resume_in=resumed.directory if resumed else None)
 
 
-def _run(options: RunOptions, cells: list[Cell], choice: Choice) -> int:
+def _run(options: RunOptions, cells: list[Cell], choice: Choice, *, resume_in: Path | None) -> int:
     from harness import workflow
     from harness.report.progress import Progress
 
     console = Console(highlight=False)
     console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)
     with Progress(console, cells=len(cells)) as progress:
-        finished = workflow.run(options, cells, choice, progress=progress)
-    judged = judge_directory(finished.directory)
-    written = write_report(finished.directory, judged.report)
+        finished = workflow.run(options, cells, choice, progress=progress, resume_in=resume_in)
+    if not finished.whole:
+        carry_on = f"interrupted; `sleepwake run --resume {finished.directory}` carries on"
+        console.print(Text(carry_on), soft_wrap=True)
     console.print()
-    show_report(judged.report, console, written=written)
-    return judged.result.exit_code if finished.whole else ExitCode.INTERRUPTED
+    code = _conclude(finished.directory, console)
+    return code if finished.whole else ExitCode.INTERRUPTED
+
+
+def _conclude(directory: Path, console: Console) -> int:
+    """Judge a run, write its reports and show them; return its exit code."""
+    judged = judge_directory(directory)
+    show_report(judged.report, console, written=write_report(directory, judged.report))
+    return judged.result.exit_code
 
 
 @app.command

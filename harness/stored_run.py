@@ -46,10 +46,10 @@ def judge_directory(directory: Path) -> JudgedRun:
     Raises:
         HistoryError: it is not a run directory, or a history in it cannot be understood.
     """
-    description = _read_description(directory)
+    description = read_description(directory)
     recordings: dict[str, Recording] = {}
     results: list[CellResult] = []
-    for cell, planned in _planned_cells(description, directory).items():
+    for cell, planned in planned_cells(description, directory).items():
         folder = cell_folder(directory, cell)
         if not (folder / HISTORY_FILE).exists():
             results.append(_never_run(cell, planned))
@@ -75,7 +75,12 @@ def find_run(name: str | None, *, out: Path = REPORTS) -> Path:
     )
 
 
-def _read_description(directory: Path) -> Mapping[str, JsonValue]:
+def read_description(directory: Path) -> Mapping[str, JsonValue]:
+    """Read ``run.json``.
+
+    Raises:
+        HistoryError: it is missing, damaged, or does not describe a run.
+    """
     path = directory / RUN_FILE
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
@@ -88,9 +93,14 @@ def _read_description(directory: Path) -> Mapping[str, JsonValue]:
     return description
 
 
-def _planned_cells(
+def planned_cells(
     description: Mapping[str, JsonValue], directory: Path
 ) -> Mapping[str, Mapping[str, JsonValue]]:
+    """What a run's description says of each of its cells.
+
+    Raises:
+        HistoryError: it names none.
+    """
     cells = description["cells"]
     if not isinstance(cells, dict):
         raise HistoryError("names no cells", path=directory / RUN_FILE, remedy="name a run directory")

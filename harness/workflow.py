@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import anyio
+from pydantic import JsonValue, TypeAdapter
 
 from harness.check import judge
 from harness.check.result import CellResult
@@ -18,6 +19,7 @@ from harness.drive.run import RunPlan, new_run_directory, run_cells
 from harness.errors import UsageError
 from harness.history.events import CellFailed, CellFinished, Event
 from harness.history.recording import load_recording
+from harness.redaction import without_secret_flags
 from harness.report.progress import Progress
 from harness.scenario.cells import Cell, load_cells, select_cells
 from harness.servers.models import Model, provide_model
@@ -40,6 +42,10 @@ class RunOptions:
     fault: str | None = None
     vllm_args: tuple[str, ...] = ()
     out: Path = REPORTS
+
+
+OPTIONS = TypeAdapter(RunOptions)
+"""Options as JSON and back."""
 
 
 def shipped_scenarios() -> Path:
@@ -88,17 +94,35 @@ class FinishedRun:
     whole: bool
 
 
-def run(options: RunOptions, cells: Sequence[Cell], choice: Choice, *, progress: Progress) -> FinishedRun:
+def run(
+    options: RunOptions,
+    cells: Sequence[Cell],
+    choice: Choice,
+    *,
+    progress: Progress,
+    resume_in: Path | None = None,
+) -> FinishedRun:
     """Run ``cells`` one after the other; leftovers of earlier runs are removed first.
 
+    Args:
+        options: What was asked for.
+        cells: The cells to run.
+        choice: The runtime.
+        progress: Is shown what happens.
+        resume_in: The directory of the run that is taken up again; a new one without it.
+
     Raises:
+        UsageError: another harness is at work in the run that is to be taken up.
         ModelError: the model cannot be provided.
         StorageError: the run directory cannot be written.
     """
     for sentence in choice.runtime.sweep():
         progress.note(f"cleaned up: {sentence}")
     model = _model(options, choice)
-    plan = _plan(options, cells, choice, model=model, directory=new_run_directory(options.out))
+    directory = resume_in or new_run_directory(options.out)
+    plan = replace(
+        _plan(options, cells, choice, model=model, directory=directory), resumes=resume_in is not None
+    )
     whole = anyio.run(lambda: run_cells(plan, choice.runtime, watcher_of=lambda job: _watcher(job, progress)))
     return FinishedRun(directory=plan.directory, whole=whole)
 
@@ -134,7 +158,14 @@ def _plan(
         fault=require_fault(options.fault) if options.fault else None,
         command=tuple(sys.argv),
         extra_args=options.vllm_args,
+        options=_stored(options),
     )
+
+
+def _stored(options: RunOptions) -> dict[str, JsonValue]:
+    """The options as ``run.json`` keeps them, for ``--resume``; secrets are not kept."""
+    stored: dict[str, JsonValue] = OPTIONS.dump_python(options, mode="json", exclude={"out"})
+    return {**stored, "vllm_args": [*without_secret_flags(options.vllm_args)]}
 
 
 def _watcher(job: CellJob, progress: Progress) -> Watcher:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import platform
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 import anyio
 import psutil
+from anyio.abc import TaskStatus
 from pydantic import JsonValue
 
 from harness import __version__
@@ -21,7 +25,8 @@ from harness.drive.cell import CellJob, run_cell
 from harness.drive.recorder import Watcher
 from harness.errors import StorageError, UsageError
 from harness.history.events import Event, ServerReady
-from harness.history.layout import LATEST_LINK, RUN_FILE, cell_folder
+from harness.history.layout import LATEST_LINK, RUN_FILE, cell_folder, set_aside
+from harness.redaction import HIDDEN, is_secret_name, without_secret_flags
 from harness.scenario.cells import Cell
 from harness.servers.base import Runtime
 from harness.servers.models import Model
@@ -31,7 +36,11 @@ _SERVER_FIELDS = {"runtime", "command", "vllm_version", "image", "image_digest",
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What is going to be run, where, and why in this way."""
+    """What is going to be run, where, and why in this way.
+
+    ``options`` is what was asked for, enough to ask for it again.  With ``resumes`` the
+    directory holds a run already: ``cells`` are those of its cells that are run once more.
+    """
 
     run_id: str
     directory: Path
@@ -42,6 +51,8 @@ class RunPlan:
     fault: str | None
     command: tuple[str, ...]
     extra_args: tuple[str, ...] = ()
+    options: Mapping[str, JsonValue] = field(default_factory=dict)
+    resumes: bool = False
 
     def job(self, cell: Cell) -> CellJob:
         """The part of the plan that is one cell's."""
@@ -97,26 +108,52 @@ async def run_cells(plan: RunPlan, runtime: Runtime, *, watcher_of: Callable[[Ce
     """Run every cell of ``plan``; return whether the run came to its end without being interrupted.
 
     Interrupt and termination signals stop the cell that is running, servers included, and skip the rest.
+    What an earlier attempt at a cell left is set aside first.
 
     Raises:
+        UsageError: another harness is at work in the run directory.
         StorageError: the run directory cannot be written any more.
     """
+    with _alone_in(plan.directory):
+        return await _run_cells(plan, runtime, watcher_of=watcher_of)
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Hold the directory; the system lets go of it when the harness ends, however it ends."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UsageError(
+            f"{directory}: another sleepwake is at work in this run", remedy="wait for it, or interrupt it"
+        ) from error
+    finally:
+        os.close(handle)
+
+
+async def _run_cells(plan: RunPlan, runtime: Runtime, *, watcher_of: Callable[[CellJob], Watcher]) -> bool:
     record = _RunRecord(plan)
     record.write()
     interrupted = False
 
-    async def stop_on_signal(scope: anyio.CancelScope) -> None:
+    async def stop_on_signal(
+        scope: anyio.CancelScope, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    ) -> None:
         nonlocal interrupted
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            task_status.started()
             async for _ in signals:
                 interrupted = True
                 scope.cancel()
 
     try:
         async with anyio.create_task_group() as group:
-            group.start_soon(stop_on_signal, group.cancel_scope)
+            await group.start(stop_on_signal, group.cancel_scope)
             for cell in plan.cells:
                 job = plan.job(cell)
+                _make_room(job.directory)
                 await run_cell(job, runtime, watcher=record.noting_servers(cell.id, watcher_of(job)))
             group.cancel_scope.cancel()
     except* StorageError as errors:
@@ -126,13 +163,29 @@ async def run_cells(plan: RunPlan, runtime: Runtime, *, watcher_of: Callable[[Ce
     return not interrupted
 
 
+def _make_room(cell_directory: Path) -> None:
+    try:
+        set_aside(cell_directory)
+    except OSError as error:
+        raise StorageError(
+            f"{cell_directory}: cannot set the earlier attempt aside: {error.strerror}",
+            remedy="make the folder writable",
+        ) from error
+
+
 class _RunRecord:
     """``run.json``: written when the run starts, again whenever a server tells what it is, and at the end."""
 
     def __init__(self, plan: RunPlan) -> None:
         self._path = plan.directory / RUN_FILE
-        self._content = _describe(plan)
-        self._servers: dict[str, JsonValue] = {}
+        self._content = _taken_up(plan) if plan.resumes else _describe(plan)
+        servers = self._content.pop("servers", None)
+        run_anew = {cell.id for cell in plan.cells}
+        self._servers: dict[str, JsonValue] = (
+            {cell: facts for cell, facts in servers.items() if cell not in run_anew}
+            if isinstance(servers, dict)
+            else {}
+        )
 
     def write(self) -> None:
         write_json(self._path, {**self._content, "servers": self._servers})
@@ -154,6 +207,23 @@ class _RunRecord:
         return watch
 
 
+def _taken_up(plan: RunPlan) -> dict[str, JsonValue]:
+    """What ``run.json`` says already, and that the run goes on."""
+    content: dict[str, JsonValue] = json.loads((plan.directory / RUN_FILE).read_text(encoding="utf-8"))
+    before = content.get("resumed")
+    again: JsonValue = {
+        "at": _now(),
+        "command": [*without_secret_flags(plan.command)],
+        "cells": [cell.id for cell in plan.cells],
+    }
+    return {
+        **content,
+        "finished_at": None,
+        "interrupted": None,
+        "resumed": [*(before if isinstance(before, list) else []), again],
+    }
+
+
 def _describe(plan: RunPlan) -> dict[str, JsonValue]:
     return {
         "format": 1,
@@ -162,7 +232,8 @@ def _describe(plan: RunPlan) -> dict[str, JsonValue]:
         "started_at": _now(),
         "finished_at": None,
         "interrupted": None,
-        "command": list(plan.command),
+        "command": [*without_secret_flags(plan.command)],
+        "options": dict(plan.options),
         "runtime": {"name": plan.runtime_name, "why": plan.runtime_reason},
         "model": {
             "name": plan.model.served_name,
@@ -171,16 +242,24 @@ def _describe(plan: RunPlan) -> dict[str, JsonValue]:
             "bytes_on_disk": plan.model.bytes_on_disk,
         },
         "fault": plan.fault,
-        "extra_args": list(plan.extra_args),
+        "extra_args": [*without_secret_flags(plan.extra_args)],
         "machine": _machine(),
-        "cells": {
-            cell.id: {
-                "scenario": cell.scenario.model_dump(mode="json"),
-                "scenario_file": str(cell.scenario_path),
-                "arm": cell.arm_name,
-            }
-            for cell in plan.cells
-        },
+        "cells": {cell.id: describe_cell(cell) for cell in plan.cells},
+    }
+
+
+def describe_cell(cell: Cell) -> dict[str, JsonValue]:
+    """What ``run.json`` says of a cell: all that decides what is sent, and no secret."""
+    scenario = cell.scenario.model_dump(mode="json")
+    for arm in scenario["arms"].values():
+        arm["args"] = [*without_secret_flags(arm["args"])]
+        arm["env"] = {name: HIDDEN if is_secret_name(name) else value for name, value in arm["env"].items()}
+    texts = json.dumps([[prompt.id, prompt.text] for prompt in (*cell.prompts, *cell.held_out)])
+    return {
+        "scenario": scenario,
+        "scenario_file": str(cell.scenario_path),
+        "arm": cell.arm_name,
+        "prompts_checksum": f"sha256:{hashlib.sha256(texts.encode()).hexdigest()}",
     }
 
 

@@ -137,7 +137,15 @@ def load_recording(cell_directory: Path) -> Recording:
     Raises:
         HistoryError: there is no history in ``cell_directory``, or it cannot be understood.
     """
-    path = cell_directory / HISTORY_FILE
+    return load_history(cell_directory / HISTORY_FILE)
+
+
+def load_history(path: Path) -> Recording:
+    """Read one history file, for example that of an earlier attempt.
+
+    Raises:
+        HistoryError: it is missing, or cannot be understood.
+    """
     try:
         return gather(read_events(path))
     except ValueError as error:
