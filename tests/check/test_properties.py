@@ -26,6 +26,7 @@ from tests.check.stories import (
     stop_after,
     updated,
 )
+from tests.check.strategies import clean_stories
 
 CHANGES: list[Change] = [
     garbage(),
@@ -44,17 +45,6 @@ CHANGES: list[Change] = [
     failing("timeout"),
     failing("http", 500),
 ]
-
-
-@st.composite
-def clean_stories(draw: st.DrawFn) -> Story:
-    """Stories of healthy engines: some prompts, some cycles of either level, with or without a cache."""
-    story = Story(prompts=draw(st.integers(1, 4)), prefix_caching=draw(st.booleans()))
-    story.baseline().null(passes=draw(st.integers(1, 2)))
-    for number in range(1, draw(st.integers(1, 3)) + 1):
-        story.sleep(draw(st.sampled_from([1, 2]))).wake()
-        story.probe(number)
-    return story.finish()
 
 
 @st.composite
