@@ -22,6 +22,7 @@ from harness.check.result import RunResult
 from harness.errors import ExitCode, SleepwakeError
 from harness.report import show_report, write_report
 from harness.report.text import count
+from harness.report.writer import write_whole
 from harness.stored_run import REPORTS, find_run, judge_directory
 
 if TYPE_CHECKING:
@@ -213,6 +214,39 @@ def report(name: Annotated[str | None, Parameter(name="RUN")] = None, /) -> int:
     """
     directory = find_run(name)
     _print_lines([str(write_report(directory, judge_directory(directory).report).html)])
+    return ExitCode.CLEAN
+
+
+@app.command
+def compare(
+    first: Annotated[str, Parameter(name="A")],
+    second: Annotated[str, Parameter(name="B")],
+    /,
+    *,
+    markdown: Annotated[bool, Parameter(negative=())] = False,
+    html: Path | None = None,
+) -> int:
+    """Set two stored runs side by side: verdicts, times, memory, noise floors.
+
+    Args:
+        first: A run directory.
+        second: Another one.
+        markdown: Print Markdown, for comments and summaries.
+        html: Write the comparison to this file as well.
+    """
+    from harness.report.two_runs import TwoRuns, show_two_runs, two_runs_md
+
+    runs = TwoRuns(
+        first=judge_directory(find_run(first)).report, second=judge_directory(find_run(second)).report
+    )
+    if markdown:
+        _print_lines([two_runs_md(runs)])
+    else:
+        show_two_runs(runs, Console(highlight=False))
+    if html is not None:
+        from harness.report.two_runs_page import two_runs_html
+
+        write_whole(html, two_runs_html(runs))
     return ExitCode.CLEAN
 
 

@@ -142,6 +142,24 @@ def test_checking_imports_neither_torch_nor_vllm(here: Path, served: Served) -> 
     assert done.stdout.strip().splitlines()[-1] == "[]"
 
 
+def test_two_runs_are_set_side_by_side(
+    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`sleepwake compare` names the verdict that changed, in lines, Markdown and HTML, and ends with 0."""
+    call(["run", "--endpoint", served.start(), "--out", "healthy"])
+    faulty = Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE}))
+    call(["run", "--endpoint", served.start(faulty), "--out", "faulty"])
+    capsys.readouterr()
+    both = ["compare", "healthy/latest", "faulty/latest"]
+    assert call([*both, "--html", "both.html"]) == ExitCode.CLEAN
+    output = capsys.readouterr().out
+    assert output.startswith("1 of 1 verdict changed: 1 worse.")
+    assert "corrupt (stale prefix cache)  worse" in output
+    assert "1 of 1 verdict changed: 1 worse." in (here / "both.html").read_text()
+    assert call([*both, "--markdown"]) == ExitCode.CLEAN
+    assert "| small.only | clean | corrupt (stale prefix cache) | worse |" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -154,6 +172,7 @@ def test_checking_imports_neither_torch_nor_vllm(here: Path, served: Served) -> 
         (["run", "--lst"], "--list"),
         (["chekc"], "check"),
         (["check", "nowhere"], "no run here"),
+        (["compare", "nowhere", "elsewhere"], "no run here"),
         (["run", "--model", "./nowhere"], "nowhere"),
     ],
 )

@@ -73,7 +73,7 @@ def report_html(report: Report) -> str:
         for number, cell in enumerate(report.cells, start=1)
     ]
     return (
-        _environment()
+        page_environment()
         .get_template("report.html.j2")
         .render(
             report=report,
@@ -91,7 +91,8 @@ def report_html(report: Report) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def page_environment() -> Environment:
+    """Templates in which every value is made visible and escaped."""
     environment = Environment(
         loader=PackageLoader("harness.report"),
         autoescape=True,

@@ -92,4 +92,6 @@ def pairs(mapping: Mapping[str, object]) -> str:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, list):
+        return "+".join(map(_short, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)

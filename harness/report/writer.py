@@ -45,10 +45,10 @@ def write_report(run_directory: Path, report: Report, *, html: bool = True) -> W
         StorageError: a file cannot be written.
     """
     return WrittenReport(
-        verdict=_write(run_directory / VERDICT_FILE, verdict_json(report.result)),
-        junit=_write(run_directory / JUNIT_FILE, junit_xml(report)),
-        summary=_write(run_directory / SUMMARY_FILE, summary_md(report)),
-        html=_write(run_directory / HTML_FILE, _html(report)) if html else None,
+        verdict=write_whole(run_directory / VERDICT_FILE, verdict_json(report.result)),
+        junit=write_whole(run_directory / JUNIT_FILE, junit_xml(report)),
+        summary=write_whole(run_directory / SUMMARY_FILE, summary_md(report)),
+        html=write_whole(run_directory / HTML_FILE, _html(report)) if html else None,
     )
 
 
@@ -59,8 +59,12 @@ def _html(report: Report) -> str:
     return report_html(report)
 
 
-def _write(path: Path, text: str) -> Path:
-    """Replace ``path`` in one step, so that no reader ever sees half of it."""
+def write_whole(path: Path, text: str) -> Path:
+    """Replace ``path`` in one step, so that no reader ever sees half of it.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
     temporary: str | None = None
     try:
         with tempfile.NamedTemporaryFile(
