@@ -12,7 +12,7 @@ a single null answer a prompt suffices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,6 +27,7 @@ from harness.check.pass_tests import JudgedPass, PassTest, tests_of
 from harness.check.result import Finding, Strength
 from harness.check.statistics import holm
 from harness.check.wording import occasion
+from harness.history.events import Method
 
 CONTROL_ALPHA = 1e-2
 """Below this a control pass still shows damage: here a miss would name a wrong cause."""
@@ -74,9 +75,19 @@ class Calibration:
 
     @cached_property
     def gross_limit(self) -> float:
-        """How far a single answer may lie off, nat."""
-        null = [each.furthest for pool in self._pools for each in pool.deviations]
-        return limits.gross_limit(null, judged=len(self.rows), resolution=self.resolution)
+        """How far any single answer may lie off, nat."""
+        return max(self._gross_limits.values(), default=limits.GROSS * self.resolution)
+
+    @cached_property
+    def _gross_limits(self) -> Mapping[Method, float]:
+        """The limit of each method: a prefill computes otherwise than decoding, and so rounds otherwise."""
+        limit = {}
+        for method in dict.fromkeys(row.method for row in self.rows):
+            rows = [row for row in self.rows if row.method is method]
+            pools = {id(row.pool): row.pool for row in rows}.values()
+            null = [each.furthest for pool in pools for each in pool.deviations]
+            limit[method] = limits.gross_limit(null, judged=len(rows), resolution=self.resolution)
+        return limit
 
     @cached_property
     def gross(self) -> tuple[Row, ...]:
@@ -128,12 +139,13 @@ class Calibration:
     def obstacles(self) -> Iterator[str]:
         """Yield why the noise allows no clean verdict, each with what would settle it."""
         least = 1 if self.quiet else limits.LEAST_NULL_ANSWERS
-        thin = [row for row in self.rows if len(row.pool.null) < least]
+        thin = [row for row in self.rows if len(row.pool.null) < least or not row.pool.tells_noise]
         if thin:
             yield (
                 f"how much answers differ by themselves is not known well enough: {len(thin)} of "
                 f"{len(self.rows)} cannot be held against {least} null answers in like conditions; "
-                f"give null_transition {least} passes or more, or serve the model in float32"
+                f"give null_transition {least} passes or more, ask for warm, rehit and cold evidence, "
+                "or serve the model in float32"
             )
         elif self._passes and not self.quiet:
             fewest = min(self._passes, key=lambda judged: len(judged.rows))
@@ -189,7 +201,7 @@ class Calibration:
         )
 
     def _is_gross(self, row: Row) -> bool:
-        return row.deviation.furthest > self.gross_limit
+        return row.deviation.furthest > self._gross_limits.get(row.method, self.gross_limit)
 
     def _of_gross(self, row: Row) -> Finding:
         start, off = row.track.reply.start, row.deviation
@@ -198,7 +210,7 @@ class Calibration:
         return Finding(
             checker="divergence",
             message=f"{row.track.reply.answer.prompt}, {occasion(start)}: token {off.furthest_at} {how_far}; "
-            f"{self.gross_limit:.2g} is the most that noise explains",
+            f"{self._gross_limits[row.method]:.2g} is the most that noise explains",
             strength=Strength.PROOF,
             prompt=row.track.reply.answer.prompt,
             pass_number=start.number,
@@ -206,7 +218,7 @@ class Calibration:
             evidence={
                 "test": "gross",
                 "deviation": off.furthest if finite else None,
-                "limit": self.gross_limit,
+                "limit": self._gross_limits[row.method],
                 "position": off.furthest_at,
                 "null_answers": len(row.pool.null),
             },

@@ -54,6 +54,11 @@ def attribute(case: Case) -> Attribution:
 def _decide(clues: Clues) -> tuple[Cause, str]:
     if not clues.damaged:
         return _decide_without_answers(clues)
+    if clues.only_sampled:
+        return Cause.SCHEDULER, (
+            "greedy answers are the baseline's, and so are the candidates that were sampled from: "
+            "the random numbers are not"
+        )
     return _decide_on_computed_answers(clues) if clues.cold_is_damaged else _decide_on_cached_reads(clues)
 
 

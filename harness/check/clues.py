@@ -13,7 +13,7 @@ from harness.check.comparison import Comparison
 from harness.check.first_tokens import count_intact
 from harness.check.result import ControlOutcome
 from harness.check.wording import counted
-from harness.history.events import Control
+from harness.history.events import Control, Method
 
 INTACT_SHARE = 0.25
 """Part of the answers of damaged passes that must begin as before; what serves every prompt damages all."""
@@ -46,6 +46,12 @@ class Clues:
             not each.reply.shares_salt or each.reply.answer.cached_tokens == 0 for each in self.damaged
         )
         return computed or (fresh is not None and fresh.healed < fresh.asked)
+
+    @property
+    def only_sampled(self) -> bool:
+        """Whether only sampled answers are wrong, and every other one is the baseline's."""
+        methods = {each.reply.start.method for each in self.case.evidence.after}
+        return {each.reply.start.method for each in self.damaged} == {Method.SAMPLED} != methods
 
     @property
     def has_connector(self) -> bool:
@@ -163,7 +169,9 @@ class Clues:
         cold = [
             each
             for each in self.case.evidence.after
-            if not each.reply.shares_salt and (each.reply.start.step, each.prompt.id) in suspects
+            if not each.reply.shares_salt
+            and each.reply.start.method is Method.GENERATED
+            and (each.reply.start.step, each.prompt.id) in suspects
         ]
         if not cold:
             return None

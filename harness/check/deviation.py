@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from harness.check.comparison import Reply, same_logprobs
 from harness.check.repetition import repeated_ngrams
+from harness.history.events import Method
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
 _Ids: TypeAlias = npt.NDArray[np.int32]
@@ -113,7 +114,9 @@ def deviation(track: Track, reference: Track, *, shared: int) -> Deviation:
     """Measure ``track`` against ``reference``, with which it has ``shared`` leading tokens in common.
 
     Where they part and nothing says how near they were to agreeing, they are infinitely far
-    apart: without log-probabilities, or because one breaks off in the middle of the other.
+    apart: without log-probabilities, or because one breaks off in the middle of the other.  Which
+    token sampling takes says nothing about how likely it was; but with the same seed it takes
+    another one only where the candidates' log-probabilities differ, however little.
     """
     same = shared == len(track.tokens) == len(reference.tokens)
     if same and same_logprobs(track.reply.answer, reference.reply.answer):
@@ -125,7 +128,12 @@ def deviation(track: Track, reference: Track, *, shared: int) -> Deviation:
         by_position = shifts(track, reference, positions=comparable)
     furthest_at = int(np.argmax(by_position))
     furthest = float(by_position[furthest_at])
-    parting = 0.0 if same else _regret(track, reference, shared)
+    if same:
+        parting = 0.0
+    elif track.reply.start.method is Method.SAMPLED:
+        parting = 0.0 if furthest > 0 else np.inf
+    else:
+        parting = _regret(track, reference, shared)
     return Deviation(
         positions=comparable,
         typical=float(by_position.mean()),

@@ -1,8 +1,9 @@
 """A recording laid out for judgement: every answer beside the one it must be compared with.
 
-Like is compared with like: an answer meets the baseline's answer to the same prompt at the
-same concurrency whose ``cached_tokens`` is nearest to its own.  So an answer computed cold
-meets one computed cold, and one served from the prefix cache meets the baseline's re-hit.
+Like is compared with like: an answer meets the baseline's answer to the same prompt, by the
+same method at the same concurrency, whose ``cached_tokens`` is nearest to its own.  So an answer
+computed cold meets one computed cold, and one served from the prefix cache meets the baseline's
+re-hit.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from functools import cached_property
 from harness.check import noise
 from harness.check.comparison import Comparison, Reply
 from harness.check.result import NoiseFloor
-from harness.history.events import Control, PassStarted, Prompt, Role, StepStarted
+from harness.history.events import Control, Method, PassStarted, Prompt, Role, StepStarted
 from harness.history.recording import Pass, Recording
 
 NOT_A_TRANSITION = frozenset({"probe", "null_transition", "repeat"})
@@ -115,6 +116,7 @@ class Evidence:
             candidate
             for candidate in self.baseline.get(reply.answer.prompt, ())
             if candidate.start.concurrency == reply.start.concurrency
+            and candidate.start.method is reply.start.method
         ]
         return min(
             candidates,
@@ -136,9 +138,10 @@ class Evidence:
     def _repeats(self) -> Iterator[Comparison]:
         """Baseline replies that had the same conditions as an earlier one: they should be equal to it."""
         for prompt_id, replies in self.baseline.items():
-            first: dict[tuple[int, int, bool], Reply] = {}
+            first: dict[tuple[Method, int, int, bool], Reply] = {}
             for reply in replies:
-                conditions = (reply.start.concurrency, reply.cached, reply.shares_salt)
+                start = reply.start
+                conditions = (start.method, start.concurrency, reply.cached, reply.shares_salt)
                 reference = first.setdefault(conditions, reply)
                 if reference is not reply:
                     yield Comparison(

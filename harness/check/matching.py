@@ -1,7 +1,7 @@
 """Judged answers beside the null answers that were given under like conditions.
 
-A null answer matches a judged one if it is to the same prompt, at the same concurrency, and
-both were computed or both served from the prefix cache: the two kinds round differently.
+A null answer matches a judged one if it is to the same prompt, by the same method at the same
+concurrency, and both were computed or both served from the prefix cache: the two kinds round differently.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import TypeAlias
 from harness.check.comparison import Reply
 from harness.check.deviation import NONE, Deviation, Track, measure
 from harness.check.evidence import Evidence
+from harness.history.events import Method
 
-Conditions: TypeAlias = tuple[str, int, bool]
-"""Prompt, concurrency, and whether the prompt came from the prefix cache."""
+Conditions: TypeAlias = tuple[str, Method, int, bool]
+"""Prompt, method, concurrency, and whether the prompt came from the prefix cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +26,11 @@ class Pool:
 
     baseline: tuple[Track, ...] = ()
     null: tuple[Track, ...] = ()
+
+    @property
+    def tells_noise(self) -> bool:
+        """Whether any null answer has another one, or the baseline's, that it could differ from."""
+        return bool(self.null) and len(self.baseline) + len(self.null) > 1
 
     @cached_property
     def deviations(self) -> tuple[Deviation, ...]:
@@ -47,10 +53,11 @@ class Pool:
         """How far an answer from outside lies from the nearest of the pool.
 
         One null answer is left out, so that a judged answer has as many to be near to as
-        each null answer has.
+        each null answer has, unless it is the only one there is.
         """
         left_out = leave_out % len(self.null) if self.null else 0
-        return measure(track, (*self.baseline, *self.null[:left_out], *self.null[left_out + 1 :]))
+        others = (*self.baseline, *self.null[:left_out], *self.null[left_out + 1 :])
+        return measure(track, others or self.null)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +67,11 @@ class Row:
     track: Track
     deviation: Deviation
     pool: Pool
+
+    @property
+    def method(self) -> Method:
+        """How its tokens came about."""
+        return self.track.reply.start.method
 
     @property
     def exceeds(self) -> bool:
@@ -100,7 +112,8 @@ class Matching:
 
     def conditions(self, reply: Reply) -> Conditions:
         """Under which conditions an answer was given."""
-        return reply.answer.prompt, reply.start.concurrency, self._from_cache(reply)
+        start = reply.start
+        return reply.answer.prompt, start.method, start.concurrency, self._from_cache(reply)
 
     def _from_cache(self, reply: Reply) -> bool:
         if reply.answer.cached_tokens is None:

@@ -16,7 +16,7 @@ from harness.check.deviation import Deviation, Track
 from harness.check.limits import MARGIN, typical_ratio
 from harness.check.matching import Row
 from harness.check.statistics import Scores, exceedance, rank_test
-from harness.history.events import PassStarted
+from harness.history.events import Method, PassStarted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +65,18 @@ class JudgedPass:
 
 
 def tests_of(judged: JudgedPass) -> Iterator[PassTest]:
-    """Put every question to one pass."""
+    """Put every question to one pass that its answers can tell something about."""
     yield _dense(judged)
     yield _sparse(judged)
-    yield _repetition(judged)
-    yield _length(judged)
-    yield _ending(judged)
+    match judged.start.method:
+        case Method.GENERATED:
+            yield _repetition(judged)
+            yield _length(judged)
+            yield _ending(judged)
+        case Method.SAMPLED:
+            yield _sampling(judged)
+        case Method.SCORED:
+            pass  # its tokens are given
 
 
 def _dense(judged: JudgedPass) -> PassTest:
@@ -112,6 +118,25 @@ def _repetition(judged: JudgedPass) -> PassTest:
         start=judged.start,
         p_value=ranks.two_sided,
         sentence=f"answers repeat themselves {direction} than null answers do",
+    )
+
+
+def _sampling(judged: JudgedPass) -> PassTest:
+    """Do sampled answers part sooner from those they share most with than null answers do?
+
+    Equal distributions and equal random numbers give equal tokens; noise in either makes two
+    answers part where a random number falls between two candidates.
+    """
+    scores = judged.deviations(lambda each: each.positions)
+    sooner = np.median(scores[:, -1]) * MARGIN < np.median(scores[:, :-1].min(axis=1))
+    return PassTest(
+        name="sampling",
+        checker="divergence",
+        start=judged.start,
+        p_value=rank_test(scores).lower,
+        sentence=f"with the same seed, answers typically part after {np.median(scores[:, -1]):.0f} tokens, "
+        f"null answers after {np.median(scores[:, :-1]):.0f}",
+        material=bool(sooner),
     )
 
 

@@ -12,7 +12,7 @@ from harness.check.comparison import Reply
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import occasion
-from harness.history.events import Answer, Prompt
+from harness.history.events import Answer, Method, Prompt
 from harness.history.recording import Recording
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
@@ -74,19 +74,20 @@ def _violations(evidence: Evidence, replies: tuple[Reply, ...]) -> Iterator[tupl
             if answer.failure.kind != "timeout":
                 yield reply, f"failed: {answer.failure.kind}", f"no answer: {answer.failure.message}"
             continue
-        for kind, message in inconsistencies(answer, recording=evidence.recording):
+        for kind, message in inconsistencies(answer, method=reply.start.method, recording=evidence.recording):
             yield reply, kind, message
         if known and answer.system_fingerprint not in known:
             yield reply, "fingerprint", f"answered by another configuration, {answer.system_fingerprint!r}"
 
 
-def inconsistencies(answer: Answer, *, recording: Recording) -> Iterator[tuple[str, str]]:
+def inconsistencies(answer: Answer, *, method: Method, recording: Recording) -> Iterator[tuple[str, str]]:
     """Yield every way in which a completed answer contradicts itself, as a short kind and a sentence."""
-    yield from _counting(answer, recording.prompts[answer.prompt], cap=recording.cell.max_tokens)
+    if method is not Method.SCORED:  # nothing was generated there that could end or be counted
+        yield from _counting(answer, recording.prompts[answer.prompt], cap=recording.cell.max_tokens)
     yield from _tokens(
         answer, end_of_sequence=recording.end_of_sequence_ids, vocabulary_size=recording.vocabulary_size
     )
-    yield from _logprobs(answer, greedy=recording.cell.temperature == 0)
+    yield from _logprobs(answer, greedy=recording.cell.temperature == 0 and method is Method.GENERATED)
 
 
 def _counting(answer: Answer, prompt: Prompt, *, cap: int) -> Iterator[tuple[str, str]]:

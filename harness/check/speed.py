@@ -9,6 +9,7 @@ from harness.check.comparison import Reply
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import occasion
+from harness.history.events import Method
 
 SLOWER = 1.5
 """By what factor every judged pass must be slower than every pass before the transition."""
@@ -23,10 +24,15 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     Time is the least reproducible of all measurements, other work on the machine adds to it:
     so the fastest judged pass is held against the slowest one of baseline and null transition.
     """
+    if not evidence.baseline_replies:
+        return ()
     asked_always = {prompt.id for prompt in evidence.recording.prompts.values() if not prompt.held_out}
+    concurrency = evidence.baseline_replies[0].start.concurrency
     undisturbed = (*evidence.baseline_replies, *evidence.null_replies)
-    before = _seconds_per_token(reply for reply in undisturbed if reply.answer.prompt in asked_always)
-    after = _seconds_per_token(evidence.after_replies)
+    before = _seconds_per_token(
+        (reply for reply in undisturbed if reply.answer.prompt in asked_always), concurrency=concurrency
+    )
+    after = _seconds_per_token(evidence.after_replies, concurrency=concurrency)
     if not before or len(after) < LEAST_PASSES:
         return ()
     slowest, fastest = max(before.values()), min(after.values())
@@ -46,11 +52,12 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     )
 
 
-def _seconds_per_token(replies: Iterable[Reply]) -> dict[int, float]:
-    """The median over the answers of each pass."""
+def _seconds_per_token(replies: Iterable[Reply], *, concurrency: int) -> dict[int, float]:
+    """The median over the answers of each pass that decodes so many at a time."""
     of: dict[int, list[float]] = {}
     for reply in replies:
         answer = reply.answer
-        if answer.failure is None and answer.token_ids:
+        alike = reply.start.method is not Method.SCORED and reply.start.concurrency == concurrency
+        if alike and answer.failure is None and answer.token_ids:
             of.setdefault(reply.start.number, []).append(answer.seconds / len(answer.token_ids))
     return {number: median(speeds) for number, speeds in of.items()}

@@ -33,6 +33,7 @@ def choose(evidence: Evidence, *, damaged: Sequence[Comparison], proofs: Sequenc
 
 
 def _obscurity(comparison: Comparison) -> tuple[bool, bool, int, float]:
+    """Least for what a reader sees at once; tokens that were only scored read the same before and after."""
     gap = comparison.gap or 0.0
     position = comparison.first_difference
     return (position is None, gap < CONFIDENT, position or 0, -gap)

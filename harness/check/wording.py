@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.check.comparison import Reply
-from harness.history.events import CacheCondition, PassStarted, Role
+from harness.history.events import CacheCondition, Method, PassStarted, Role
 
 
 def occasion(start: PassStarted) -> str:
@@ -14,18 +14,24 @@ def occasion(start: PassStarted) -> str:
         Role.AFTER: f"cycle {start.cycle}" if start.cycle else "after the transition",
         Role.CONTROL: f"control {start.control.value.replace('_', ' ')}" if start.control else "control",
     }[start.role]
-    return f"{when}, {start.cache.value}"
+    return f"{when}, {_manner(start)}"
 
 
 def condition(reply: Reply) -> str:
     """Under which conditions an answer came to be, for example ``warm, from the cache, cycle 1``."""
     when, _, _ = occasion(reply.start).rpartition(", ")
+    if reply.start.method is not Method.GENERATED:
+        return f"{reply.start.method.value}, {when}"
     if reply.start.cache is CacheCondition.COLD and not reply.cached:
         return f"cold, {when}"
     if reply.answer.cached_tokens is None:
         return f"{reply.start.cache.value}, {when}"
     origin = f"{reply.cached} prompt tokens from the cache" if reply.cached else "computed"
     return f"{reply.start.cache.value}, {origin}, {when}"
+
+
+def _manner(start: PassStarted) -> str:
+    return start.cache.value if start.method is Method.GENERATED else start.method.value
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import anyio
 from pydantic import JsonValue
 
+from harness.drive.conditions import each_concurrency
 from harness.drive.recorder import Recorder, Watcher
 from harness.drive.script import lacking, run_script
 from harness.drive.session import OBSERVATION_DEADLINE_S, Session
@@ -163,7 +164,7 @@ def _cell_started(job: CellJob, recorder: Recorder) -> CellStarted:
         script=tuple(step.model_dump(mode="json") for step in scenario.script),
         max_tokens=scenario.sampling.max_tokens,
         temperature=scenario.sampling.temperature,
-        concurrency=scenario.concurrency,
+        concurrency=each_concurrency(scenario.concurrency)[0],
         fault=job.fault,
         started_at=datetime.now().astimezone().isoformat(timespec="seconds"),
     )

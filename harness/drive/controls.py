@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from harness.drive import transitions
+from harness.drive.conditions import Condition
 from harness.drive.probing import ask_unseen_prompts, run_pass
 from harness.drive.session import Session, Suspect
 from harness.drive.token_texts import record_token_texts
@@ -33,8 +34,7 @@ async def ask_controls(session: Session, suspects: Sequence[Suspect], *, concurr
             damaged,
             probe=PROBE,
             role=Role.CONTROL,
-            cache=cache,
-            concurrency=concurrency,
+            condition=Condition(cache=cache, concurrency=concurrency),
             control=control,
         )
 

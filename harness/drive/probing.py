@@ -5,64 +5,57 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import anyio
+import numpy as np
 
+from harness.drive.conditions import Condition, plan
 from harness.drive.session import Session, Suspect, failure_of
 from harness.history.events import (
     Answer,
     CacheCondition,
     Control,
     Logprobs,
+    Method,
     PassStarted,
     Prompt,
     Role,
 )
 from harness.scenario.schema import ProbeOptions
 from harness.vllm_api import lifecycle
-from harness.vllm_api.generation import Generation, GenerationRequest, generate
+from harness.vllm_api.generation import Generation, GenerationRequest, Scoring, generate, score
 from harness.vllm_api.versions import Feature
 
-BASELINE_CACHES = (CacheCondition.WARM, CacheCondition.REHIT, CacheCondition.COLD)
-"""The first warm pass fills the cache and so is computed cold; the re-hit shows a cached read."""
-LATER_CACHES = (CacheCondition.WARM, CacheCondition.COLD)
+SUSPICIOUS_SHIFT = 0.01
+"""nat; a token whose log-probability moved further is worth control questions, whatever the noise is."""
 
 
 async def run_probe(session: Session, options: ProbeOptions) -> list[Suspect]:
-    """Run every pass of a probe; return the answers whose tokens differ from the baseline's.
+    """Run every pass of a probe; return the answers that are worth control questions.
 
     The first probe of a cell is its baseline; one after a transition is judged against it; one
     with nothing in between measures noise.
     """
     role = _role(session)
-    named = tuple(CacheCondition(cache) for cache in options.caches or ())
-    default = BASELINE_CACHES if role is Role.BASELINE else LATER_CACHES
-    concurrency = options.concurrency or session.scenario.concurrency
+    asked = plan(session.scenario, options, role=role)
     await session.observe("before")
-    suspects = await run_passes(
-        session, probe=options.name, role=role, caches=named or default, concurrency=concurrency
-    )
-    if role is Role.BASELINE:
-        await ask_unseen_prompts(session, role=role, probe=options.name, concurrency=concurrency)
+    suspects = await run_passes(session, probe=options.name, role=role, conditions=asked.passes)
+    if asked.unseen:
+        await ask_unseen_prompts(session, role=role, probe=options.name, concurrency=asked.concurrency)
     await session.observe("after")
     return suspects
 
 
 async def run_passes(
-    session: Session,
-    *,
-    probe: str,
-    role: Role,
-    caches: Sequence[CacheCondition],
-    concurrency: int,
+    session: Session, *, probe: str, role: Role, conditions: Sequence[Condition]
 ) -> list[Suspect]:
-    """Send the prompts once under each cache condition; return the answers that differ."""
+    """Send the prompts once under each condition; return the answers that are worth control questions."""
     suspects: list[Suspect] = []
-    asked = [prompt for prompt in session.prompts if not prompt.held_out]
-    for cache in caches:
-        answers = await run_pass(session, asked, probe=probe, role=role, cache=cache, concurrency=concurrency)
+    prompts = [prompt for prompt in session.prompts if not prompt.held_out]
+    for condition in conditions:
+        answers = await run_pass(session, prompts, probe=probe, role=role, condition=condition)
         if role is Role.BASELINE:
-            session.baseline[cache] = {answer.prompt: answer for answer in answers}
+            session.baseline[condition] = {answer.prompt: answer for answer in answers}
         else:
-            suspects.extend(_differing(session, cache, answers))
+            suspects.extend(_suspects(session, condition, answers))
     return suspects
 
 
@@ -75,8 +68,7 @@ async def ask_unseen_prompts(session: Session, *, role: Role, probe: str, concur
             unseen,
             probe=probe,
             role=role,
-            cache=CacheCondition.COLD,
-            concurrency=concurrency,
+            condition=Condition(cache=CacheCondition.COLD, concurrency=concurrency),
             control=Control.UNSEEN_PROMPTS if role is Role.CONTROL else None,
         )
 
@@ -87,39 +79,42 @@ async def run_pass(
     *,
     probe: str,
     role: Role,
-    cache: CacheCondition,
-    concurrency: int,
+    condition: Condition,
     control: Control | None = None,
 ) -> list[Answer]:
-    """Send each of ``prompts`` once, ``concurrency`` at a time, and record every answer as it comes."""
+    """Send each of ``prompts`` once under ``condition``, and record every answer as it comes."""
     recorder = session.recorder
-    if cache is CacheCondition.COLD and session.lacks(Feature.CACHE_SALT):
+    cold = condition.cache is CacheCondition.COLD
+    if cold and session.lacks(Feature.CACHE_SALT):
         # Without salts only an empty cache makes sure that nothing is read from it.
         deadline = session.scenario.deadlines.transition
         session.call_recorded(
             await lifecycle.reset_prefix_cache(session.connection.http, deadline_s=deadline)
         )
+    if condition.method is Method.SCORED:
+        prompts = [prompt for prompt in prompts if session.tokens_to_score(prompt)]
     start = PassStarted(
         t=recorder.now(),
         number=recorder.next_pass_number(),
         step=session.step or "",
         probe=probe,
         role=role,
-        cache=cache,
-        concurrency=concurrency,
+        method=condition.method,
+        cache=condition.cache,
+        concurrency=condition.concurrency,
         cycle=session.cycle,
         control=control,
         asked=tuple(prompt.id for prompt in prompts),
     )
     recorder.record(start)
-    salt = f"{session.salt}-{start.number}" if cache is CacheCondition.COLD else session.salt
-    limiter = anyio.CapacityLimiter(concurrency)
+    salt = f"{session.salt}-{start.number}" if cold else session.salt
+    ask_one = _score if condition.method is Method.SCORED else _generate
+    limiter = anyio.CapacityLimiter(condition.concurrency)
     answers: list[Answer] = []
 
     async def ask(prompt: Prompt) -> None:
         async with limiter:
-            generation = await generate(session.connection.openai, _request(session, prompt, salt))
-        answer = _answer(generation, prompt=prompt.id, pass_number=start.number, t=recorder.now())
+            answer = await ask_one(session, prompt, start=start, salt=salt)
         recorder.record(answer)
         answers.append(answer)
 
@@ -135,33 +130,25 @@ def _role(session: Session) -> Role:
     return Role.AFTER if session.transitions else Role.NULL
 
 
-def _request(session: Session, prompt: Prompt, salt: str) -> GenerationRequest:
+async def _generate(session: Session, prompt: Prompt, *, start: PassStarted, salt: str) -> Answer:
     sampling = session.scenario.sampling
-    return GenerationRequest(
+    request = GenerationRequest(
         prompt_token_ids=prompt.token_ids,
         max_tokens=sampling.max_tokens,
         model=session.served_model_name,
         deadline_s=session.scenario.deadlines.answer,
-        temperature=sampling.temperature,
+        temperature=1.0 if start.method is Method.SAMPLED else sampling.temperature,
         seed=sampling.seed,
         cache_salt=salt,
         top_logprobs=sampling.logprobs,
     )
-
-
-def _answer(generation: Generation, *, prompt: str, pass_number: int, t: float) -> Answer:
+    generation = await generate(session.connection.openai, request)
     if generation.error is not None:
-        return Answer(
-            t=t,
-            pass_number=pass_number,
-            prompt=prompt,
-            seconds=generation.seconds,
-            failure=failure_of(generation.error),
-        )
+        return _failed(generation, session, prompt, start)
     return Answer(
-        t=t,
-        pass_number=pass_number,
-        prompt=prompt,
+        t=session.recorder.now(),
+        pass_number=start.number,
+        prompt=prompt.id,
         token_ids=generation.token_ids,
         text=generation.text,
         finish_reason=generation.finish_reason,
@@ -179,9 +166,63 @@ def _answer(generation: Generation, *, prompt: str, pass_number: int, t: float) 
     )
 
 
-def _differing(session: Session, cache: CacheCondition, answers: Iterable[Answer]) -> Iterator[Suspect]:
-    baseline = session.baseline.get(cache) or next(iter(session.baseline.values()), {})
+async def _score(session: Session, prompt: Prompt, *, start: PassStarted, salt: str) -> Answer:
+    tokens = session.tokens_to_score(prompt)
+    scoring = await score(
+        session.connection.openai,
+        (*prompt.token_ids, *tokens),
+        model=session.served_model_name,
+        deadline_s=session.scenario.deadlines.answer,
+        top_logprobs=session.scenario.sampling.logprobs,
+        cache_salt=salt,
+    )
+    if scoring.error is not None:
+        return _failed(scoring, session, prompt, start)
+    first = len(prompt.token_ids) - 1  # the prompt's own tokens are scored as well; its first is not
+    return Answer(
+        t=session.recorder.now(),
+        pass_number=start.number,
+        prompt=prompt.id,
+        token_ids=tokens,
+        cached_tokens=scoring.cached_tokens,
+        system_fingerprint=scoring.system_fingerprint,
+        logprobs=Logprobs.pack(
+            chosen=scoring.chosen_logprobs[first:],
+            top_ids=scoring.top_ids[first:],
+            top_values=scoring.top_logprobs[first:],
+        ),
+        seconds=scoring.seconds,
+    )
+
+
+def _failed(result: Generation | Scoring, session: Session, prompt: Prompt, start: PassStarted) -> Answer:
+    return Answer(
+        t=session.recorder.now(),
+        pass_number=start.number,
+        prompt=prompt.id,
+        seconds=result.seconds,
+        failure=failure_of(result.error),
+    )
+
+
+def _suspects(session: Session, condition: Condition, answers: Iterable[Answer]) -> Iterator[Suspect]:
+    """The answers that are not the baseline's.
+
+    Sampled ones are left out: the control questions are asked without sampling.
+    """
+    if condition.method is Method.SAMPLED:
+        return
+    baseline = session.baseline.get(condition) or next(iter(session.baseline.values()), {})
     for answer in answers:
         before = baseline.get(answer.prompt)
-        if before is not None and (answer.token_ids, answer.failure) != (before.token_ids, before.failure):
+        if before is not None and _differs(before, answer):
             yield Suspect(before=before, after=answer)
+
+
+def _differs(before: Answer, after: Answer) -> bool:
+    if (after.token_ids, after.failure) != (before.token_ids, before.failure):
+        return True
+    if before.logprobs is None or after.logprobs is None:
+        return False
+    shift = np.abs(before.logprobs.chosen - after.logprobs.chosen)
+    return bool((shift > SUSPICIOUS_SHIFT).any() or np.isnan(shift).any())

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from harness.drive import transitions
+from harness.drive.conditions import plan, repeated
 from harness.drive.controls import ask_controls
-from harness.drive.probing import LATER_CACHES, run_passes, run_probe
+from harness.drive.probing import run_passes, run_probe
 from harness.drive.session import Session
-from harness.history.events import CacheCondition, Role, StepFinished, StepStarted
+from harness.history.events import Role, StepFinished, StepStarted
 from harness.scenario.schema import (
     NullTransition,
     NullTransitionOptions,
@@ -128,8 +129,8 @@ async def _probe(session: Session, step: Probe) -> None:
     if is_baseline:
         await session.record_weight_checksums()
     elif session.transitions:
-        concurrency = step.probe.concurrency or session.scenario.concurrency
-        await ask_controls(session, suspects, concurrency=concurrency)
+        asked = plan(session.scenario, step.probe, role=Role.AFTER)
+        await ask_controls(session, suspects, concurrency=asked.concurrency)
 
 
 async def _null_transition(session: Session, options: NullTransitionOptions) -> list[str]:
@@ -138,13 +139,7 @@ async def _null_transition(session: Session, options: NullTransitionOptions) -> 
     if options.by == "sleep_level_0" and not session.lacks(Feature.LEVEL_ZERO):
         unconfirmed += await transitions.sleep(session, SleepOptions(level=0))
         unconfirmed += await transitions.wake_up(session, WakeOptions())
-    caches = [cache for cache in LATER_CACHES if cache in session.baseline] or list[CacheCondition]()
+    conditions = repeated(session.baseline)
     for _ in range(options.passes):
-        await run_passes(
-            session,
-            probe="null-transition",
-            role=Role.NULL,
-            caches=caches,
-            concurrency=session.scenario.concurrency,
-        )
+        await run_passes(session, probe="null-transition", role=Role.NULL, conditions=conditions)
     return unconfirmed

@@ -6,13 +6,14 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from harness.drive.conditions import Condition
 from harness.drive.recorder import Recorder
 from harness.errors import ServerDiedError
 from harness.history.events import (
     Answer,
-    CacheCondition,
     Call,
     CallFailure,
+    Method,
     Observation,
     Prompt,
     WeightChecksums,
@@ -56,13 +57,20 @@ class Session:
     asleep: frozenset[Tag] = frozenset()
     sleep_level: int = 0
     transitions: int = 0
-    baseline: dict[CacheCondition, dict[str, Answer]] = field(default_factory=dict)
+    baseline: dict[Condition, dict[str, Answer]] = field(default_factory=dict)
     controls_asked: bool = False
     salt: str = field(default_factory=lambda: f"sleepwake-{secrets.token_hex(8)}")
 
     def lacks(self, feature: Feature) -> bool:
         """Whether the release under test is known not to have ``feature``; what is unknown is tried."""
         return self.vllm_version is not None and has(feature, self.vllm_version) is False
+
+    def tokens_to_score(self, prompt: Prompt) -> tuple[int, ...]:
+        """The tokens of the baseline's first answer to ``prompt``; none if it has no usable one."""
+        for condition, answers in self.baseline.items():
+            if condition.method is Method.GENERATED:
+                return answers[prompt.id].token_ids if prompt.id in answers else ()
+        return ()
 
     def call_recorded(self, result: CallResult) -> CallResult:
         """Put one lifecycle call into the history."""

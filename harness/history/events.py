@@ -47,6 +47,20 @@ class CacheCondition(StrEnum):
     COLD = "cold"
 
 
+class Method(StrEnum):
+    """How the tokens of a pass come about, and so what can be seen in them."""
+
+    GENERATED = "generated"
+    """Decoded as the scenario's sampling says."""
+    SCORED = "scored"
+    """The baseline's own tokens, scored after their prompt in one prefill (``prompt_logprobs``).
+
+    It reads no prefix cache and decodes nothing, so what it shows is in weights or buffers.
+    """
+    SAMPLED = "sampled"
+    """Decoded at temperature 1 with a fixed seed, as most users do: shows a sampler that changed."""
+
+
 class Role(StrEnum):
     """What a pass is evidence of."""
 
@@ -278,6 +292,7 @@ class PassStarted(_Event):
     step: str
     probe: str
     role: Role
+    method: Method = Method.GENERATED
     cache: CacheCondition
     concurrency: int
     cycle: int

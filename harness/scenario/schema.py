@@ -11,6 +11,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
+EvidenceName = Literal["warm", "rehit", "cold", "scored", "sampled", "unseen"]
+"""What a probe may ask for; ``scenarios/README.md`` says what each can see."""
+
+AtATime = Annotated[int, Field(ge=1, le=1024)]
+Concurrency = AtATime | Annotated[tuple[AtATime, ...], Field(min_length=1)]
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 
 
@@ -66,17 +72,21 @@ class ProbeOptions(_Strict):
     """A set of prompts sent under named conditions."""
 
     name: Name
-    caches: tuple[Literal["warm", "rehit", "cold"], ...] | None = Field(
-        default=None, min_length=1, description="the passes, in order; the default suits the probe's place"
+    evidence: tuple[EvidenceName, ...] | None = Field(
+        default=None, min_length=1, description="instead of the scenario's, exactly these"
     )
-    concurrency: int | None = Field(default=None, ge=1, description="instead of the scenario's")
+    concurrency: Concurrency | None = Field(default=None, description="instead of the scenario's")
 
-    @field_validator("caches")
+    @field_validator("evidence")
     @classmethod
     def _no_pass_twice(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if value is not None and len(set(value)) != len(value):
-            raise ValueError("each cache condition can be named once")
-        return value
+        return None if value is None else _each_once(value)
+
+
+def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(value)) != len(value):
+        raise ValueError("each kind of evidence can be named once")
+    return value
 
 
 class SleepOptions(_Strict):
@@ -202,14 +212,29 @@ class Scenario(_Strict):
     arms: dict[Name, Arm] = Field(min_length=1)
     prompts: PromptSet
     sampling: Sampling = Sampling()
-    concurrency: int = Field(default=16, ge=1, le=1024)
+    evidence: tuple[EvidenceName, ...] = Field(
+        default=("warm", "rehit", "cold", "unseen"),
+        min_length=1,
+        description="how the prompts are asked; rehit and unseen in the baseline only",
+    )
+    concurrency: Concurrency = Field(
+        default=16, description="requests at a time; of several, every prompt is decoded at each"
+    )
     deadlines: Deadlines = Deadlines()
     script: tuple[Step, ...] = Field(min_length=1)
 
+    @field_validator("evidence")
+    @classmethod
+    def _no_pass_twice(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return _each_once(value)
+
     @model_validator(mode="after")
     def _begins_with_a_baseline(self) -> Scenario:
-        if not isinstance(self.script[0], Probe):
+        baseline = self.script[0]
+        if not isinstance(baseline, Probe):
             raise ValueError("the script must begin with a probe: it is the baseline")  # noqa: TRY004 - wrong file
+        if not {"warm", "rehit", "cold"} & set(baseline.probe.evidence or self.evidence):
+            raise ValueError("the baseline needs warm, rehit or cold answers: the others are made from these")
         return self
 
     @model_validator(mode="after")

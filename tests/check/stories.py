@@ -30,6 +30,7 @@ from harness.history.events import (
     Control,
     Event,
     Logprobs,
+    Method,
     Observation,
     PassStarted,
     Prompt,
@@ -41,6 +42,14 @@ from harness.history.events import (
     WeightChecksums,
 )
 from harness.history.recording import Recording, gather
+
+NOTHING_GENERATED: Mapping[str, str | None] = {
+    "text": "",
+    "finish_reason": None,
+    "prompt_tokens": None,
+    "completion_tokens": None,
+}
+"""What an answer that only scores given tokens does not have."""
 
 Change = Callable[[Answer], Answer]
 """What becomes of an answer on its way into the history."""
@@ -64,6 +73,8 @@ class Story:
     max_tokens: int = 24
     tells_cached_tokens: bool = True
     extra_args: tuple[str, ...] = ()
+    methods: tuple[Method, ...] = ()
+    """How else than generated every probe asks."""
     events: list[Event] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -106,6 +117,8 @@ class Story:
         self._begin("probe", name="baseline")
         for cache in (WARM, REHIT, COLD):
             self.ask(Role.BASELINE, cache, changes=changes)
+        for method in self.methods:
+            self.ask(Role.BASELINE, COLD, method=method, changes=changes)
         return self
 
     def null(self, changes: Mapping[str, Change] | None = None, *, passes: int = 1) -> Story:
@@ -116,6 +129,8 @@ class Story:
         for _ in range(passes):
             for cache in (WARM, COLD):
                 self.ask(Role.NULL, cache, changes=changes)
+            for method in self.methods:
+                self.ask(Role.NULL, COLD, method=method, changes=changes)
         return self
 
     def sleep(
@@ -156,12 +171,15 @@ class Story:
         *,
         warm: Mapping[str, Change] | None = None,
         cold: Mapping[str, Change] | None = None,
+        others: Mapping[Method, Mapping[str, Change]] | None = None,
         concurrency: int = 4,
     ) -> Story:
-        """Ask again after the transition, warm and cold."""
+        """Ask again after the transition: warm, cold, and by the other methods."""
         self._begin("probe", cycle=cycle, name="after")
         self.ask(Role.AFTER, WARM, cycle=cycle, changes=warm, concurrency=concurrency)
         self.ask(Role.AFTER, COLD, cycle=cycle, changes=cold, concurrency=concurrency)
+        for method in self.methods:
+            self.ask(Role.AFTER, COLD, method=method, cycle=cycle, changes=(others or {}).get(method))
         return self
 
     def cycle(
@@ -225,6 +243,7 @@ class Story:
         role: Role,
         cache: CacheCondition,
         *,
+        method: Method = Method.GENERATED,
         cycle: int = 0,
         changes: Mapping[str, Change] | None = None,
         control: Control | None = None,
@@ -235,7 +254,7 @@ class Story:
         """Send prompts once and tell the answers, unless none was recorded."""
         number = next(self._numbers)
         if prompts is None:
-            with_unseen = role is Role.BASELINE and cache is COLD
+            with_unseen = role is Role.BASELINE and cache is COLD and method is Method.GENERATED
             prompts = [*self._asked, *self._unseen] if with_unseen else self._asked
         self.tell(
             PassStarted(
@@ -244,6 +263,7 @@ class Story:
                 step=self._step,
                 probe=role.value,
                 role=role,
+                method=method,
                 cache=cache,
                 concurrency=concurrency,
                 cycle=cycle,
@@ -254,6 +274,8 @@ class Story:
         cached = self.prefix_caching and self._warm and cache is not COLD
         for each in prompts if answered else ():
             told = self._answer(each, number=number, cached=cached)
+            if method is Method.SCORED:
+                told = told.model_copy(update=NOTHING_GENERATED)
             change = (changes or {}).get(each.id)
             self.tell(change(told) if change else told)
         self._warm = self._warm or cache is not COLD

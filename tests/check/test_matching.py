@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.check.deviation import Track
 from harness.check.matching import Matching, Pool, Row
 from harness.history.events import Control
 from tests.check.stories import Story, failing, garbage, shifted, updated
@@ -119,3 +120,13 @@ def test_held_out_prompts_have_a_pool_without_null_answers() -> None:
     [row] = Matching(evidence).rows(evidence.control_replies(Control.UNSEEN_PROMPTS))
     assert sizes(row) == (1, 0)
     assert row.deviation.furthest > 0.05
+
+
+def test_the_only_answer_there_is_is_compared_with() -> None:
+    """A single null answer without a baseline is not left out: nothing would be compared at all."""
+    story = Story(prompts=1).null().sleep(keeps_cache=True).wake().probe(warm={"p0": garbage(1)})
+    pool = Pool(null=tuple(Track(reply) for reply in story.evidence().null_replies[:1]))
+    judged = Track(story.evidence().after_replies[0])
+
+    assert pool.deviation_of(judged).furthest > 0
+    assert not pool.tells_noise

@@ -108,8 +108,8 @@ def test_noise_that_was_seen_too_seldom() -> None:
     story = Story().baseline().null({"p0": garbage(3)}).cycle()
     assert reasons(story)[0] == (
         "how much answers differ by themselves is not known well enough: 8 of 8 cannot be held against "
-        "4 null answers in like conditions; give null_transition 4 passes or more, or serve the model in "
-        "float32"
+        "4 null answers in like conditions; give null_transition 4 passes or more, ask for warm, rehit and "
+        "cold evidence, or serve the model in float32"
     )
 
 

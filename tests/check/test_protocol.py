@@ -7,7 +7,7 @@ import pytest
 
 from harness.check import protocol
 from harness.check.result import Finding, Strength
-from harness.history.events import Answer, Logprobs
+from harness.history.events import Answer, Logprobs, Method
 from tests.check.stories import (
     END_OF_SEQUENCE,
     VOCABULARY,
@@ -218,7 +218,7 @@ def test_a_sampled_token_need_not_be_the_likeliest() -> None:
     warm = recording.cell.model_copy(update={"temperature": 1.0})
     unlikely = chosen_at(0, -30.0)(updated(token_ids=(999, *answer.token_ids[1:]))(answer))
     sampled = story.evidence().recording.__class__(cell=warm, prompts=recording.prompts)
-    assert list(protocol.inconsistencies(unlikely, recording=sampled)) == []
+    assert list(protocol.inconsistencies(unlikely, method=Method.GENERATED, recording=sampled)) == []
 
 
 def test_too_few_logprobs_are_found() -> None:
@@ -294,4 +294,4 @@ def test_an_answer_without_logprobs_is_consistent() -> None:
         prompt_tokens=len(prompt(0).token_ids),
         seconds=1,
     )
-    assert list(protocol.inconsistencies(answer, recording=recording)) == []
+    assert list(protocol.inconsistencies(answer, method=Method.GENERATED, recording=recording)) == []

@@ -26,6 +26,7 @@ arms:
 prompts: {corpus: paragraphs, count: 4, held_out: 1}
 sampling: {max_tokens: 24}
 deadlines: {boot: 20, answer: 1.5, transition: 5}
+MORE
 script:
   - probe: baseline
   - null_transition: {}
@@ -45,10 +46,10 @@ class Driver:
     model: Path
     engine_command: tuple[str, ...]
 
-    def cell(self, arm: str = "on", *, level: int = 1) -> Cell:
-        """One cell of the small scenario."""
+    def cell(self, arm: str = "on", *, level: int = 1, more: str = "") -> Cell:
+        """One cell of the small scenario; ``more`` is YAML for keys of its own."""
         path = self.folder / "small.yaml"
-        path.write_text(SCRIPT.replace("LEVEL", str(level)), encoding="utf-8")
+        path.write_text(SCRIPT.replace("LEVEL", str(level)).replace("MORE", more), encoding="utf-8")
         corpora = self.folder / "corpora"
         if not corpora.exists():
             corpora.symlink_to(SCENARIOS / "corpora")
@@ -79,10 +80,11 @@ class Driver:
         level: int = 1,
         fault: str | None = None,
         misbehave: str = "",
+        more: str = "",
         watcher: Callable[[Event], None] = lambda _: None,
     ) -> Recording:
         """Run one cell and read its history back."""
-        job = self.job(self.cell(arm, level=level), fault=fault, env={"FAKE_VLLM": misbehave})
+        job = self.job(self.cell(arm, level=level, more=more), fault=fault, env={"FAKE_VLLM": misbehave})
         await run_cell(job, self.runtime, watcher=watcher)
         return load_recording(job.directory)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from harness.scenario.schema import STEPS, Scenario, flat_steps
+from harness.scenario.schema import STEPS, ProbeOptions, Scenario, flat_steps
 
 names = st.from_regex(r"\A[a-z0-9][a-z0-9._-]{0,20}\Z")
 probes = st.one_of(
@@ -21,8 +21,12 @@ probes = st.one_of(
             "probe": st.fixed_dictionaries(
                 {"name": names},
                 optional={
-                    "caches": st.lists(st.sampled_from(["warm", "rehit", "cold"]), min_size=1, unique=True),
-                    "concurrency": st.integers(1, 64),
+                    "evidence": st.lists(
+                        st.sampled_from(["rehit", "cold", "scored", "sampled", "unseen"]), unique=True
+                    ).map(lambda others: ["warm", *others]),
+                    "concurrency": st.one_of(
+                        st.integers(1, 64), st.lists(st.integers(1, 64), min_size=1, max_size=3)
+                    ),
                 },
             )
         }
@@ -126,3 +130,23 @@ def minimal(**changes: object) -> dict[str, object]:
         "script": [{"probe": "a"}],
         **changes,
     }
+
+
+def test_a_baseline_without_answers_is_refused() -> None:
+    """Scoring needs the baseline's own tokens: a baseline that only scores has none."""
+    tree = {
+        "name": "n",
+        "why": "w",
+        "arms": {"a": {}},
+        "prompts": {"corpus": "c"},
+        "evidence": ["scored"],
+        "script": [{"probe": "baseline"}],
+    }
+    with pytest.raises(ValidationError, match="warm, rehit or cold"):
+        Scenario.model_validate(tree)
+
+
+def test_evidence_named_twice_is_refused() -> None:
+    """Asking the same twice in a row under the same conditions is a slip of the pen."""
+    with pytest.raises(ValidationError, match="named once"):
+        ProbeOptions(name="p", evidence=("warm", "warm"))

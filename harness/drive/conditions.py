@@ -1,0 +1,72 @@
+"""Under which conditions the prompts of a probe are asked, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.history.events import CacheCondition, Method, Role
+from harness.scenario.schema import EvidenceName, ProbeOptions, Scenario
+
+_DECODED: dict[EvidenceName, CacheCondition] = {
+    "warm": CacheCondition.WARM,
+    "rehit": CacheCondition.REHIT,
+    "cold": CacheCondition.COLD,
+}
+_ONLY_IN_BASELINE: frozenset[EvidenceName] = frozenset({"rehit", "unseen"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What answers must have in common to be compared."""
+
+    method: Method = Method.GENERATED
+    cache: CacheCondition
+    concurrency: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a probe asks: passes over all prompts, in order, and whether the unseen ones follow."""
+
+    passes: tuple[Condition, ...]
+    unseen: bool
+    concurrency: int
+    """The first that is named: what is asked once is asked at it."""
+
+
+def plan(scenario: Scenario, options: ProbeOptions, *, role: Role) -> Plan:
+    """Lay out a probe.
+
+    Passes that read the prefix cache come first: a scored one writes it, and so would hide that
+    a cached block is missing.
+    """
+    named = options.evidence or tuple(
+        each for each in scenario.evidence if role is Role.BASELINE or each not in _ONLY_IN_BASELINE
+    )
+    concurrencies = each_concurrency(options.concurrency or scenario.concurrency)
+    return Plan(
+        passes=tuple(_passes(named, concurrencies)),
+        unseen="unseen" in named,
+        concurrency=concurrencies[0],
+    )
+
+
+def repeated(baseline: Iterable[Condition]) -> list[Condition]:
+    """The conditions of a baseline that a null transition asks under again: a re-hit is one of warm."""
+    return [condition for condition in baseline if condition.cache is not CacheCondition.REHIT]
+
+
+def each_concurrency(concurrency: int | tuple[int, ...]) -> tuple[int, ...]:
+    """One or several, as several."""
+    return (concurrency,) if isinstance(concurrency, int) else concurrency
+
+
+def _passes(named: Sequence[EvidenceName], concurrencies: Sequence[int]) -> Iterator[Condition]:
+    for concurrency in concurrencies:
+        for evidence in named:
+            if evidence in _DECODED:
+                yield Condition(cache=_DECODED[evidence], concurrency=concurrency)
+    for method in (Method.SCORED, Method.SAMPLED):
+        if method.value in named:
+            yield Condition(method=method, cache=CacheCondition.COLD, concurrency=concurrencies[0])

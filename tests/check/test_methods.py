@@ -1,0 +1,98 @@
+"""Answers that were scored or sampled are judged as what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from harness.check.result import Cause, Verdict
+from harness.history.events import Answer, Method
+from tests.check.stories import Change, Story, garbage, scaled, shifted, with_tokens
+
+SCORED, SAMPLED = Method.SCORED, Method.SAMPLED
+
+
+def story() -> Story:
+    """A cell that asks by every method, up to its first probe after a transition."""
+    return Story(prompts=8, methods=(SCORED, SAMPLED)).baseline().null().sleep().wake()
+
+
+def damaged(method: Method, change: Change, *, prompts: int = 8) -> Story:
+    """A cell in which only the answers of one method change."""
+    return story().probe(others={method: {f"p{i}": change for i in range(prompts)}})
+
+
+def test_unchanged_answers_of_every_method_are_clean() -> None:
+    """What was only scored neither ends nor counts tokens, and nobody holds that against it."""
+    assert story().probe().judged().verdict is Verdict.CLEAN
+
+
+def test_a_scored_answer_is_compared_with_a_scored_one() -> None:
+    """A prefill is never held against a decoded answer, though both have the same tokens."""
+    pairs = {
+        (each.reply.start.method, each.reference.start.method) for each in story().probe().evidence().after
+    }
+
+    assert pairs == {(method, method) for method in Method}
+
+
+@pytest.mark.parametrize("change", [shifted(0.05), scaled(0.99)])
+def test_a_scored_answer_with_other_logprobs_is_corrupt(change: Change) -> None:
+    """The same tokens are less likely than they were: the model is another one."""
+    result = damaged(SCORED, change, prompts=1).judged()
+
+    assert result.verdict is Verdict.CORRUPT
+    assert {finding.message.split(": ")[0] for finding in result.findings} == {"p0, cycle 1, scored"}
+
+
+def other_draw(at: int) -> Change:
+    """From ``at`` on other tokens, although their candidates were as likely as before."""
+
+    def change(answer: Answer) -> Answer:
+        assert answer.logprobs is not None
+        drawn = tuple(int(token) for token in answer.logprobs.top_ids[at:, 1])
+        other = with_tokens(answer, (*answer.token_ids[:at], *drawn), finish_reason="length")
+        candidates = answer.logprobs
+        assert other.logprobs is not None
+        chosen = candidates.chosen.copy()
+        chosen[at:] = candidates.top_values[at:, 1]
+        return other.model_copy(
+            update={
+                "finish_reason": answer.finish_reason,
+                "logprobs": candidates.pack(
+                    chosen=chosen, top_ids=candidates.top_ids, top_values=candidates.top_values
+                ),
+            }
+        )
+
+    return change
+
+
+def test_another_draw_from_the_same_candidates_is_a_moved_seed() -> None:
+    """With the same seed and the same likelihoods another token cannot be drawn."""
+    result = damaged(SAMPLED, other_draw(5)).judged()
+
+    assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.SCHEDULER)
+
+
+def test_damage_in_every_answer_is_not_blamed_on_the_seed() -> None:
+    """Where greedy answers are damaged as well, the sampler is not the cause."""
+    every = {f"p{i}": garbage(2) for i in range(8)}
+    result = story().probe(warm=every, cold=every, others={SCORED: {}, SAMPLED: every}).judged()
+
+    assert result.verdict is Verdict.CORRUPT
+    assert result.cause is not Cause.SCHEDULER
+
+
+@pytest.mark.parametrize("noise", [shifted(0.0005)])
+def test_a_draw_that_rounding_explains_is_no_damage(noise: Callable[[Answer], Answer]) -> None:
+    """Where the candidates differ by as little as rounding does, another draw is nobody's fault."""
+
+    def change(answer: Answer) -> Answer:
+        # The shift begins before the other draw, as it does when rounding causes it.
+        return other_draw(5)(noise(answer))
+
+    result = damaged(SAMPLED, change, prompts=1).judged()
+
+    assert result.verdict is Verdict.CLEAN

@@ -1,0 +1,140 @@
+"""What the recorded calls did to the engine's memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.check import timeline
+from harness.history.events import Call, CallFailure
+from tests.check.stories import Story
+
+
+def called(
+    path: str, parameters: dict[str, object], *, status: int | None = 200, failed: bool = False
+) -> Story:
+    """A story of one call, at time 1."""
+    story = Story()
+    failure = CallFailure(kind="timeout", message="no answer", status=None) if failed else None
+    story.tell(
+        Call.model_validate(
+            {
+                "t": story.now(),
+                "step": "1",
+                "method": "POST",
+                "path": path,
+                "parameters": parameters,
+                "status": status,
+                "body": None,
+                "seconds": 0.1,
+                "failure": failure,
+            }
+        )
+    )
+    return story
+
+
+def slept(story: Story) -> list[int]:
+    """The level of every sleep that was carried out."""
+    return [sleep.level for sleep in timeline.sleeps(story.recording())]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "level"), [({}, 1), ({"level": "0"}, 0), ({"level": 2}, 2), ({"level": None}, 1)]
+)
+def test_the_level_is_the_callers_or_the_servers_default(parameters: dict[str, object], level: int) -> None:
+    """A call that names no level puts vLLM to sleep at level 1."""
+    assert slept(called("/sleep", parameters)) == [level]
+
+
+@pytest.mark.parametrize(
+    ("status", "failed", "counts"),
+    [
+        (200, False, True),
+        (204, False, True),
+        (299, False, True),
+        (300, False, False),
+        (500, False, False),
+        (None, True, False),
+        (None, False, False),
+        (200, True, False),
+    ],
+)
+def test_a_sleep_the_server_did_not_acknowledge_is_none(
+    *, status: int | None, failed: bool, counts: bool
+) -> None:
+    """Only a whole answer with a status of success counts."""
+    assert slept(called("/sleep", {}, status=status, failed=failed)) == ([1] if counts else [])
+
+
+def test_a_sleep_knows_its_time_and_step() -> None:
+    """What a checker says about a sleep can be followed back to the call."""
+    [sleep] = timeline.sleeps(called("/sleep", {"level": "1"}).recording())
+    assert (sleep.t, sleep.level, sleep.step) == (1.0, 1, "1")
+
+
+def test_other_calls_are_no_sleeps() -> None:
+    """Asking whether the engine sleeps does not put it to sleep."""
+    assert slept(called("/is_sleeping", {"level": "1"})) == []
+
+
+def test_the_last_discard_is_the_latest_before_a_moment() -> None:
+    """A sleep at level 0 keeps the cache, a later sleep has not happened yet, nor has one at that moment."""
+    story = Story()
+    for level in (1, 2, 0, 1):
+        story.sleep(level)
+    recording = story.recording()
+    first, second, kept, last = timeline.sleeps(recording)
+    found = [timeline.last_discard(recording, before=t) for t in (first.t, second.t, last.t, last.t + 1)]
+    assert found == [None, first, second, last]
+    assert kept.level == 0
+
+
+def reloading(
+    method: str, *, status: int = 200, before_the_sleep: bool = False, path: str = "/collective_rpc"
+) -> bool:
+    """Whether weights are missing after a sleep at level 2 and this call."""
+    story = Story()
+    if not before_the_sleep:
+        story.sleep(2).wake()
+    story.call("9", path, {"method": method}, status=status)
+    if before_the_sleep:
+        story.sleep(2).wake()
+    return timeline.weights_missing(story.recording(), at=story.now())
+
+
+def test_weights_are_missing_until_they_are_loaded_again() -> None:
+    """Either way of bringing weights back counts, if it succeeds, and if it comes after the sleep."""
+    assert not reloading("reload_weights")
+    assert not reloading("update_weights")
+    assert reloading("reload_weights", status=500)
+    assert reloading("reload_weights", before_the_sleep=True)
+
+
+def test_other_calls_bring_no_weights_back() -> None:
+    """Neither another method of the workers nor a call that looks like one."""
+    assert reloading("reset_mm_cache")
+    assert reloading("reload_weights", path="/tokenize")
+
+
+@pytest.mark.parametrize(("level", "missing"), [(0, False), (1, False), (2, True)])
+def test_only_level_two_loses_weights(level: int, *, missing: bool) -> None:
+    """Level 1 keeps a copy of them."""
+    story = Story().sleep(level)
+    assert timeline.weights_missing(story.recording(), at=story.now()) is missing
+
+
+def test_weights_are_missing_from_the_sleep_on() -> None:
+    """At the very moment of the sleep they are there, and a reload at the moment asked about is too late."""
+    story = Story().sleep(2)
+    [sleep] = timeline.sleeps(story.recording())
+    assert not timeline.weights_missing(story.recording(), at=sleep.t)
+    story.reload()
+    reload = story.recording().calls[-1]
+    assert timeline.weights_missing(story.recording(), at=reload.t)
+    assert not timeline.weights_missing(story.recording(), at=reload.t + 1)
+
+
+def test_the_last_loss_of_weights_counts() -> None:
+    """A reload between two sleeps at level 2 does not help after the second."""
+    story = Story().sleep(2).wake().reload().sleep(2).wake()
+    assert timeline.weights_missing(story.recording(), at=story.now())

@@ -1,0 +1,123 @@
+"""Which passes a probe consists of."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.check import judge
+from harness.check.result import Verdict
+from harness.drive.conditions import Condition, plan, repeated
+from harness.history.events import CacheCondition, Method, Role
+from harness.scenario.schema import ProbeOptions, Scenario
+from tests.drive.conftest import Driver
+
+WARM, REHIT, COLD = CacheCondition.WARM, CacheCondition.REHIT, CacheCondition.COLD
+EVERYTHING = "evidence: [sampled, scored, warm, rehit, cold, unseen]\nconcurrency: [4, 1]"
+
+
+def scenario(**more: object) -> Scenario:
+    """The smallest scenario there is."""
+    tree = {
+        "name": "n",
+        "why": "w",
+        "arms": {"a": {}},
+        "prompts": {"corpus": "c"},
+        "script": [{"probe": "b"}],
+    }
+    return Scenario.model_validate({**tree, **more})
+
+
+@pytest.mark.parametrize(
+    ("role", "expected", "unseen"),
+    [
+        (Role.BASELINE, [WARM, REHIT, COLD], True),
+        (Role.NULL, [WARM, COLD], False),
+        (Role.AFTER, [WARM, COLD], False),
+    ],
+)
+def test_by_default_later_probes_ask_less(role: Role, expected: list[CacheCondition], unseen: bool) -> None:  # noqa: FBT001
+    """A re-hit and the unseen prompts are of the baseline; the others are asked each time."""
+    asked = plan(scenario(), ProbeOptions(name="p"), role=role)
+
+    assert [each.cache for each in asked.passes] == expected
+    assert asked.unseen is unseen
+    assert {each.concurrency for each in asked.passes} == {16}
+
+
+def test_what_reads_the_cache_is_asked_before_what_scores() -> None:
+    """Scoring writes the prefix cache; a missing block would be hidden by it."""
+    asked = plan(
+        scenario(), ProbeOptions(name="p", evidence=("scored", "sampled", "cold", "warm")), role=Role.AFTER
+    )
+
+    assert [(each.method, each.cache) for each in asked.passes] == [
+        (Method.GENERATED, COLD),
+        (Method.GENERATED, WARM),
+        (Method.SCORED, COLD),
+        (Method.SAMPLED, COLD),
+    ]
+
+
+def test_a_probe_overrules_its_scenario() -> None:
+    """What a probe names holds for it alone, the re-hit included."""
+    asked = plan(
+        scenario(evidence=["cold"], concurrency=[8, 2]),
+        ProbeOptions(name="p", evidence=("rehit",), concurrency=3),
+        role=Role.AFTER,
+    )
+
+    assert asked.passes == (Condition(cache=REHIT, concurrency=3),)
+    assert asked.concurrency == 3
+
+
+def test_every_prompt_is_decoded_at_each_concurrency() -> None:
+    """Scored and sampled answers are asked for at the first one only."""
+    asked = plan(
+        scenario(evidence=["cold", "scored"], concurrency=[8, 2]), ProbeOptions(name="p"), role=Role.AFTER
+    )
+
+    assert [(each.method.value, each.concurrency) for each in asked.passes] == [
+        ("generated", 8),
+        ("generated", 2),
+        ("scored", 8),
+    ]
+
+
+def test_a_null_transition_repeats_all_but_the_rehit() -> None:
+    """Warm is a re-hit by then."""
+    baseline = [Condition(cache=cache, concurrency=4) for cache in (WARM, REHIT, COLD)]
+
+    assert [each.cache for each in repeated(baseline)] == [WARM, COLD]
+
+
+@pytest.mark.anyio
+async def test_a_cell_with_all_evidence_is_clean(driver: Driver) -> None:
+    """The server scores the baseline's own tokens and samples the same ones with the same seed."""
+    recording = await driver.run(more=EVERYTHING)
+
+    methods = [(each.start.method.value, each.start.concurrency) for each in recording.passes_of(Role.AFTER)]
+    after = [("generated", 4)] * 2 + [("generated", 1)] * 2 + [("scored", 4), ("sampled", 4)]
+    assert methods == after * 2
+    warm = next(recording.passes_of(Role.BASELINE))
+    scored = [each for each in recording.passes if each.start.method is Method.SCORED]
+    assert all(
+        answer.token_ids == warm.answers[prompt].token_ids
+        for each in scored
+        for prompt, answer in each.answers.items()
+    )
+    assert judge(recording).verdict is Verdict.CLEAN
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("fault", "seen_by"), [("lose-weights", {"warm", "cold", "scored"}), ("keep-prefix-cache", {"warm"})]
+)
+async def test_scoring_sees_lost_weights_and_not_a_stale_prefix_cache(
+    driver: Driver, fault: str, seen_by: set[str]
+) -> None:
+    """It reads no cached block, so what it finds is not in the cache."""
+    recording = await driver.run(more="evidence: [warm, rehit, cold, scored]", fault=fault)
+
+    divergence = [finding for finding in judge(recording).findings if finding.checker == "divergence"]
+    manners = {finding.message.split(": ")[0].rpartition(", ")[2] for finding in divergence}
+    assert manners == seen_by
