@@ -21,6 +21,7 @@ from harness import __version__
 from harness.check.result import RunResult
 from harness.errors import ExitCode, SleepwakeError
 from harness.report import show_report, write_report
+from harness.report.tables import show_table
 from harness.report.text import count
 from harness.report.writer import write_whole
 from harness.stored_run import REPORTS, find_run, judge_directory
@@ -247,6 +248,23 @@ def compare(
         from harness.report.two_runs_page import two_runs_html
 
         write_whole(html, two_runs_html(runs))
+    return ExitCode.CLEAN
+
+
+@app.command
+def history(*, out: Path = REPORTS) -> int:
+    """List the runs on disk, the newest last.
+
+    Args:
+        out: The folder that holds the run directories.
+    """
+    from harness.past_runs import past_runs, past_runs_table
+
+    runs = past_runs(out)
+    if runs:
+        show_table(past_runs_table(runs), Console(highlight=False))
+    else:
+        _print_lines([f"no run in {out}"])
     return ExitCode.CLEAN
 
 

@@ -199,6 +199,21 @@ def test_listing_names_the_cells_and_starts_nothing(here: Path, capsys: pytest.C
     assert not (here / "reports").exists()
 
 
+def test_history_lists_runs_and_says_when_there_are_none(
+    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line a run under the headings; before the first run a sentence."""
+    assert call(["history"]) == ExitCode.CLEAN
+    assert capsys.readouterr().out == "no run in reports\n"
+    call(["run", "--endpoint", served.start()])
+    capsys.readouterr()
+    assert call(["history"]) == ExitCode.CLEAN
+    heading, run, *_ = capsys.readouterr().out.splitlines()
+    assert heading.split() == ["run", "started", "runtime", "vLLM", "cells", "verdict"]
+    assert run.split()[0] == (here / "reports" / "latest").resolve().name
+    assert run.split()[3:] == ["attached", "0.32.0", "1", "clean", "clean"]
+
+
 def test_the_scenario_schema_is_published(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`sleepwake schema` prints what the models say."""
     assert call(["schema", "scenario"]) == ExitCode.CLEAN

@@ -1,0 +1,166 @@
+"""The runs on disk over time, damaged and unfinished ones included; nothing is judged again."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import JsonValue, ValidationError
+
+from harness.check.result import RunResult
+from harness.errors import HistoryError
+from harness.history.layout import CELLS_FOLDER, RUN_FILE
+from harness.report.tables import Row, Table
+from harness.report.text import count
+from harness.report.writer import VERDICT_FILE
+from harness.stored_run import planned_cells, read_description
+
+_NAMED_AFTER = "%Y-%m-%dT%H-%M-%S"
+_NOTHING = "-"
+_TONES = {"clean": "better", "corrupt": "worse", "degraded": "worse"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PastRun:
+    """One run as far as its directory tells."""
+
+    name: str
+    started: datetime
+    runtime: str
+    vllm: str
+    cells: str
+    outcome: str
+    """The verdict that was written, or why there is none."""
+    tone: str
+
+
+def past_runs(out: Path) -> list[PastRun]:
+    """Every run directory in ``out``, the newest last."""
+    folders = (
+        [path for path in out.iterdir() if path.is_dir() and not path.is_symlink()] if out.is_dir() else []
+    )
+    return sorted(map(_past_run, filter(_is_run, folders)), key=lambda run: (run.started, run.name))
+
+
+def past_runs_table(runs: list[PastRun]) -> Table:
+    """The runs as a table."""
+    return Table(
+        title="",
+        headings=("run", "started", "runtime", "vLLM", "cells", "verdict"),
+        rows=tuple(
+            Row(
+                fields=(
+                    run.name,
+                    f"{run.started:%Y-%m-%d %H:%M}",
+                    run.runtime,
+                    run.vllm,
+                    run.cells,
+                    run.outcome,
+                ),
+                tone=run.tone,
+            )
+            for run in runs
+        ),
+    )
+
+
+def _is_run(folder: Path) -> bool:
+    if (folder / RUN_FILE).exists() or (folder / CELLS_FOLDER).is_dir():
+        return True
+    try:
+        datetime.strptime(folder.name[:19], _NAMED_AFTER)  # noqa: DTZ007 - only whether it is one
+    except ValueError:
+        return False
+    return True
+
+
+def _past_run(folder: Path) -> PastRun:
+    try:
+        description = read_description(folder)
+        cells = planned_cells(description, folder)
+    except HistoryError as error:
+        cause = error.cause.removeprefix(f"{error.path}: ")
+        return _damaged(folder, f"{RUN_FILE} {cause}")
+    runtime = description.get("runtime")
+    outcome, told = _outcome(folder, description)
+    return PastRun(
+        name=folder.name,
+        started=_moment(description.get("started_at")) or _last_change(folder),
+        runtime=str(runtime.get("name", _NOTHING)) if isinstance(runtime, dict) else _NOTHING,
+        vllm=_versions(description),
+        cells=_tally(told) if told else count(len(cells), "cell"),
+        outcome=outcome,
+        tone=_TONES.get(outcome, "damaged"),
+    )
+
+
+def _damaged(folder: Path, why: str) -> PastRun:
+    return PastRun(
+        name=folder.name,
+        started=_last_change(folder),
+        runtime=_NOTHING,
+        vllm=_NOTHING,
+        cells=_NOTHING,
+        outcome=f"damaged: {why}",
+        tone="damaged",
+    )
+
+
+def _outcome(folder: Path, description: Mapping[str, JsonValue]) -> tuple[str, RunResult | None]:
+    if _is_going_on(folder):
+        return "running", None
+    result: RunResult | None = None
+    try:
+        result = RunResult.model_validate_json((folder / VERDICT_FILE).read_bytes())
+        verdict = result.verdict.value if result.verdict else "error"
+    except FileNotFoundError:
+        verdict = "not judged"
+    except (OSError, ValidationError):
+        verdict = f"damaged: {VERDICT_FILE} cannot be read; `sleepwake report` writes it again"
+    if description.get("interrupted"):
+        return f"{verdict}, interrupted", result
+    if description.get("finished_at") is None:
+        return f"{verdict}, unfinished", result
+    return verdict, result
+
+
+def _is_going_on(folder: Path) -> bool:
+    """Whether a harness holds the directory (:func:`harness.drive.run.run_cells`)."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _tally(result: RunResult) -> str:
+    outcomes = Counter(cell.verdict.value if cell.verdict else "error" for cell in result.cells)
+    return ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common()) or "none"
+
+
+def _versions(description: Mapping[str, JsonValue]) -> str:
+    servers = description.get("servers")
+    facts = servers.values() if isinstance(servers, dict) else ()
+    versions = (
+        str(each["vllm_version"]) for each in facts if isinstance(each, dict) and each.get("vllm_version")
+    )
+    return ", ".join(dict.fromkeys(versions)) or _NOTHING
+
+
+def _moment(value: JsonValue) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(value)).astimezone()
+    except ValueError:
+        return None
+
+
+def _last_change(folder: Path) -> datetime:
+    return datetime.fromtimestamp(folder.stat().st_mtime).astimezone()
