@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup regress test lint lock clean
+.PHONY: help setup regress test bench lint lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ regress: setup ## does sleep and wake change the answers? (VLLM=0.10.0 RUNTIME=d
 
 test: setup ## the project's own fast tests (ARGS=...)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+
+bench: setup ## how fast a large history is judged
+	@$(BIN)/python -m tests.benchmarks.judging
 
 lint: setup ## style, formatting and types
 	@$(BIN)/ruff check
