@@ -49,7 +49,6 @@ def _logprobs(comparison: Comparison) -> tuple[str, dict[str, float | int | None
     shift, position = comparison.logprob_shift, comparison.first_logprob_difference
     if position is None:
         return "the log-probabilities are of another shape, the tokens the same", {}
-    detail = (
-        f"same tokens, but other log-probabilities from token {position} on, by up to {shift or 0:.3g} nat"
-    )
+    size = f"by up to {shift:.3g} nat" if shift else "though not of the tokens themselves"
+    detail = f"same tokens, but other log-probabilities from token {position} on, {size}"
     return detail, {"first_logprob_difference": position, "logprob_shift": shift}

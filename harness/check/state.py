@@ -71,7 +71,7 @@ def _observed_after(evidence: Evidence, step: StepStarted) -> Iterator[Observati
 
 def _should_sleep(step: StepStarted, seen: Observation) -> bool | None:
     """Whether the engine must be asleep after ``step``; what was seen where the step does not say."""
-    if step.action == "sleep" and step.options.get("level", 1) != 0:
+    if step.action == "sleep" and step.options.get("level") != 0:  # vLLM's default is 1
         return True
     if step.action == "wake_up" and not step.options.get("tags"):
         return False

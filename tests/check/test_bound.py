@@ -23,3 +23,20 @@ def test_the_statement_can_be_read() -> None:
         "affected prompts < 17.1% at 95% (16 prompts compared in 6 passes, none differed)"
     )
     assert "(1 prompt compared in 1 pass, none differed)" in bound.rule_out(prompts=1, passes=1).statement
+
+
+@pytest.mark.parametrize(
+    ("alone", "together", "hidden"),
+    [
+        (None, None, "none differed"),
+        (0.0123, None, "none off by 0.012 nat"),
+        (2.0, 0.0345, "none off by 2 nat, nor all of a pass together by 0.035"),
+    ],
+)
+def test_what_noise_may_hide_is_part_of_the_statement(
+    alone: float | None, together: float | None, hidden: str
+) -> None:
+    """With noise a clean verdict names the smallest effects it could have seen, in words and in numbers."""
+    limit = bound.rule_out(prompts=16, passes=1, alone=alone, together=together)
+    assert limit.statement == f"affected prompts < 17.1% at 95% (16 prompts compared in 1 pass, {hidden})"
+    assert (limit.smallest_single_shift, limit.smallest_common_shift) == (alone, together)

@@ -6,8 +6,8 @@ import pytest
 
 from harness.check.limits import GROSS, RESOLUTION
 from harness.check.result import Cause, CellResult
-from harness.history.events import Control
-from tests.check.stories import Change, Story, failing, garbage, scaled, shifted
+from harness.history.events import Answer, Control, Role
+from tests.check.stories import WARM, Change, Story, failing, garbage, scaled, shifted
 
 ALL = ["p0", "p1", "p2", "p3", "p4"]
 ALL4 = ("p0", "p1", "p2", "p3")
@@ -266,3 +266,105 @@ def test_a_failed_control_has_not_healed() -> None:
     result = stale_prefix_cache().control(Control.FRESH_SALT, {"p0": failing()}).judged()
     assert outcomes(result)["fresh_salt"] == (3, 4)
     assert result.cause is Cause.UNKNOWN
+
+
+AFFECTED = "4 of 4 prompts no longer answered as before (sleep level 1, wake up)"
+
+
+def unexplained() -> list[tuple[str, Story]]:
+    """Stories whose damage no clue explains, one of every kind."""
+    cached = stale_prefix_cache().control(Control.FRESH_SALT, damage(["p3"]))
+    reset = stale_prefix_cache().control(Control.RESET_PREFIX_CACHE, damage(ALL))
+    every = damage(ALL, failing("http", 500))
+    unchanged = Story().baseline().null().checksums({"a": "1"}).sleep().wake()
+    unchanged.probe(1, warm=damage(ALL), cold=damage(ALL)).checksums({"a": "1"})
+    return [
+        ("a fresh salt does not heal all", cached),
+        ("a reset does not heal and there is no connector", reset),
+        ("no request is answered", Story().baseline().null().cycle(1, warm=every, cold=every)),
+        ("weights are neither cleared nor accused", lost_weights()),
+        ("weights are whole and nothing else is accused", unchanged),
+    ]
+
+
+@pytest.mark.parametrize(
+    "story", [story for _, story in unexplained()], ids=[name for name, _ in unexplained()]
+)
+def test_an_unknown_cause_has_no_reason(story: Story) -> None:
+    """Where the cause is not known nothing is said for it."""
+    result = story.judged()
+    assert result.cause is Cause.UNKNOWN
+    assert result.reason == AFFECTED
+
+
+def test_a_connector_is_accused_with_what_speaks_for_it() -> None:
+    """The controls that decided are in the reason."""
+    story = stale_prefix_cache(extra_args=("--kv-transfer-config", "{}"))
+    story.control(Control.FRESH_SALT).control(Control.RESET_PREFIX_CACHE, damage(ALL))
+    assert story.judged().reason == (
+        f"{AFFECTED}; kv connector: 4 of 4 damaged answers read prompt tokens from the cache; "
+        "a fresh cache salt heals 4 of 4; resetting the prefix cache heals 0 of 4"
+    )
+
+
+def test_a_single_cached_token_is_a_cached_read() -> None:
+    """However little of the prompt came from the cache."""
+
+    def little(answer: Answer) -> Answer:
+        return garbage(0)(answer).model_copy(update={"cached_tokens": 1})
+
+    story = Story().baseline().null().sleep(keeps_cache=True).wake().probe(1, warm=damage(ALL, little))
+    reason = story.control(Control.FRESH_SALT).judged().reason
+    assert "4 of 4 damaged answers read prompt tokens from the cache" in reason
+
+
+def test_lost_requests_of_two_kinds_accuse_the_scheduler() -> None:
+    """Some time out, others find no server: neither came back."""
+    changes = {"p1": failing("timeout"), "p2": failing("connection")}
+    result = Story().baseline().null().cycle(1, warm=changes).judged()
+    assert result.cause is Cause.SCHEDULER
+    assert result.reason == (
+        "2 of 4 prompts no longer answered as before (sleep level 1, wake up); scheduler or protocol: "
+        "requests the engine answered before the transition do not return any more"
+    )
+
+
+def test_single_errors_are_explained() -> None:
+    """The reason says what the errors have in common."""
+    result = Story().baseline().null().cycle(1, warm={"p1": failing("http", 500)}).judged()
+    assert result.reason == (
+        "1 of 4 prompts no longer answered as before (sleep level 1, wake up); graph or decode path: "
+        "some requests fail with an error, as NaN logits make them, and all others are answered as before"
+    )
+
+
+def test_what_is_ruled_out_without_a_control() -> None:
+    """Damage in computed answers clears the prefix cache even if no fresh salt was asked."""
+    story = Story().baseline().null().sleep().wake()
+    story._begin("probe", cycle=1, name="after")
+    story.ask(Role.AFTER, WARM, cycle=1, changes=damage(ALL))
+    [ruled_out] = story.judged().ruled_out
+    assert ruled_out == "stale prefix cache alone: answers computed without it are damaged as well"
+
+
+def beginning_otherwise(*, warm: int, cold: int) -> Cause | None:
+    """The cause when so many answers of a warm and a cold pass differ from their first token on."""
+    story = Story().baseline().null().cycle(1)
+    story.cycle(2, warm=damage(ALL[:warm]), cold=damage(ALL[:cold]))
+    story.control(Control.FRESH_SALT, damage(ALL)).control(Control.RELOAD_WEIGHTS, damage(ALL))
+    return story.judged().cause
+
+
+@pytest.mark.parametrize(
+    ("warm", "cold", "cause"),
+    [
+        (3, 3, Cause.DECODE_PATH),
+        (3, 4, Cause.UNKNOWN),
+        (4, 4, Cause.UNKNOWN),
+        (0, 3, Cause.DECODE_PATH),
+        (0, 4, Cause.UNKNOWN),
+    ],
+)
+def test_a_quarter_must_begin_as_before(warm: int, cold: int, cause: Cause) -> None:
+    """What serves every prompt damages all: of the answers of damaged passes, and of no others, a quarter."""
+    assert beginning_otherwise(warm=warm, cold=cold) is cause

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from harness.check.comparison import Comparison, gap_at
@@ -125,3 +126,84 @@ def test_there_is_no_gap_where_nothing_was_recorded() -> None:
         top_values=answer.logprobs.top_values[:, :1],
     )
     assert gap_at(answer.model_copy(update={"logprobs": one}), 0) is None
+
+
+def at_the_fifth_token(answer: Answer, *, chosen: float = 0.0, token: int | None = None) -> Answer:
+    """Move the token's own log-probability, or replace its last candidate."""
+    assert answer.logprobs is not None
+    values, ids = answer.logprobs.chosen.copy(), answer.logprobs.top_ids.copy()
+    values[4] += chosen
+    if token is not None:
+        ids[4, 2] = token
+    table = Logprobs.pack(chosen=values, top_ids=ids, top_values=answer.logprobs.top_values)
+    return answer.model_copy(update={"logprobs": table})
+
+
+def test_any_of_the_arrays_can_differ() -> None:
+    """The token's own value alone, or a candidate's id alone, is found where it is."""
+    own = compared(lambda answer: at_the_fifth_token(answer, chosen=-1.0))
+    assert (own.first_logprob_difference, own.same_logprobs) == (4, False)
+    other = compared(lambda answer: at_the_fifth_token(answer, token=7))
+    assert (other.first_logprob_difference, other.same_logprobs) == (4, False)
+
+
+def test_log_probabilities_are_compared_as_far_as_tokens_are_shared() -> None:
+    """After the first other token the contexts differ, and so may everything else."""
+    apart = compared(lambda answer: stop_after(9)(garbage(6)(answer)))
+    assert (apart.shared, apart.first_logprob_difference, apart.logprob_shift) == (6, None, 0.0)
+    before = compared(lambda answer: stop_after(9)(shifted(0.25, position=2)(answer)))
+    assert (before.shared, before.first_logprob_difference) == (8, 2)
+    assert before.logprob_shift == pytest.approx(0.25)
+
+
+def test_lists_of_another_length_cannot_be_compared() -> None:
+    """Three candidates beside two are different, and no token can be named where that begins."""
+
+    def shorter(answer: Answer) -> Answer:
+        assert answer.logprobs is not None
+        table = answer.logprobs
+        two = Logprobs.pack(
+            chosen=table.chosen, top_ids=table.top_ids[:, :2], top_values=table.top_values[:, :2]
+        )
+        return answer.model_copy(update={"logprobs": two})
+
+    comparison = compared(shorter)
+    assert not comparison.same_logprobs
+    assert comparison.first_logprob_difference is None
+    assert comparison.logprob_shift == 0.0
+
+
+def test_nothing_shared_has_no_shift() -> None:
+    """Where the first token differs already nothing can be compared; an empty answer agrees with another."""
+    assert compared(garbage(0)).logprob_shift is None
+    nothing = updated(token_ids=())
+    empty = Story().baseline({"p0": nothing}).cycle(1, warm={"p0": nothing}).evidence().after[0]
+    assert (empty.agreement, empty.shared, empty.logprob_shift) == (1.0, 0, None)
+
+
+def test_a_number_that_is_none_is_no_shift() -> None:
+    """What is no number is left out of the largest shift, whichever side it is on."""
+    assert compared(lambda answer: at_the_fifth_token(answer, chosen=float("nan"))).logprob_shift == 0.0
+    assert compared(lambda answer: at_the_fifth_token(answer, chosen=float("-inf"))).logprob_shift == 0.0
+
+
+def test_a_gap_to_nothing_is_none() -> None:
+    """Where the runner-up is missing there is nothing to be surer than."""
+    answer = Story().baseline().recording().passes[0].answers["p0"]
+    assert answer.logprobs is not None
+    top = answer.logprobs.top_values.copy()
+    top[3, 1:] = -np.inf
+    table = Logprobs.pack(chosen=answer.logprobs.chosen, top_ids=answer.logprobs.top_ids, top_values=top)
+    lonely = answer.model_copy(update={"logprobs": table})
+    assert gap_at(lonely, 3) is None
+    assert gap_at(lonely, 0) == pytest.approx(float(top[0, 0] - top[0, 1]))
+    assert gap_at(lonely, 23) == pytest.approx(float(top[23, 0] - top[23, 1]))
+
+
+def test_two_candidates_make_a_gap() -> None:
+    """No more than the likeliest and the next are needed."""
+    answer = Story().baseline().recording().passes[0].answers["p0"]
+    assert answer.logprobs is not None
+    table = answer.logprobs
+    two = Logprobs.pack(chosen=table.chosen, top_ids=table.top_ids[:, :2], top_values=table.top_values[:, :2])
+    assert gap_at(answer.model_copy(update={"logprobs": two}), 5) == gap_at(answer, 5)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.check.result import Strength
+from harness.history.events import Answer, Logprobs
 from tests.check.stories import Story, both, clean_story, flip, garbage, nearly_tied, shifted, updated
 
 
@@ -98,3 +101,39 @@ def test_a_near_tie_is_no_divergence() -> None:
         .probe(1, warm={"p0": flipped}, cold={"p0": sure})
     )
     assert len(story.findings("divergence")) == 1
+
+
+def candidate_moved(answer: Answer) -> Answer:
+    """A candidate at the fifth token that was not taken is less likely than before."""
+    assert answer.logprobs is not None
+    top = answer.logprobs.top_values.copy()
+    top[4, 2] -= 1
+    logprobs = Logprobs.pack(chosen=answer.logprobs.chosen, top_ids=answer.logprobs.top_ids, top_values=top)
+    return answer.model_copy(update={"logprobs": logprobs})
+
+
+def test_candidates_alone_are_reported() -> None:
+    """No log-probability of the answer itself differs, and none is said to."""
+    [finding] = Story().baseline().null().cycle(warm={"p2": candidate_moved}).findings("divergence")
+    assert finding.message == (
+        "p2, cycle 1, warm: same tokens, but other log-probabilities from token 4 on, "
+        "though not of the tokens themselves"
+    )
+    assert finding.evidence["logprob_shift"] == 0.0
+
+
+def test_lost_logprobs_are_told_in_words() -> None:
+    """Nothing is measured where one side has nothing to measure; the cached tokens are told all the same."""
+    [finding] = Story().baseline().null().cycle(warm={"p2": updated(logprobs=None)}).findings("divergence")
+    assert finding.message == (
+        "p2, cycle 1, warm: the log-probabilities are of another shape, the tokens the same"
+    )
+    assert finding.evidence == {"cached_tokens": 0}
+
+
+def test_a_shift_before_the_difference_is_kept() -> None:
+    """How far the shared tokens had moved, and to four digits how much still agrees."""
+    story = Story().baseline().null().cycle(1, warm={"p0": both(shifted(0.25, 2), garbage(7))})
+    [finding] = story.findings("divergence")
+    assert finding.evidence["logprob_shift_before"] == pytest.approx(0.25)
+    assert finding.evidence["agreement"] == 0.2917

@@ -75,3 +75,52 @@ def test_a_common_factor_does_not_matter() -> None:
 def test_nothing_is_intact_where_nothing_is_compared() -> None:
     """No answers, none intact."""
     assert count_intact([], tolerance=1e-3) == 0
+
+
+def beginning(*candidates: tuple[int, float]) -> Change:
+    """The first token's candidates are these; the rest of the answer is as it was."""
+
+    def change(answer: Answer) -> Answer:
+        assert answer.logprobs is not None
+        ids, top = answer.logprobs.top_ids.copy(), answer.logprobs.top_values.copy()
+        for column, (token, value) in enumerate(candidates):
+            ids[0, column], top[0, column] = token, value
+        logprobs = Logprobs.pack(chosen=answer.logprobs.chosen, top_ids=ids, top_values=top)
+        return answer.model_copy(update={"logprobs": logprobs})
+
+    return change
+
+
+def intact_beginning(before: Change, after: Change) -> bool:
+    """Whether p0's answer, the only one, begins as before."""
+    story = Story(prompts=1, held_out=0).baseline({"p0": before}).null().sleep().wake()
+    story.probe(1, warm={"p0": after})
+    return count_intact(story.evidence().after[:1], tolerance=1e-3) == 1
+
+
+USUAL = beginning((300, -0.1), (301, -1.1), (302, -2.1))
+
+
+def test_a_candidate_that_is_not_listed_any_more_says_nothing() -> None:
+    """What is left of the list decides; without the likeliest, or with nothing beside it, nothing does."""
+    assert intact_beginning(USUAL, beginning((300, -0.1), (999, -1.0), (302, -2.1)))
+    assert intact_beginning(USUAL, beginning((300, -0.1), (301, -1.1), (999, -2.0)))
+    assert not intact_beginning(USUAL, beginning((999, -0.1), (301, -1.1), (302, -2.1)))
+    assert not intact_beginning(USUAL, beginning((300, -0.1), (998, -1.1), (999, -2.1)))
+
+
+def test_the_candidate_with_the_id_zero_counts() -> None:
+    """It is a token like any other; a place without a candidate is none."""
+    usual = beginning((300, -0.1), (0, -1.1), (302, -2.1))
+    assert not intact_beginning(usual, beginning((300, -0.1), (0, -1.4), (302, -2.1)))
+    gap = beginning((300, -0.1), (301, -1.1), (-1, float("-inf")))
+    assert intact_beginning(gap, gap)
+
+
+def test_near_candidates_say_too_little_about_a_common_factor() -> None:
+    """Contrasts of a few hundredths of a nat must stay as they are; from a tenth on they may be scaled."""
+    near = beginning((300, -0.1), (301, -0.15), (302, -0.16))
+    assert intact_beginning(near, near)
+    assert not intact_beginning(near, beginning((300, -0.1), (301, -0.35), (302, -0.4)))
+    clear = beginning((300, -0.5), (301, -0.75), (302, -1.0))
+    assert intact_beginning(clear, beginning((300, -0.5), (301, -1.0), (302, -1.5)))

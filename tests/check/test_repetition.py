@@ -162,3 +162,26 @@ def test_it_is_a_hint_where_noise_was_not_measured() -> None:
     """Without a null transition one loop proves nothing."""
     [finding] = Story().baseline().cycle(warm={"p0": loop(4)}).findings("repetition")
     assert finding.strength is Strength.HINT
+
+
+def test_a_longer_loop_than_the_baselines_is_told() -> None:
+    """The sentence says how far the baseline looped itself, and the evidence has both coverages."""
+    finding = finding_after(loop(4), baseline=loop(14))
+    assert finding is not None
+    assert finding.message == (
+        "p0, cycle 1, warm: repeats one token over 20 of 24 tokens; the baseline loops over 10"
+    )
+    assert (finding.evidence["coverage"], finding.evidence["baseline_coverage"]) == (0.8333, 0.4167)
+
+
+def test_a_finding_leads_to_its_pass() -> None:
+    """Whoever reads it finds the answer it is about."""
+    story = Story().baseline().null().cycle(3, cold={"p1": loop(4)})
+    [finding] = story.findings("repetition")
+    assert (finding.pass_number, finding.cycle) == (story.recording().passes[-1].number, 3)
+
+
+@pytest.mark.parametrize(("start", "found"), [(18, True), (19, False)])
+def test_a_quarter_of_the_answer_is_notable(*, start: int, found: bool) -> None:
+    """A loop over six of 24 tokens is worth a sentence, one over five is not."""
+    assert (finding_after(loop(start)) is not None) is found

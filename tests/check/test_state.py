@@ -116,3 +116,32 @@ def test_steps_in_words(action: str, options: dict[str, int | str | list[str] | 
     """Options that were left out are not mentioned."""
     step = StepStarted.model_validate({"t": 0, "step": "1", "action": action, "options": options, "cycle": 0})
     assert state.describe(step) == words
+
+
+@pytest.mark.parametrize("options", [{}, {"level": None}])
+def test_a_sleep_of_no_named_level_must_sleep(options: dict[str, int | None]) -> None:
+    """The server's default level is a sleep like any other."""
+    story = Story().baseline()
+    story.tell(
+        StepStarted.model_validate({"t": 9, "step": "9", "action": "sleep", "options": options, "cycle": 0})
+    )
+    story.observe("9", "after", asleep=False)
+    [finding] = state.check(story.evidence())
+    assert finding.message == "sleep: /is_sleeping says false"
+
+
+def test_a_call_outside_the_script_is_not_needed_by_it() -> None:
+    """A call of no step, or of a step nobody began, is not what the script asked for."""
+    story = clean_story()
+    story.call("nowhere", "/sleep", {}, status=404)
+    story.events.append(story.events[-1].model_copy(update={"step": None}))
+    assert state.unavailable_calls(story.evidence()) == ()
+
+
+def test_every_missing_endpoint_is_named() -> None:
+    """One after the other, each with its step."""
+    story = Story().baseline().sleep(status=404).wake(status=501)
+    assert state.unavailable_calls(story.evidence()) == (
+        ("2", "POST /sleep answered 404"),
+        ("3", "POST /wake_up answered 501"),
+    )

@@ -188,3 +188,61 @@ def test_a_request_that_never_returns_before_and_after() -> None:
     late = {"p0": failing("timeout")}
     result = Story().baseline(late).null(late).sleep().wake().probe(1, warm=late, cold=late).judged()
     assert result.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_clean_verdict_without_noise_hides_no_small_effect() -> None:
+    """Where every answer equals its baseline, nothing however small was there to be missed."""
+    limit = clean_story().judged().bound
+    assert limit is not None
+    assert limit.statement == (
+        "affected prompts < 52.7% at 95% (4 prompts compared in 4 passes, none differed)"
+    )
+    assert (limit.smallest_single_shift, limit.smallest_common_shift) == (None, None)
+
+
+def test_a_degradation_is_told_with_one_example_of_each_kind() -> None:
+    """The first finding of every checker, how many more it has, and what else keeps the cell from clean."""
+    story = Story(prompts=2).baseline().null({"p1": updated(cached_tokens=0)})
+    story.sleep(asleep=False, freed=0, keeps_cache=True).wake().probe(1, warm={"p1": garbage(7)})
+    story.events = [event for event in story.events if getattr(event, "role", "") != "null"]
+    stale, state, memory, doubt, *rest = story.judged().reason.split("; ")
+    assert stale == (
+        "p0, cycle 1, warm: 48 prompt tokens came from the prefix cache although the sleep before had "
+        "thrown the KV cache away (and 1 more)"
+    )
+    assert state == "sleep level 1: /is_sleeping says false"
+    assert memory == "sleep level 1: memory in use changed by +0 MiB, it had to fall by more than 16 MiB"
+    assert doubt.startswith("1 of 4 answers differ, but how much answers differ when nothing happened")
+    assert rest == []
+
+
+def test_findings_of_every_kind_are_kept() -> None:
+    """What decides the verdict hides nothing else that was found, whatever decides it."""
+    story = Story().baseline().null().sleep(freed=0, asleep=False).wake().probe(1, cold={"p0": garbage()})
+    assert {finding.checker for finding in story.judged().findings} == {"divergence", "state", "memory"}
+
+
+def test_a_corrupt_cell_is_told_in_full() -> None:
+    """How many prompts are affected, after what, why, and that the run broke off."""
+    story = Story(prompts=2).baseline().null()
+    for number in (1, 2):
+        story.sleep(2).wake().probe(number, warm={"p1": garbage()}, cold={"p1": failing("http", 500)})
+    result = judge(story.fail().recording())
+    assert result.reason == (
+        "1 of 2 prompts no longer answered as before (sleep level 2, wake up); lost weights: the script "
+        "discards the weights (sleep level 2) and does not load them again; the run then broke off: "
+        "ServerDiedError"
+    )
+    assert judge(Story().baseline().cycle(1, warm={"p0": failing("connection")}).recording()).reason == (
+        "1 of 4 prompts no longer answered as before (sleep level 1, wake up); scheduler or protocol: "
+        "requests the engine answered before the transition do not return any more"
+    )
+
+
+def test_the_result_says_under_which_fault_and_emulation() -> None:
+    """A planted fault and an emulated part are never left out of the judgement."""
+    story = clean_story()
+    story.events[0] = story.events[0].model_copy(update={"fault": "stale-blocks"})
+    story.events[1] = story.events[1].model_copy(update={"emulated": ("sleep mode",)})
+    result = story.judged()
+    assert (result.fault, result.emulated) == ("stale-blocks", ("sleep mode",))
