@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup regress test bench lint lock clean
+.PHONY: help setup regress test bench power lint lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ test: setup ## the project's own fast tests (ARGS=...)
 
 bench: setup ## how fast a large history is judged
 	@$(BIN)/python -m tests.benchmarks.judging
+
+power: setup ## record healthy and faulty engines, set our verdicts beside other comparators' (hours)
+	@$(BIN)/python -m tests.benchmarks.record
+	@$(BIN)/python -m tests.benchmarks.power score reports/power --readme README.md
 
 lint: setup ## style, formatting and types
 	@$(BIN)/ruff check

@@ -1,0 +1,92 @@
+"""``python -m tests.benchmarks.power score DIR``: our comparator and four others on the same recordings."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from cyclopts import App
+from rich.console import Console
+from rich.progress import track
+
+from harness.errors import HistoryError, SleepwakeError, UsageError
+from harness.history.layout import CELLS_FOLDER, HISTORY_FILE
+from tests.benchmarks.contest import Score, score_file
+from tests.benchmarks.readme import replace_marked
+from tests.benchmarks.tables import Chapter, as_markdown, chapters, for_terminal
+
+LEGEND = """\
+False alarms: of the healthy engines that a comparator ruled on; detections: of all faulty ones; both with the
+exact 95% interval. Inconclusive counts as neither. Tokens needed: the median, over the faults it detects, of
+the fewest generated tokens after the transition at which it still alarms; ours needs null passes as well."""
+
+app = App(name="power", help_format="plaintext")
+
+
+@app.command
+def score(directory: Path, *, readme: Path | None = None) -> None:
+    """Score every recording under a folder and print the tables.
+
+    Args:
+        directory: Holds <engine>/cells/<name>/history.jsonl.
+        readme: A Markdown file whose marked part is rewritten with the tables.
+    """
+    told = chapters(score_all(directory))
+    show(told, Console(highlight=False))
+    if readme is not None:
+        write_readme(readme, told, command=f"python -m tests.benchmarks.power score {directory}")
+
+
+def score_all(directory: Path) -> list[Score]:
+    """Score every recording under ``directory``.
+
+    Raises:
+        HistoryError: there is none, or one cannot be read.
+    """
+    paths = sorted(directory.glob(f"*/{CELLS_FOLDER}/*/{HISTORY_FILE}"))
+    if not paths:
+        raise HistoryError("no recordings here", path=directory, remedy="record some: make power")
+    return [score_file(path) for path in track(paths, description="scoring", console=Console(stderr=True))]
+
+
+def show(told: Sequence[Chapter], console: Console) -> None:
+    """Print the tables; Markdown where the output is not a terminal."""
+    if not console.is_terminal:
+        console.print(f"{as_markdown(told)}\n\n{LEGEND}", markup=False, soft_wrap=True)
+        return
+    for chapter in told:
+        console.rule(chapter.title)
+        console.print(for_terminal(chapter.comparators))
+        for remark in chapter.remarks:
+            console.print(f"* {remark}", markup=False)
+        console.print(for_terminal(chapter.faults))
+    console.print(LEGEND, markup=False)
+
+
+def write_readme(path: Path, told: Sequence[Chapter], *, command: str) -> None:
+    """Rewrite the marked part of ``path``.
+
+    Raises:
+        UsageError: the file has no such part.
+    """
+    content = f"Written by `{command} --readme {path}`.\n\n{LEGEND}\n\n{as_markdown(told)}"
+    try:
+        text = replace_marked(path.read_text(encoding="utf-8"), content)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: {error}", remedy="name a file that has the two markers") from error
+    path.write_text(text, encoding="utf-8")
+
+
+def main() -> int:
+    """Run the command; a mistake is told in a sentence."""
+    try:
+        app()
+    except SleepwakeError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - this is where the user reads it
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
