@@ -33,8 +33,8 @@ class Outcome(StrEnum):
 class Ruling:
     """What one comparator says of one recording.
 
-    ``tokens`` were generated after a transition and looked at.  ``tokens_needed`` is the fewest of
-    them at which it alarms still, where the recording is cut; None unless a fault was detected.
+    ``tokens`` were generated or scored after a transition and looked at.  ``tokens_needed`` is the
+    fewest of them at which it alarms still, where the recording is cut; None unless a fault was detected.
     """
 
     outcome: Outcome

@@ -19,7 +19,7 @@ from tests.benchmarks.tables import Chapter, as_markdown, chapters, for_terminal
 LEGEND = """\
 False alarms: of the healthy engines that a comparator ruled on; detections: of all faulty ones; both with the
 exact 95% interval. Inconclusive counts as neither. Tokens needed: the median, over the faults it detects, of
-the fewest generated tokens after the transition at which it still alarms; ours needs null passes as well."""
+the fewest tokens after the transition at which it still alarms; ours needs null passes before it as well."""
 
 app = App(name="power", help_format="plaintext")
 

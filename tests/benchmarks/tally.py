@@ -32,9 +32,14 @@ class Rate:
         low, high = binomtest(self.count, self.total).proportion_ci(confidence_level=0.95, method="exact")
         return float(low), float(high)
 
+    @property
+    def counts(self) -> str:
+        """The rate as it was counted."""
+        return f"{self.count}/{self.total}"
+
     def __str__(self) -> str:
         low, high = self.interval
-        return f"{self.count}/{self.total} ({low:.1%} to {high:.1%})" if self.total else "-"
+        return f"{self.counts} ({low:.1%} to {high:.1%})" if self.total else "-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,29 +78,36 @@ def standings(tallies: Mapping[str, Tally]) -> Iterator[str]:
         yield f"{OURS} ruled on no healthy engine, or no faulty one was recorded: there is no comparison."
         return
     behind = [
-        sentence
+        f"{who} {sentence}{_at_what_price(theirs, ours)}."
         for who, theirs in tallies.items()
         if who != OURS
-        for sentence in (
-            _of_rates(who, "false alarms", theirs.false_alarms, ours.false_alarms, fewer_is_better=True),
-            _of_rates(who, "detections", theirs.detections, ours.detections, fewer_is_better=False),
-            _of_tokens(who, theirs.tokens_needed, ours.tokens_needed),
-        )
-        if sentence
+        for sentence in _leads(theirs, ours)
     ]
     yield from behind or [f"{OURS} is ahead of every other in every column."]
 
 
-def _of_rates(who: str, column: str, theirs: Rate, ours: Rate, *, fewer_is_better: bool) -> str | None:
+def _leads(theirs: Tally, ours: Tally) -> Iterator[str]:
+    """Yield the columns in which another is ahead, or equal."""
+    yield from _of_rates("false alarms", theirs.false_alarms, ours.false_alarms, fewer_is_better=True)
+    yield from _of_rates("detections", theirs.detections, ours.detections, fewer_is_better=False)
+    if theirs.tokens_needed is not None and ours.tokens_needed is not None:
+        lead = ours.tokens_needed - theirs.tokens_needed
+        yield from _lead("tokens needed", lead, f"{theirs.tokens_needed:,.0f}", f"{ours.tokens_needed:,.0f}")
+
+
+def _of_rates(column: str, theirs: Rate, ours: Rate, *, fewer_is_better: bool) -> Iterator[str]:
     lead = (ours.value - theirs.value) * (1 if fewer_is_better else -1)
-    counts = f"{theirs.count}/{theirs.total} against {ours.count}/{ours.total}"
-    if lead > 0:
-        return f"{who} is ahead of {OURS} in {column}: {counts}."
-    return f"{who} equals {OURS} in {column}: {counts}." if lead == 0 else None
+    yield from _lead(column, lead, theirs.counts, ours.counts)
 
 
-def _of_tokens(who: str, theirs: float | None, ours: float | None) -> str | None:
-    if theirs is None or ours is None or theirs > ours:
-        return None
-    relation = f"is ahead of {OURS}" if theirs < ours else f"equals {OURS}"
-    return f"{who} {relation} in tokens needed: {theirs:,.0f} against {ours:,.0f}."
+def _lead(column: str, lead: float | Fraction, theirs: str, ours: str) -> Iterator[str]:
+    if lead >= 0:
+        relation = "is ahead of" if lead > 0 else "equals"
+        yield f"{relation} {OURS} in {column}: {theirs} against {ours}"
+
+
+def _at_what_price(theirs: Tally, ours: Tally) -> str:
+    """Who alarms on healthy engines detects faults by chance, and soon."""
+    if theirs.false_alarms.value <= ours.false_alarms.value:
+        return ""
+    return f" (with {theirs.false_alarms.counts} false alarms against {ours.false_alarms.counts})"

@@ -117,6 +117,16 @@ def test_rates_are_compared_not_counts() -> None:
     ]
 
 
+def test_a_lead_by_crying_wolf_is_said_with_its_price() -> None:
+    """Who alarms on every engine detects every fault at once."""
+    told = said(sleepwake=fared(0, 15, 1024), other=fared(200, 16, 4))
+    price = "(with 200/200 false alarms against 0/200)"
+    assert told == [
+        f"other is ahead of sleepwake in detections: 16/16 against 15/16 {price}.",
+        f"other is ahead of sleepwake in tokens needed: 4 against 1,024 {price}.",
+    ]
+
+
 def test_a_lead_in_every_column_is_said_once() -> None:
     """A comparator that detects nothing needs no tokens and is ahead in none."""
     told = said(sleepwake=fared(0, 16), other=fared(200, 15, 101), silent=fared(3, 0, None))
