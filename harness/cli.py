@@ -193,6 +193,40 @@ def bisect(
 
 
 @app.command
+def selftest(
+    *,
+    fault: tuple[str, ...] = (),
+    runtime: RuntimeOption = "auto",
+    vllm_arg: tuple[str, ...] = (),
+    out: Path = REPORTS,
+) -> int:
+    """Plant every known corruption in a real engine, and see whether each is noticed and named.
+
+    Args:
+        fault: Plant only this one. Can be given several times.
+        runtime: How servers are started.
+        vllm_arg: One more vLLM flag, for example --vllm-arg=--dtype=bfloat16.
+        out: The folder that holds the run directories.
+    """
+    from harness import workflow
+    from harness.explore.selftest import Selftest, conclusion, faults_named, table
+    from harness.report.progress import Progress
+
+    faults = faults_named(fault)
+    choice = workflow.choose(workflow.RunOptions(runtime=runtime))
+    console = Console(highlight=False)
+    console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)
+    planned = Selftest(faults=faults, choice=choice, out=out, vllm_args=vllm_arg)
+    directory, outcomes = planned.run(progress=lambda cells: Progress(console, cells=cells))
+    show_table(table(outcomes), console)
+    console.print(Text(conclusion(outcomes), style="bold"), soft_wrap=True)
+    console.print(Text(f"recorded in {directory}"), soft_wrap=True)
+    if any(each.result is None or each.result.error for each in outcomes):
+        return ExitCode.INFRASTRUCTURE
+    return ExitCode.CLEAN if all(each.as_expected for each in outcomes) else ExitCode.CORRUPT_OR_DEGRADED
+
+
+@app.command
 def check(name: Annotated[str | None, Parameter(name="RUN")] = None, /) -> int:
     """Judge a stored run again, without a server.
 
@@ -248,6 +282,41 @@ def compare(
         from harness.report.two_runs_page import two_runs_html
 
         write_whole(html, two_runs_html(runs))
+    return ExitCode.CLEAN
+
+
+@app.command(name="bug-report")
+def bug_report(
+    name: Annotated[str | None, Parameter(name="RUN")] = None,
+    /,
+    *,
+    cell: str | None = None,
+    out: Path | None = None,
+) -> int:
+    """Write a directory that can be attached to a vLLM issue.
+
+    It holds ISSUE.md in the shape of vLLM's bug template, and repro.sh and repro.py, which show the bug
+    again with nothing but vLLM and httpx. Secrets, host names and home folders are taken out; prompts and
+    answers are not.
+
+    Args:
+        name: A run directory. Without one: the latest.
+        cell: The cell to report. Default: the worst one.
+        out: The directory to write. Default: one for the cell within the run.
+    """
+    from harness.report import bug_report as bundle
+
+    directory = find_run(name)
+    report = judge_directory(directory).report
+    reported = bundle.choose_cell(report, cell)
+    written = bundle.write_bug_report(
+        report,
+        reported,
+        run_directory=directory,
+        out=out or directory / bundle.FOLDER / reported.result.cell,
+        private=bundle.Private.of_this_machine(),
+    )
+    _print_lines([f"{written.cell}: {', '.join(written.files)}", f"bug report: {written.directory}"])
     return ExitCode.CLEAN
 
 

@@ -173,6 +173,7 @@ def test_two_runs_are_set_side_by_side(
         (["chekc"], "check"),
         (["check", "nowhere"], "no run here"),
         (["compare", "nowhere", "elsewhere"], "no run here"),
+        (["bug-report", "nowhere"], "no run here"),
         (["run", "--model", "./nowhere"], "nowhere"),
     ],
 )
@@ -197,6 +198,27 @@ def test_listing_names_the_cells_and_starts_nothing(here: Path, capsys: pytest.C
     assert call(["run", "--list"]) == ExitCode.CLEAN
     assert capsys.readouterr().out == "small.only\n"
     assert not (here / "reports").exists()
+
+
+def test_a_bug_report_shows_the_bug_again(
+    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its repro.py diverges on the server that was corrupt and matches on a healthy one."""
+    faulty = served.start(Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE})))
+    call(["run", "--endpoint", faulty])
+    capsys.readouterr()
+    assert call(["bug-report", "--out", "bug"]) == ExitCode.CLEAN
+    assert capsys.readouterr().out.splitlines()[-1] == "bug report: bug"
+    ends = [
+        subprocess.run(
+            [sys.executable, "bug/repro.py", url], cwd=here, capture_output=True, text=True, check=False
+        )
+        for url in (faulty, served.start())
+    ]
+    assert [(end.returncode, end.stdout.splitlines()[-1].split(":")[0]) for end in ends] == [
+        (1, "DIVERGED"),
+        (0, "MATCH"),
+    ]
 
 
 def test_history_lists_runs_and_says_when_there_are_none(

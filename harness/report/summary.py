@@ -103,13 +103,13 @@ def _details(cell: CellReport) -> Iterator[str]:
         yield f"- {label}: {_short(text)}"
     if cell.reproduce:
         yield ""
-        yield _block(cell.reproduce)
+        yield block(cell.reproduce)
     if result.witness:
-        yield from _witness(result.witness, cell=cell)
+        yield from witness_md(result.witness, cell=cell)
 
 
-def _block(text: str) -> str:
-    """A block of literal text.  HTML, because no run of backticks inside can end it."""
+def block(text: str) -> str:
+    """Return a block of literal text.  HTML, because no run of backticks inside can end it."""
     return f"<pre>{_literal(text)}</pre>"
 
 
@@ -117,14 +117,15 @@ def _literal(text: str) -> str:
     return html.escape(visible(text)).replace("\n", "&#10;")
 
 
-def _witness(witness: Witness, *, cell: CellReport) -> Iterator[str]:
+def witness_md(witness: Witness, *, cell: CellReport) -> Iterator[str]:
+    """Yield the two answers side by side, folded."""
     split = parting(witness)
     yield ""
     yield f"<details><summary>Witness: prompt {_short(witness.prompt)}</summary>"
     yield ""
     yield escaped(where_they_part(witness))
     yield ""
-    yield _block(shorten(witness.prompt_text, limit=_ANSWER_SHOWN))
+    yield block(shorten(witness.prompt_text, limit=_ANSWER_SHOWN))
     yield ""
     shared = _literal(end_of(split.shared, limit=_ANSWER_SHOWN))
     for name, rest in (("baseline", split.baseline), ("after", split.after)):

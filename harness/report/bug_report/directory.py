@@ -1,0 +1,129 @@
+"""Which cell is reported, and the files of its report."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import JsonValue
+
+from harness.errors import HistoryError, StorageError, UsageError
+from harness.history.layout import HISTORY_FILE, RUN_FILE, SERVER_LOG, cell_folder
+from harness.report.bug_report.issue import issue_md
+from harness.report.bug_report.private import Private, is_telling
+from harness.report.bug_report.reproduction import reproduction
+from harness.report.bug_report.scripts import repro_py, repro_sh, repro_test_py
+from harness.report.model import CellReport, Report
+from harness.report.page import report_html
+from harness.report.verdict import verdict_json
+from harness.report.words import SEVERITY
+from harness.report.writer import HTML_FILE, VERDICT_FILE, write_whole
+
+FOLDER = "bug-reports"
+"""Where reports are written within their run unless told otherwise, one folder a cell."""
+
+_EXECUTABLE = 0o755
+
+
+@dataclass(frozen=True, kw_only=True)
+class BugReport:
+    """What was written."""
+
+    cell: str
+    directory: Path
+    files: tuple[str, ...]
+
+
+def choose_cell(report: Report, name: str | None) -> CellReport:
+    """Return the cell that is to be reported: the one named, else the worst.
+
+    Raises:
+        UsageError: there is no such cell, or there is nothing to report about it.
+    """
+    cells = {cell.result.cell: cell for cell in report.cells}
+    if name is not None and name not in cells:
+        nearest = difflib.get_close_matches(name, cells, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"the cells are: {', '.join(cells)}"
+        raise UsageError(f"--cell: unknown cell {name!r}", remedy=hint)
+    candidates = [cells[name]] if name is not None else list(report.cells)
+    broken = [cell for cell in candidates if cell.outcome != "clean" and cell.recording]
+    if not broken:
+        raise UsageError(
+            "there is nothing to report: no cell that was run is other than clean", remedy="name another run"
+        )
+    return min(broken, key=lambda cell: SEVERITY.index(cell.outcome))
+
+
+def write_bug_report(
+    report: Report, cell: CellReport, *, run_directory: Path, out: Path, private: Private
+) -> BugReport:
+    """Write the report of ``cell`` into ``out``, which is made; files of an earlier one are replaced.
+
+    Raises:
+        HistoryError: what was recorded is not there any more.
+        StorageError: it cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"{out}: cannot be made: {error.strerror}", remedy="name another place with --out"
+        ) from error
+    private = replace(private, hosts=private.hosts | _endpoint_hosts(report))
+    texts = dict(_texts(report, cell, cell_folder(run_directory, cell.result.cell)))
+    for name, text in texts.items():
+        write_whole(out / name, private.hide(text))
+    if "repro.sh" in texts:
+        (out / "repro.sh").chmod(_EXECUTABLE)
+    return BugReport(cell=cell.result.cell, directory=out, files=tuple(texts))
+
+
+def _texts(report: Report, cell: CellReport, folder: Path) -> Iterator[tuple[str, str]]:
+    described = _described(report, cell)
+    repro = reproduction(cell, described)
+    script = repro_py(repro, recorded_with=_recorded_with(cell)) if repro else None
+    yield "ISSUE.md", issue_md(cell, report.run, repro=repro, script=script)
+    if repro and script:
+        yield "repro.py", script
+        yield "repro.sh", repro_sh(repro)
+        yield "test_repro.py", repro_test_py(repro)
+    alone = replace(report, cells=(cell,), result=report.result.model_copy(update={"cells": (cell.result,)}))
+    yield HTML_FILE, report_html(alone)
+    yield VERDICT_FILE, verdict_json(alone.result)
+    run = {**report.run, "cells": {cell.result.cell: dict(described)}}
+    yield RUN_FILE, json.dumps(run, indent=2, ensure_ascii=False) + "\n"
+    yield HISTORY_FILE, _read(folder / HISTORY_FILE)
+    if (folder / SERVER_LOG).exists():
+        yield SERVER_LOG, _read(folder / SERVER_LOG)
+
+
+def _described(report: Report, cell: CellReport) -> dict[str, JsonValue]:
+    cells = report.run.get("cells")
+    described = cells.get(cell.result.cell) if isinstance(cells, dict) else None
+    return described if isinstance(described, dict) else {}
+
+
+def _endpoint_hosts(report: Report) -> frozenset[str]:
+    options = report.run.get("options")
+    endpoint = options.get("endpoint") if isinstance(options, dict) else None
+    host = urlsplit(endpoint).hostname if isinstance(endpoint, str) else None
+    return frozenset([host] if host and is_telling(host) else [])
+
+
+def _recorded_with(cell: CellReport) -> str:
+    server = cell.recording.server if cell.recording else None
+    version = server.vllm_version if server else None
+    return f"vLLM {version}" if version else "an unknown release"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise HistoryError(
+            f"cannot be read: {error.strerror}", path=path, remedy="the run directory is not complete"
+        ) from error

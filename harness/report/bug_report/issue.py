@@ -1,0 +1,221 @@
+"""``ISSUE.md``: a damaged cell in the shape of vLLM's bug template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from pydantic import JsonValue
+
+from harness.check.evidence import Evidence
+from harness.report.bug_report.reproduction import Reproduction
+from harness.report.model import CellReport
+from harness.report.summary import block, escaped, witness_md
+from harness.report.tables import Row, Table, markdown_table
+from harness.report.text import count, mebibytes, one_line, shorten, visible
+from harness.report.timeline import moments
+from harness.report.words import (
+    cause_of,
+    comparison_sentence,
+    control_result,
+    control_words,
+    finding_line,
+    noise_sentence,
+    transition_words,
+)
+
+LIMIT_CHARACTERS = 65_000
+"""GitHub refuses an issue of more than 65536 characters."""
+
+_CHECKED = (
+    "Make sure you already searched for relevant issues, and asked the chatbot living at the bottom right "
+    "corner of the [documentation page](https://docs.vllm.ai/en/latest/), which can answer lots of "
+    "frequently asked questions."
+)
+"""The template's own words."""
+
+_FINDINGS_SHOWN = 12
+_ROWS_SHOWN = 40
+_SENTENCE_SHOWN = 1_000
+_COMMAND_SHOWN = 4_000
+_SCRIPT_SHOWN = 12_000
+
+
+def issue_md(
+    cell: CellReport, run: Mapping[str, JsonValue], *, repro: Reproduction | None, script: str | None
+) -> str:
+    """Return the text of the issue.
+
+    Args:
+        cell: what is reported.
+        run: the content of ``run.json``.
+        repro: what ``repro.py`` does.
+        script: the text of ``repro.py``.
+    """
+    lines = [
+        f"<!-- Title: [Bug]: {one_line(title(cell)).replace('--', '- -')} -->",
+        "",
+        "### Your current environment",
+        "",
+        *_environment(cell, run),
+        "",
+        "### 🐛 Describe the bug",
+        "",
+        *_description(cell),
+        *_reproduction(cell, repro, script),
+        *_evidence(cell),
+        "### Before submitting a new issue...",
+        "",
+        f"- [ ] {_CHECKED}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def title(cell: CellReport) -> str:
+    """What the issue is called, without vLLM's prefix."""
+    transitions = transition_words(cell.recording) if cell.recording else ""
+    after = f" after {transitions}" if transitions else ""
+    cause = f" ({cause_of(cell)})" if cell.result.cause else ""
+    what = {
+        "corrupt": "answers change",
+        "degraded": "the engine does not come back as it was",
+        "error": "the engine fails",
+    }.get(cell.outcome, "cannot tell whether answers hold")
+    return f"{what}{after}{cause}"
+
+
+def _environment(cell: CellReport, run: Mapping[str, JsonValue]) -> Iterator[str]:
+    yield "<details>"
+    yield "<summary>What was recorded; please add the output of <code>python collect_env.py</code></summary>"
+    yield ""
+    yield block("\n".join(f"{name}: {value}" for name, value in _facts(cell, run)))
+    yield ""
+    yield "</details>"
+
+
+def _facts(cell: CellReport, run: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
+    server = cell.recording.server if cell.recording else None
+    machine, model = _part(run, "machine"), _part(run, "model")
+    if server:
+        yield "vLLM", server.vllm_version or "unknown"
+        yield "runtime", server.runtime
+        if server.image:
+            yield "image", f"{server.image} {server.image_digest or ''}".rstrip()
+    yield "emulated", "; ".join(cell.result.emulated) or "nothing"
+    yield (
+        "model",
+        f"{model.get('name', 'unknown')} ({model.get('source', 'unknown')}, {model.get('checksum')})",
+    )
+    yield "system", str(machine.get("system", "unknown"))
+    yield "processor", f"{machine.get('processor', 'unknown')}, {machine.get('cores', '?')} cores"
+    memory = machine.get("memory_bytes")
+    yield "memory", mebibytes(memory if isinstance(memory, int) else None)
+    yield "Python", str(machine.get("python", "unknown"))
+    yield "sleepwake", str(run.get("sleepwake", "unknown"))
+    if server:
+        yield "server", shorten(server.command, limit=_COMMAND_SHOWN) or "was running already"
+
+
+def _part(run: Mapping[str, JsonValue], name: str) -> Mapping[str, JsonValue]:
+    part = run.get(name)
+    return part if isinstance(part, dict) else {}
+
+
+def _description(cell: CellReport) -> Iterator[str]:
+    result = cell.result
+    if result.fault:
+        yield f"**The fault {_short(result.fault)} had been planted on purpose: this is not a bug of vLLM.**"
+        yield ""
+    yield f"**{cell.outcome}**: {_short(result.reason)}."
+    yield ""
+    if cell.recording and cell.recording.passes:
+        yield f"What was done: {_short(comparison_sentence(cell.recording))}"
+        yield ""
+        yield (
+            "Expected: the model that wakes up answers as the one that fell asleep. "
+            f"Noise floor: {_short(noise_sentence(result.noise))}."
+        )
+        yield ""
+    if result.emulated:
+        yield (
+            f"Emulated: {_short('; '.join(result.emulated))}. "
+            "Everything above vLLM's worker is vLLM's own code, unchanged."
+        )
+        yield ""
+    if result.controls or result.ruled_out:
+        yield "What was asked to find the cause, and what was ruled out:"
+        yield ""
+        for control in result.controls:
+            yield f"- {_short(control_words(control))}: {_short(control_result(control))}"
+        for excluded in result.ruled_out:
+            yield f"- {_short(excluded)}"
+        yield ""
+    if result.witness:
+        yield from witness_md(result.witness, cell=cell)
+        yield ""
+
+
+def _reproduction(cell: CellReport, repro: Reproduction | None, script: str | None) -> Iterator[str]:
+    if repro is None or script is None:
+        yield "No prompt was ever answered, so there is no script that compares answers."
+        yield ""
+        return
+    yield (
+        "To see it again, with nothing but vLLM and httpx: `./repro.sh`. It asks prompt "
+        f"{_short(repro.prompt)} ({count(len(repro.prompt_token_ids), 'token')}) twice, carries the recorded "
+        "transitions out, asks again, and ends with MATCH (exit code 0) or DIVERGED (1). "
+        f"The whole cell: {_short(cell.reproduce)}"
+    )
+    yield ""
+    if cell.outcome == "degraded":
+        yield "The script compares answers, which held here; what did not hold is in the findings below."
+        yield ""
+    if len(script) <= _SCRIPT_SHOWN:
+        yield "<details>"
+        yield "<summary>repro.py</summary>"
+        yield ""
+        yield "```python"
+        yield script.rstrip("\n")
+        yield "```"
+        yield ""
+        yield "</details>"
+        yield ""
+
+
+def _evidence(cell: CellReport) -> Iterator[str]:
+    if cell.result.findings:
+        yield "Findings:"
+        yield ""
+        for finding in cell.result.findings[:_FINDINGS_SHOWN]:
+            yield f"- {_short(finding_line(finding))}"
+        left = len(cell.result.findings) - _FINDINGS_SHOWN
+        if left > 0:
+            yield f"- {left} more in verdict.json"
+        yield ""
+    if cell.recording is None:
+        return
+    if cell.recording.failure:
+        yield "The end of the server's log:"
+        yield ""
+        yield block(shorten(visible(cell.recording.failure.log_tail), limit=_COMMAND_SHOWN))
+        yield ""
+    rows = [
+        Row(fields=(f"{moment.t:.1f}", "; ".join((moment.what, *moment.trouble)), moment.took, moment.seen))
+        for moment in moments(Evidence(cell.recording))
+    ]
+    yield "<details>"
+    yield f"<summary>Timeline: {count(len(rows), 'step')}</summary>"
+    yield ""
+    shown = Table(
+        title="", headings=("second", "what", "took", "seen from outside"), rows=tuple(rows[:_ROWS_SHOWN])
+    )
+    yield from markdown_table(shown)
+    if len(rows) > _ROWS_SHOWN:
+        yield f"{len(rows) - _ROWS_SHOWN} more in report.html."
+        yield ""
+    yield "</details>"
+    yield ""
+
+
+def _short(text: str) -> str:
+    return escaped(shorten(text.rstrip("."), limit=_SENTENCE_SHOWN))

@@ -1,0 +1,205 @@
+"""What it takes to see a damaged cell again: the prompt, the transitions, the server."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from pydantic import JsonValue
+
+from harness.check.result import Witness
+from harness.history.events import Answer, Call, Method, Role
+from harness.history.recording import Pass, Recording
+from harness.report.model import CellReport
+
+NOT_TRANSITIONS = {"probe", "null_transition", "control", "repeat"}
+"""Steps whose calls are the harness's own questions."""
+
+_SENDS_JSON = {"/collective_rpc", "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/weight_checker"}
+_SAMPLED_TEMPERATURE = 1.0
+_PUBLIC_MODELS = {"SmolLM2-135M-Instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+"""Where others find the model that the harness converts itself: the same tokenizer, finer weights."""
+
+_LEFT_TO_THE_MACHINE = {"HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "VLLM_CPU_OMP_THREADS_BIND"}
+_OWN_FLAGS = {"--host", "--port", "--served-model-name"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transition:
+    """One recorded call, as it was sent."""
+
+    method: str
+    path: str
+    query: Mapping[str, JsonValue]
+    body: Mapping[str, JsonValue] | None
+    status: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Invocation:
+    """How the server was started; ``model`` is None where only whoever started it knows."""
+
+    model: str | None
+    env: Mapping[str, str]
+    args: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduction:
+    """One prompt, asked before and after the transitions of each cycle.
+
+    ``logprob_tolerance`` is set where tokens stayed the same and only a log-probability moved: half of
+    the distance it moved, in nat.
+    """
+
+    prompt: str
+    prompt_token_ids: tuple[int, ...]
+    max_tokens: int
+    temperature: float
+    seed: int
+    cycles: tuple[tuple[Transition, ...], ...]
+    logprob_tolerance: float | None
+    answer_deadline_s: float
+    transition_deadline_s: float
+    boot_deadline_s: float
+    server: Invocation
+
+
+def reproduction(cell: CellReport, described: Mapping[str, JsonValue]) -> Reproduction | None:
+    """Take a cell's reproduction from its recording; None where no prompt was ever answered.
+
+    Args:
+        cell: the damaged cell.
+        described: what ``run.json`` says of it.
+    """
+    recording, witness = cell.recording, cell.result.witness
+    baseline = next((each for each in recording.passes_of(Role.BASELINE)), None) if recording else None
+    if recording is None or baseline is None:
+        return None
+    name = witness.prompt if witness else next(iter(baseline.answers), None)
+    if name is None or name not in recording.prompts:
+        return None
+    seen = _pass_of(recording, witness)
+    return Reproduction(
+        prompt=name,
+        prompt_token_ids=recording.prompts[name].token_ids,
+        max_tokens=recording.cell.max_tokens,
+        temperature=_SAMPLED_TEMPERATURE
+        if seen and seen.start.method is Method.SAMPLED
+        else recording.cell.temperature,
+        seed=int(_number(described, "sampling", "seed", default=0)),
+        cycles=tuple(_cycles(recording, until=seen.start.t if seen else float("inf"))),
+        logprob_tolerance=_tolerance(recording, witness) if witness else None,
+        answer_deadline_s=_number(described, "deadlines", "answer", default=180.0),
+        transition_deadline_s=_number(described, "deadlines", "transition", default=120.0),
+        boot_deadline_s=_number(described, "deadlines", "boot", default=600.0),
+        server=invocation(recording),
+    )
+
+
+def _pass_of(recording: Recording, witness: Witness | None) -> Pass | None:
+    number = witness.after.pass_number if witness else None
+    return next((each for each in recording.passes if each.number == number), None)
+
+
+def _cycles(recording: Recording, *, until: float) -> Iterator[tuple[Transition, ...]]:
+    """The calls of each cycle's transitions, up to the answer that was damaged."""
+    of: dict[int, list[Transition]] = {}
+    for call in recording.calls:
+        step = recording.action_of_step.get(call.step or "")
+        if step and call.t < until and step.action not in NOT_TRANSITIONS and call.method == "POST":
+            of.setdefault(step.cycle, []).append(_transition(call))
+    yield from (tuple(calls) for calls in of.values())
+
+
+def _transition(call: Call) -> Transition:
+    sends_json = call.path in _SENDS_JSON
+    return Transition(
+        method=call.method,
+        path=call.path,
+        query={} if sends_json else call.parameters,
+        body=call.parameters if sends_json else None,
+        status=call.status,
+    )
+
+
+def _tolerance(recording: Recording, witness: Witness) -> float | None:
+    if witness.baseline.token_ids != witness.after.token_ids:
+        return None
+    before = _answer(recording, witness.baseline.pass_number, witness.prompt)
+    after = _answer(recording, witness.after.pass_number, witness.prompt)
+    if not (before and after and before.logprobs and after.logprobs):
+        return None
+    shifts = np.abs(before.logprobs.chosen - after.logprobs.chosen)
+    return float(np.max(shifts, initial=0.0)) / 2 or None
+
+
+def _answer(recording: Recording, number: int, prompt: str) -> Answer | None:
+    return next((each.answers.get(prompt) for each in recording.passes if each.number == number), None)
+
+
+def _number(described: Mapping[str, JsonValue], *path: str, default: float) -> float:
+    value: JsonValue = described.get("scenario")
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return float(value) if isinstance(value, int | float) else default
+
+
+def invocation(recording: Recording) -> Invocation:
+    """How the cell's server was started, without what belongs to one machine.
+
+    An attached server was started by somebody else: what it said of its configuration stands in.
+    """
+    command = shlex.split(recording.server.command) if recording.server else []
+    if "--served-model-name" not in command:
+        return Invocation(model=None, env={}, args=tuple(_told_flags(recording)))
+    place = command.index("--served-model-name")
+    served, location = command[place + 1], command[place - 1]
+    is_folder = location.startswith(("/", "~", "."))
+    return Invocation(
+        model=_PUBLIC_MODELS.get(served) if is_folder else location,
+        env=dict(_variables(command[:place])),
+        args=tuple(_without_own_flags(command[place:])),
+    )
+
+
+def _variables(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What stands before the program, or behind Docker's ``--env``."""
+    of_docker = words[:1] == ["docker"]
+    for before, word in zip(("", *words), words, strict=False):
+        name, equals, value = word.partition("=")
+        if of_docker and before != "--env":
+            continue
+        if not of_docker and not (equals and name.isidentifier()):
+            return
+        if name not in _LEFT_TO_THE_MACHINE:
+            yield name, value
+
+
+def _without_own_flags(words: Sequence[str]) -> Iterator[str]:
+    before = ""
+    for word in words:
+        if word not in _OWN_FLAGS and before not in _OWN_FLAGS:
+            yield word
+        before = word
+
+
+def _told_flags(recording: Recording) -> Iterator[str]:
+    configuration = recording.server.configuration if recording.server else None
+    told = configuration if isinstance(configuration, dict) else {}
+    model, cache = told.get("model_config"), told.get("cache_config")
+    yield "--enable-sleep-mode"
+    if isinstance(model, dict):
+        if isinstance(dtype := model.get("dtype"), str):
+            yield from ("--dtype", dtype.removeprefix("torch."))
+        if isinstance(length := model.get("max_model_len"), int):
+            yield from ("--max-model-len", str(length))
+        if model.get("enforce_eager") is True:
+            yield "--enforce-eager"
+    if isinstance(cache, dict):
+        if isinstance(size := cache.get("block_size"), int):
+            yield from ("--block-size", str(size))
+        if isinstance(caching := cache.get("enable_prefix_caching"), bool):
+            yield "--enable-prefix-caching" if caching else "--no-enable-prefix-caching"

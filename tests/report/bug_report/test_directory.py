@@ -1,0 +1,93 @@
+"""Which cell is reported, and what is written about it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.history.layout import cell_folder
+from harness.history.recording import load_recording
+from harness.history.store import HistoryWriter
+from harness.report.bug_report import Private, choose_cell, write_bug_report
+from harness.report.model import Report, assemble
+from tests.report import examples
+
+PRIVATE = Private(hosts=frozenset({"gpu-box-7"}), folders={"/data/alice": "~"})
+HOME = "/data/alice/.venv/bin/python"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run directory with the history and the log of one cell; both hold what nobody else need know."""
+    folder = cell_folder(tmp_path / "run", "boot.small")
+    with HistoryWriter(folder / "history.jsonl") as history:
+        failed = examples.failed_recording(text=f"{HOME} on gpu-box-7 said HF_TOKEN=abcdefgh12")
+        history.write(failed.cell)
+        assert failed.failure
+        history.write(failed.failure)
+    (folder / "server.log").write_bytes(b"\xff gpu-box-7 HF_TOKEN=abcdefgh12\n")
+    return tmp_path / "run"
+
+
+def failed_report() -> Report:
+    """A report of one failed cell, attached to a server of a company."""
+    return assemble(
+        examples.result_of(examples.failed_cell()),
+        {"boot.small": examples.failed_recording()},
+        run={"options": {"endpoint": "http://inference.corp.example:8000"}, "command": [HOME]},
+    )
+
+
+def test_the_worst_cell_is_reported_unless_one_is_named() -> None:
+    """Corrupt before degraded before error."""
+    report = examples.mixed_report()
+    assert choose_cell(report, None).outcome == "corrupt"
+    assert choose_cell(report, "boot.small").outcome == "error"
+
+
+@pytest.mark.parametrize(
+    ("report", "name", "remedy"),
+    [
+        (examples.clean_report(), None, "name another run"),
+        (examples.mixed_report(), "prefix-cache-level1.prefix-cache-off", "name another run"),
+        (examples.mixed_report(), "boot.smal", "did you mean 'boot.small'?"),
+    ],
+)
+def test_there_must_be_something_to_report(report: Report, name: str | None, remedy: str) -> None:
+    """A clean cell is no bug, and a name that is wrong is told."""
+    with pytest.raises(UsageError) as refused:
+        choose_cell(report, name)
+    assert refused.value.remedy == remedy
+
+
+def test_nothing_private_is_in_any_file(run: Path, tmp_path: Path) -> None:
+    """Neither in what is written anew nor in what is copied; the history can still be read."""
+    report = failed_report()
+    written = write_bug_report(
+        report, report.cells[0], run_directory=run, out=tmp_path / "out", private=PRIVATE
+    )
+    assert {"ISSUE.md", "report.html", "history.jsonl", "server.log", "run.json"} <= set(written.files)
+    assert sorted(written.files) == sorted(path.name for path in (tmp_path / "out").iterdir())
+    for path in (tmp_path / "out").iterdir():
+        text = path.read_text(encoding="utf-8")
+        for private in ("gpu-box-7", "abcdefgh12", "/data/alice", "corp.example"):
+            assert private not in text, f"{private} in {path.name}"
+    failure = load_recording(tmp_path / "out").failure
+    assert failure
+    assert "~/.venv/bin/python on <host> said HF_TOKEN=***" in failure.cause + failure.log_tail
+
+
+def test_the_scripts_are_written_where_answers_are_known(tmp_path: Path) -> None:
+    """``repro.sh`` can be run as it is."""
+    report = examples.mixed_report()
+    cell = choose_cell(report, None)
+    folder = cell_folder(tmp_path, cell.result.cell)
+    folder.mkdir(parents=True)
+    (folder / "history.jsonl").write_text("{}\n")
+    written = write_bug_report(report, cell, run_directory=tmp_path, out=tmp_path / "out", private=PRIVATE)
+    assert {"repro.py", "repro.sh", "test_repro.py"} <= set(written.files)
+    assert os.access(tmp_path / "out" / "repro.sh", os.X_OK)
+    assert (tmp_path / "out" / "repro.py").read_text() in (tmp_path / "out" / "ISSUE.md").read_text()

@@ -1,0 +1,90 @@
+"""``ISSUE.md``."""
+
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from markdown_it import MarkdownIt
+
+from harness.report.bug_report.issue import LIMIT_CHARACTERS, issue_md, title
+from harness.report.model import CellReport, Report
+from tests.report import examples
+from tests.report.test_text import ANYTHING, rendering, shows_itself
+
+
+def issue(report: Report, number: int = 0) -> str:
+    """The issue about one cell, without a script."""
+    return issue_md(report.cells[number], report.run, repro=None, script=None)
+
+
+def test_it_has_the_sections_of_the_template() -> None:
+    """Environment, description, checkbox; verdict, controls and what was ruled out in between."""
+    text = issue(examples.mixed_report())
+    sections = [line for line in text.splitlines() if line.startswith("### ")]
+    assert sections == [
+        "### Your current environment",
+        "### 🐛 Describe the bug",
+        "### Before submitting a new issue...",
+    ]
+    assert "**corrupt**" in text
+    assert "Witness: prompt rivers" in text
+    assert "Timeline: " in text
+
+
+def test_a_planted_fault_is_never_passed_off_as_a_bug() -> None:
+    """Whoever opens the issue reads first that somebody planted it."""
+    assert "this is not a bug of vLLM" in issue(examples.mixed_report())
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (0, "answers change after sleep (level 1), wake_up (stale prefix cache)"),
+        (2, "the engine does not come back as it was after sleep (level 2), wake_up (memory)"),
+        (4, "the engine fails"),
+    ],
+)
+def test_the_title_says_what_and_after_what(number: int, expected: str) -> None:
+    """Transitions and cause as they were recorded."""
+    assert title(examples.mixed_report().cells[number]) == expected
+
+
+class Tags(HTMLParser):
+    """Every tag of a page, in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note a tag with its attributes."""
+        self.seen.append(f"{tag} {attrs}")
+
+
+@rendering
+@given(ANYTHING)
+def test_no_answer_becomes_markup(text: str) -> None:
+    """Rendered, an issue of hostile text has the tags of one of harmless text; nothing in it is hidden."""
+    github = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    hostile, harmless = (
+        issue(examples.hostile_report(each)) for each in (f"{text}a", "\n" * text.count("\n") + "a")
+    )
+    assert Tags(github.render(hostile)).seen == Tags(github.render(harmless)).seen
+    assert shows_itself(hostile)
+
+
+def test_it_fits_into_an_issue() -> None:
+    """However long the answers are."""
+    report = examples.hostile_report("<" * 100_000)
+    assert max(len(issue(report, number)) for number in (0, 1)) < LIMIT_CHARACTERS
+
+
+def test_a_failed_cell_shows_the_end_of_the_log() -> None:
+    """Without an answer there is no script; the log says why."""
+    cell = CellReport(result=examples.failed_cell(), recording=examples.failed_recording())
+    text = issue_md(cell, {}, repro=None, script=None)
+    assert "No prompt was ever answered" in text
+    assert "The end of the server's log" in text

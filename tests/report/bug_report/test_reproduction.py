@@ -1,0 +1,89 @@
+"""What it takes to see a damaged cell again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.check.result import Cause
+from harness.history.events import ServerReady
+from harness.history.recording import Recording
+from harness.report.bug_report.reproduction import Invocation, invocation, reproduction
+from harness.report.model import CellReport
+from tests.report import examples
+
+FLAGS = "--host 127.0.0.1 --port 4711 --enable-sleep-mode --block-size 32 --no-enable-prefix-caching"
+
+IN_DOCKER = "docker run --rm --shm-size 4g --env A=1 --env HF_TOKEN image:v1"
+DEFAULT = "SmolLM2-135M-Instruct"
+
+
+def served_by(command: str, **changes: object) -> Recording:
+    """A recording whose server was started by ``command``."""
+    server = ServerReady(t=1, runtime="process", command=command, vllm_version="0.32.0", boot_seconds=1)
+    return replace(examples.recording(stuck=("india",)), server=server.model_copy(update=changes))
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (
+            f"A=1 HF_HUB_OFFLINE=1 python -m api_server --model org/model --served-model-name m {FLAGS}",
+            ("org/model", {"A": "1"}),
+        ),
+        (
+            f"{IN_DOCKER} serve /models/SmolLM2-135M-Instruct --served-model-name {DEFAULT} {FLAGS}",
+            ("HuggingFaceTB/SmolLM2-135M-Instruct", {"A": "1", "HF_TOKEN": ""}),
+        ),
+        (f"python -m api_server --model /mine/private --served-model-name private {FLAGS}", (None, {})),
+    ],
+)
+def test_flags_and_variables_are_those_of_the_server(
+    command: str, expected: tuple[str | None, dict[str, str]]
+) -> None:
+    """Model, environment and flags as they were, without address, served name and what one machine needs."""
+    model, env = expected
+    args = ("--enable-sleep-mode", "--block-size", "32", "--no-enable-prefix-caching")
+    assert invocation(served_by(command)) == Invocation(model=model, env=env, args=args)
+
+
+def test_an_attached_server_is_described_by_what_it_told() -> None:
+    """Nobody knows how it was started; its own configuration stands in."""
+    configuration = {
+        "model_config": {"dtype": "torch.bfloat16", "max_model_len": 512, "enforce_eager": True},
+        "cache_config": {"block_size": 16, "enable_prefix_caching": False},
+    }
+    told = invocation(served_by("", runtime="attached", configuration=configuration))
+    assert told.model is None
+    assert " ".join(told.args) == (
+        "--enable-sleep-mode --dtype bfloat16 --max-model-len 512 --enforce-eager --block-size 16 "
+        "--no-enable-prefix-caching"
+    )
+
+
+def test_transitions_are_those_up_to_the_damaged_answer() -> None:
+    """Sleep and wake-up of the witness's cycle, with their parameters; later cycles are left out."""
+    cell = CellReport(result=examples.corrupt_cell(), recording=examples.recording(stuck=("india", "rivers")))
+    found = reproduction(cell, {"scenario": {"sampling": {"seed": 7}, "deadlines": {"answer": 12.5}}})
+    assert found
+    assert found.prompt == "rivers"
+    assert found.prompt_token_ids == examples.PROMPTS[1].token_ids
+    assert [[(call.path, call.query) for call in cycle] for cycle in found.cycles] == [
+        [("/sleep", {"level": "1"}), ("/wake_up", {})]
+    ]
+    assert (found.seed, found.answer_deadline_s, found.logprob_tolerance) == (7, 12.5, None)
+
+
+def test_without_a_witness_all_cycles_are_repeated() -> None:
+    """A degraded cell may have no damaged answer: every transition is carried out."""
+    result = examples.degraded_cell().model_copy(update={"witness": None, "cause": Cause.MEMORY})
+    found = reproduction(CellReport(result=result, recording=examples.recording()), {})
+    assert found
+    assert len(found.cycles) == 2
+
+
+def test_a_cell_that_never_answered_has_no_reproduction() -> None:
+    """There is nothing to compare answers with."""
+    cell = CellReport(result=examples.failed_cell(), recording=examples.failed_recording())
+    assert reproduction(cell, {}) is None
