@@ -16,7 +16,7 @@ import numpy as np
 from harness.check import timeline
 from harness.check.comparison import Comparison
 from harness.check.evidence import Evidence
-from harness.history.events import Answer, Logprobs, Method, PassStarted, Role
+from harness.history.events import Answer, Method, PassStarted, Role
 from harness.history.recording import Recording
 
 SLEEP_TEST_TOKENS = 8
@@ -130,10 +130,12 @@ def _sleep_test_difference(pair: Comparison) -> str | None:
         return "ends for another reason"
     if before.logprobs is None:
         return None
-    if after.logprobs is None:
-        return "no log-probabilities"
-    was, now = before.logprobs.chosen[:n], after.logprobs.chosen[:n]
-    near = (was == now) | (np.abs(was - now) <= SLEEP_TEST_TOLERANCE)
+    was = before.logprobs.chosen[:n]
+    now = after.logprobs.chosen[:n] if after.logprobs is not None else was[:0]
+    if len(was) != len(now):
+        return f"{len(now)} log-probabilities instead of {len(was)}"
+    with np.errstate(invalid="ignore"):
+        near = (was == now) | (np.abs(was - now) <= SLEEP_TEST_TOLERANCE)
     return None if near.all() else f"the log-probability of token {int(np.argmin(near))} is off"
 
 
@@ -219,15 +221,18 @@ def sglang_mean_kl(recording: Recording) -> Opinion:
 
 
 def _mean_kl(judged: JudgedPass) -> float:
-    scored = [
-        _kl(pair.reference.answer.logprobs, pair.reply.answer.logprobs, tokens=pair.shared)
-        for pair in judged.pairs
-        if pair.reference.answer.logprobs and pair.reply.answer.logprobs and pair.shared
-    ]
+    told = (_kl(pair) for pair in judged.pairs)
+    scored = [kl for kl in told if kl is not None]
     return float(np.mean(scored)) if scored else float("nan")
 
 
-def _kl(before: Logprobs, after: Logprobs, *, tokens: int) -> float:
+def _kl(pair: Comparison) -> float | None:
+    before, after = pair.reference.answer.logprobs, pair.reply.answer.logprobs
+    if before is None or after is None:
+        return None
+    tokens = min(pair.shared, len(before.chosen), len(after.chosen))
+    if not tokens:
+        return None
     with np.errstate(invalid="ignore", over="ignore"):
         r = after.chosen[:tokens].astype(np.float64) - before.chosen[:tokens]
         return float(np.mean(np.exp(r) - 1 - r))

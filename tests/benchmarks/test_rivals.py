@@ -174,9 +174,27 @@ def test_mean_kl_ends_where_the_tokens_part() -> None:
     assert not sglang_mean_kl(after(garbage(1))).alarm
 
 
-def test_mean_kl_of_no_number_alarms() -> None:
-    """A NaN is not below the threshold."""
-    assert sglang_mean_kl(after(moved(float("nan"), position=3))).alarm
+def fewer_logprobs(answer: Answer) -> Answer:
+    """The same tokens, with log-probabilities for the first three only."""
+    assert answer.logprobs is not None
+    logprobs = Logprobs.pack(
+        chosen=answer.logprobs.chosen[:3],
+        top_ids=answer.logprobs.top_ids[:3],
+        top_values=answer.logprobs.top_values[:3],
+    )
+    return answer.model_copy(update={"logprobs": logprobs})
+
+
+@pytest.mark.parametrize("change", [fewer_logprobs, updated(logprobs=None)], ids=["fewer", "none"])
+def test_missing_logprobs_alarm_the_sleep_test_only(change: Change) -> None:
+    """It asks for as many as before; the others use what there is."""
+    assert alarms(after(change)) == {"vLLM's sleep test"}
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_values_that_are_no_numbers_alarm_whoever_compares_values(value: float) -> None:
+    """Neither is close to what it was."""
+    assert alarms(after(moved(value, position=3))) == {"vLLM's sleep test", "SGLang's mean KL"}
 
 
 def test_noise_like_bf16_alarms_those_without_a_tolerance() -> None:
