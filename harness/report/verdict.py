@@ -8,16 +8,28 @@ import math
 from pydantic import JsonValue
 
 from harness.check.result import RunResult
+from harness.report.text import one_line
 
 
 def verdict_json(result: RunResult) -> str:
     """Return ``result`` as strict JSON.
 
     A number that is not finite becomes null and half of a surrogate pair a question mark:
-    JSON has neither, and readers differ in what they do with them.
+    JSON has neither, and readers differ in what they do with them.  Characters that hide or
+    reorder others are written as JSON escapes, so that the file is also harmless to look at.
     """
     plain = _strict(result.model_dump(mode="json"))
-    return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=2) + "\n"
+    return _escaped(json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=2)) + "\n"
+
+
+def _escaped(document: str) -> str:
+    """Outside of its strings, JSON of ours has no such character but line breaks."""
+    if document.isascii() and document.replace("\n", "").isprintable():
+        return document
+    return "".join(
+        json.dumps(character)[1:-1] if character != "\n" and one_line(character) != character else character
+        for character in document
+    )
 
 
 def _strict(value: JsonValue) -> JsonValue:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from syrupy.assertion import SnapshotAssertion
 
@@ -11,6 +15,68 @@ from harness.report.junit import junit_xml
 from harness.report.model import Report, assemble
 from tests.report import examples
 from tests.report.test_text import ANYTHING, rendering
+
+WORDS, TEXT = r"\S(?:[^\n\t]*\S)?", r"(?s).*"
+WHOLE, DECIMAL = r"\d+", r"\d+(?:\.\d+)?"
+MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Element:
+    """What a schema says of one element: its children in order, and its attributes."""
+
+    children: str = ""
+    """A regular expression over the children's names, each followed by a space."""
+    required: dict[str, str] = field(default_factory=dict)
+    optional: dict[str, str] = field(default_factory=dict)
+
+
+ANT = {
+    "testsuites": Element(children=r"(testsuite )*"),
+    "testsuite": Element(
+        children=r"properties (testcase )*system-out system-err ",
+        required={
+            "name": WORDS,
+            "timestamp": MOMENT,
+            "hostname": WORDS,
+            "tests": WHOLE,
+            "failures": WHOLE,
+            "errors": WHOLE,
+            "time": DECIMAL,
+            "package": WORDS,
+            "id": WHOLE,
+        },
+        optional={"skipped": WHOLE},
+    ),
+    "properties": Element(children=r"(property )*"),
+    "property": Element(required={"name": WORDS, "value": TEXT}),
+    "testcase": Element(
+        children=r"(skipped |error |failure )?", required={"name": WORDS, "classname": WORDS, "time": DECIMAL}
+    ),
+    "error": Element(required={"type": TEXT}, optional={"message": TEXT}),
+    "failure": Element(required={"type": TEXT}, optional={"message": TEXT}),
+    "system-out": Element(),
+    "system-err": Element(),
+}
+"""The rules of Ant's JUnit.xsd, the stricter of the two in use: what keeps them keeps Jenkins' as well."""
+
+
+def offences(element: ET.Element) -> Iterator[str]:
+    """Everything in a document that the schema forbids."""
+    rule = ANT.get(element.tag)
+    if rule is None:
+        yield f"<{element.tag}> is not known"
+        return
+    children = "".join(f"{child.tag} " for child in element)
+    if not re.fullmatch(rule.children, children):
+        yield f"<{element.tag}> holds {children}"
+    yield from (f"<{element.tag}> lacks {name}" for name in rule.required.keys() - element.attrib.keys())
+    for name, value in element.attrib.items():
+        pattern = {**rule.required, **rule.optional}.get(name)
+        if pattern is None or not re.fullmatch(pattern, value):
+            yield f"<{element.tag} {name}={value!r}>"
+    for child in element:
+        yield from offences(child)
 
 
 def parsed(report: Report) -> ET.Element:
@@ -83,3 +149,38 @@ def test_any_text_is_well_formed(text: str) -> None:
 def test_a_run_without_cells_is_a_document() -> None:
     """Nothing run is still well-formed."""
     assert list(parsed(Report(result=examples.result_of(), cells=()))) == []
+
+
+STARTED = {"started_at": "2026-11-22T09:00:00+00:00"}
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        examples.mixed_report(),
+        examples.clean_report(),
+        examples.hostile_report(),
+        assemble(examples.result_of(examples.clean_cell(), examples.failed_cell()), {}, run=STARTED),
+        Report(result=examples.result_of(), cells=()),
+    ],
+    ids=["mixed", "clean", "hostile", "never recorded", "empty"],
+)
+def test_the_document_keeps_the_rules_of_the_schema(report: Report) -> None:
+    """Elements, their order, their attributes and the attributes' types are those Ant's schema allows."""
+    assert list(offences(parsed(report))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "offence"),
+    [
+        (('tests="2"', 'tests="two"'), "<testsuite tests='two'>"),
+        (("<system-err />", ""), "<testsuite> holds"),
+        (('hostname="localhost"', ""), "<testsuite> lacks hostname"),
+        (("<properties>", "<surprise /><properties>"), "<surprise> is not known"),
+    ],
+)
+def test_the_rules_notice_what_breaks_them(change: tuple[str, str], offence: str) -> None:
+    """The check above can fail."""
+    document = junit_xml(examples.mixed_report()).replace(*change)
+    found = list(offences(ET.fromstring(document.encode())))  # noqa: S314 - our own document
+    assert any(each.startswith(offence) for each in found), found

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import math
 
+import jsonschema  # type: ignore[import-untyped]  # it ships no types
+import pytest
 from hypothesis import given
 
 from harness.check.result import RunResult
+from harness.cli import call
+from harness.report.model import Report
 from harness.report.verdict import verdict_json
 from tests.report import examples
 from tests.report.test_text import ANYTHING, rendering
@@ -34,3 +38,23 @@ def test_numbers_that_are_not_finite_are_null() -> None:
     result = examples.result_of(cell.model_copy(update={"findings": (finding,)}))
     read = json.loads(verdict_json(result))
     assert read["cells"][0]["findings"][0]["evidence"] == {"gap": None, "all": [None]}
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        examples.mixed_report(),
+        examples.clean_report(),
+        examples.hostile_report(),
+        Report(result=examples.result_of(), cells=()),
+    ],
+    ids=["mixed", "clean", "hostile", "empty"],
+)
+def test_the_file_obeys_its_published_schema(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `sleepwake schema verdict` prints describes what runs write, and refuses what they do not."""
+    call(["schema", "verdict"])
+    schema = json.loads(capsys.readouterr().out)
+    written = json.loads(verdict_json(report.result))
+    jsonschema.validate(written, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**written, "surprise": 1}, schema)
