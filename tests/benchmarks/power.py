@@ -55,12 +55,13 @@ def show(told: Sequence[Chapter], console: Console) -> None:
     if not console.is_terminal:
         console.print(f"{as_markdown(told)}\n\n{LEGEND}", markup=False, soft_wrap=True)
         return
-    for chapter in told:
+    for chapter in (each for whole in told for each in (whole, *whole.settings)):
         console.rule(chapter.title)
         console.print(for_terminal(chapter.comparators))
         for remark in chapter.remarks:
             console.print(f"* {remark}", markup=False)
-        console.print(for_terminal(chapter.faults))
+        if chapter.faults.rows and not chapter.settings:
+            console.print(for_terminal(chapter.faults))
     console.print(LEGEND, markup=False)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 
 from rich.table import Table as RichTable
 
@@ -23,23 +24,38 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class Chapter:
-    """Everything about one engine setting."""
+    """How the comparators fared on some of the recordings, and what each fault among them met.
+
+    ``settings`` are the same recordings again, taken apart by engine setting.
+    """
 
     title: str
     comparators: Table
     remarks: tuple[str, ...]
     faults: Table
+    settings: tuple[Chapter, ...] = ()
 
 
 def chapters(scores: Iterable[Score]) -> list[Chapter]:
-    """Tell of every engine setting, in the order of their names."""
-    of: dict[str, list[Score]] = {}
-    for score in sorted(scores, key=lambda each: (each.engine, each.name)):
-        of.setdefault(score.engine, []).append(score)
-    return [_chapter(engine, of_engine) for engine, of_engine in of.items()]
+    """Tell of every precision that engines compute in, and of every engine setting within."""
+    ordered = sorted(scores, key=lambda each: (each.engine, each.name))
+    return [
+        replace(
+            _chapter(f"{precision}, all settings", of_precision),
+            settings=tuple(
+                _chapter(f"{engine} ({_setting(of_engine)})", of_engine)
+                for engine, of_engine in _grouped(of_precision, lambda each: each.engine)
+            ),
+        )
+        for precision, of_precision in _grouped(ordered, lambda each: each.engine.partition("-")[0])
+    ]
 
 
-def _chapter(engine: str, scores: Sequence[Score]) -> Chapter:
+def _grouped(scores: Iterable[Score], key: Callable[[Score], str]) -> Iterator[tuple[str, list[Score]]]:
+    return ((name, list(group)) for name, group in groupby(scores, key))
+
+
+def _chapter(title: str, scores: Sequence[Score]) -> Chapter:
     tallies = {who: tally(scores, who) for who in (OURS, *RIVALS)}
     rows = tuple(
         (
@@ -53,7 +69,7 @@ def _chapter(engine: str, scores: Sequence[Score]) -> Chapter:
     )
     faulty = [each for each in scores if each.fault is not None]
     return Chapter(
-        title=f"{engine} ({_setting(scores)})",
+        title=title,
         comparators=Table(
             header=("comparator", "false alarms", "detections", "inconclusive", "tokens needed"), rows=rows
         ),
@@ -105,20 +121,25 @@ def for_terminal(table: Table) -> RichTable:
 
 
 def as_markdown(chapters: Sequence[Chapter]) -> str:
-    """Return every chapter as GitHub-flavoured Markdown; what each fault met is folded away."""
-    return "\n\n".join("\n".join(_markdown_of(chapter)) for chapter in chapters)
+    """Return the chapters as GitHub-flavoured Markdown, their engine settings folded away."""
+    return "\n".join(line for chapter in chapters for line in _markdown_of(chapter)).strip()
 
 
 def _markdown_of(chapter: Chapter) -> Iterator[str]:
-    yield f"### {chapter.title}"
-    yield ""
-    yield from _markdown_table(chapter.comparators)
-    yield ""
+    yield from (f"### {_escaped(chapter.title)}", "")
+    yield from _results(chapter)
+    for setting in chapter.settings:
+        yield from (f"<details><summary>{_escaped(setting.title)}</summary>", "")
+        yield from _results(setting)
+        if setting.faults.rows:
+            yield from (*_markdown_table(setting.faults), "")
+        yield from ("</details>", "")
+
+
+def _results(chapter: Chapter) -> Iterator[str]:
+    yield from (*_markdown_table(chapter.comparators), "")
     yield from (f"* {_escaped(remark)}" for remark in chapter.remarks)
-    if chapter.faults.rows:
-        yield from ("", f"<details><summary>The {len(chapter.faults.rows)} faults, one by one</summary>", "")
-        yield from _markdown_table(chapter.faults)
-        yield from ("", "</details>")
+    yield ""
 
 
 def _markdown_table(table: Table) -> Iterator[str]:

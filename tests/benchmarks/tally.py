@@ -74,16 +74,15 @@ def tally(scores: Sequence[Score], who: str) -> Tally:
 def standings(tallies: Mapping[str, Tally]) -> Iterator[str]:
     """Yield a sentence for every column in which ours is not ahead of another; one that says so if it is."""
     ours = tallies[OURS]
-    if not ours.false_alarms.total or not ours.detections.total:
-        yield f"{OURS} ruled on no healthy engine, or no faulty one was recorded: there is no comparison."
-        return
     behind = [
         f"{who} {sentence}{_at_what_price(theirs, ours)}."
         for who, theirs in tallies.items()
         if who != OURS
         for sentence in _leads(theirs, ours)
     ]
-    yield from behind or [f"{OURS} is ahead of every other in every column."]
+    compared = {"false alarms": ours.false_alarms.total, "detections": ours.detections.total}
+    columns = " and ".join(column for column, total in compared.items() if total)
+    yield from behind or ([f"{OURS} is ahead of every other in {columns}."] if columns else [])
 
 
 def _leads(theirs: Tally, ours: Tally) -> Iterator[str]:
@@ -97,7 +96,8 @@ def _leads(theirs: Tally, ours: Tally) -> Iterator[str]:
 
 def _of_rates(column: str, theirs: Rate, ours: Rate, *, fewer_is_better: bool) -> Iterator[str]:
     lead = (ours.value - theirs.value) * (1 if fewer_is_better else -1)
-    yield from _lead(column, lead, theirs.counts, ours.counts)
+    if theirs.total and ours.total:
+        yield from _lead(column, lead, theirs.counts, ours.counts)
 
 
 def _lead(column: str, lead: float | Fraction, theirs: str, ours: str) -> Iterator[str]:

@@ -53,9 +53,11 @@ def printed(told: list[Chapter], *, terminal: bool) -> str:
 
 
 def test_every_engine_setting_has_its_tables(recorded: Path) -> None:
-    """In the order of their names, with what all their recordings have in common."""
-    bfloat16, float32 = chapters(power.score_all(recorded))
+    """Under their precision, in the order of their names, with what all their recordings have in common."""
+    first, second = chapters(power.score_all(recorded))
+    [bfloat16], [float32] = first.settings, second.settings
 
+    assert (first.title, second.title) == ("bfloat16, all settings", "float32, all settings")
     assert bfloat16.title == "bfloat16-c16 (4 at a time; --enable-prefix-caching)"
     assert float32.title == "float32-c1 (4 at a time)"
     ours, *rivals = float32.comparators.rows
@@ -67,9 +69,22 @@ def test_every_engine_setting_has_its_tables(recorded: Path) -> None:
 def test_a_fault_is_told_with_its_cause_and_who_saw_it(recorded: Path) -> None:
     """What was planted, what we made of it, and which of the others noticed."""
     _, float32 = chapters(power.score_all(recorded))
-    _, scaled_logits = float32.faults.rows
+    [_, scaled_logits] = float32.settings[0].faults.rows
     assert scaled_logits[:3] == ("scale-logits", "graph or decode path", "corrupt")
     assert scaled_logits[4] == "-"
+
+
+def test_settings_of_one_precision_are_counted_together(recorded: Path) -> None:
+    """Healthy engines recorded apart, with another flag, add to the same false-alarm rate."""
+    write(recorded, "float32-c16-healthy", "clean-1", clean_story())
+    _, float32 = chapters(power.score_all(recorded))
+
+    assert [each.comparators.rows[0][1].split()[0] for each in (float32, *float32.settings)] == [
+        "0/3",
+        "0/2",
+        "0/1",
+    ]
+    assert float32.comparators.rows[0][2].startswith("2/2")
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -94,7 +109,7 @@ def test_the_file_is_rewritten_by_the_command(recorded: Path, tmp_path: Path) ->
     assert once.startswith("# Before\n")
     assert once.endswith(f"{END}\n\n## After\n")
     assert f"`python -m tests.benchmarks.power score {recorded} --readme {readme}`" in once
-    assert "### float32-c1" in once
+    assert "### float32, all settings" in once
 
 
 def test_a_folder_without_recordings_is_a_mistake(tmp_path: Path) -> None:
