@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -21,6 +22,7 @@ from harness import __version__
 from harness.check.result import RunResult
 from harness.errors import ExitCode, SleepwakeError
 from harness.report import show_report, write_report
+from harness.report.github import annotations, append_summary, commands_stopped, on_github
 from harness.report.tables import show_table
 from harness.report.text import count
 from harness.report.writer import write_whole
@@ -37,6 +39,9 @@ app = App(
     version=__version__,
     help_format="plaintext",
     default_parameter=Parameter(negative_iterable=(), show_default=lambda value: value or None),
+)
+app.register_install_completion_command(
+    name="--install-completion", help="Let bash, zsh or fish complete commands and options."
 )
 
 RuntimeOption = Literal["auto", "docker", "process", "attached"]
@@ -129,7 +134,12 @@ def _run(options: RunOptions, cells: list[Cell], choice: Choice, *, resume_in: P
 def _conclude(directory: Path, console: Console) -> int:
     """Judge a run, write its reports and show them; return its exit code."""
     judged = judge_directory(directory)
-    show_report(judged.report, console, written=write_report(directory, judged.report))
+    written = write_report(directory, judged.report)
+    with commands_stopped() if on_github() else nullcontext():
+        show_report(judged.report, console, written=written)
+    if on_github():
+        append_summary(judged.report)
+        _print_lines(annotations(judged.report))
     return judged.result.exit_code
 
 

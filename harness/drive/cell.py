@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -75,9 +76,16 @@ async def run_cell(job: CellJob, runtime: Runtime, *, watcher: Watcher) -> None:
         StorageError: the history cannot be written; what was written stays readable.
     """
     recorder = Recorder(job.directory / HISTORY_FILE, watcher=watcher)
+    async with ended_in_order(recorder):
+        recorder.record(cell_started(job, recorder))
+        await run_on_server(job, runtime, recorder, run_script)
+
+
+@asynccontextmanager
+async def ended_in_order(recorder: Recorder) -> AsyncIterator[None]:
+    """Record how a cell ends and close its history; infrastructure errors end here."""
     try:
-        recorder.record(_cell_started(job, recorder))
-        await _run_recorded(job, runtime, recorder)
+        yield
         recorder.record(CellFinished(t=recorder.now()))
     except StorageError:
         raise
@@ -98,7 +106,16 @@ async def run_cell(job: CellJob, runtime: Runtime, *, watcher: Watcher) -> None:
         recorder.close()
 
 
-async def _run_recorded(job: CellJob, runtime: Runtime, recorder: Recorder) -> None:
+async def run_on_server(
+    job: CellJob, runtime: Runtime, recorder: Recorder, body: Callable[[Session], Awaitable[None]]
+) -> None:
+    """Start the cell's server, prepare its prompts, and let ``body`` do the rest while the server lives.
+
+    Where the release lacks what the script needs, that is recorded and ``body`` is not called.
+
+    Raises:
+        InfrastructureError: the machine got in the way.
+    """
     asked_at = recorder.now()
     async with runtime.start(job.spec) as server:
         boot_seconds = recorder.now() - asked_at
@@ -121,11 +138,16 @@ async def _run_recorded(job: CellJob, runtime: Runtime, recorder: Recorder) -> N
                     )
                 )
                 return
-            await _while_alive(session, job, configuration)
+
+            async def prepared() -> None:
+                await _prepare_prompts(session, job, configuration)
+                await body(session)
+
+            await _while_alive(session, prepared)
 
 
-async def _while_alive(session: Session, job: CellJob, configuration: Mapping[str, JsonValue]) -> None:
-    """Run the script; stop it at once, with the reason, when the server is gone."""
+async def _while_alive(session: Session, body: Callable[[], Awaitable[None]]) -> None:
+    """Stop ``body`` at once, with the reason, when the server is gone."""
 
     async def watch() -> None:
         while True:
@@ -135,8 +157,7 @@ async def _while_alive(session: Session, job: CellJob, configuration: Mapping[st
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(watch)
-            await _prepare_prompts(session, job, configuration)
-            await run_script(session)
+            await body()
             group.cancel_scope.cancel()
     except* InfrastructureError as errors:
         raise _first(errors) from None
@@ -149,7 +170,8 @@ def _first(errors: BaseExceptionGroup[InfrastructureError]) -> InfrastructureErr
     raise AssertionError("an exception group is never empty")
 
 
-def _cell_started(job: CellJob, recorder: Recorder) -> CellStarted:
+def cell_started(job: CellJob, recorder: Recorder) -> CellStarted:
+    """The first event of a cell's history."""
     scenario = job.cell.scenario
     return CellStarted(
         t=recorder.now(),

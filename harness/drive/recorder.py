@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from itertools import count
 from pathlib import Path
 
-from harness.history.events import Event
-from harness.history.store import HistoryWriter
+from harness.history.events import CellStarted, Event
+from harness.history.store import HistoryWriter, read_events
 
 Watcher = Callable[[Event], None]
 """Is shown every event after it has been stored."""
@@ -18,10 +17,28 @@ class Recorder:
     """Writes one cell's history.  ``now()`` is the cell's clock: seconds since it started."""
 
     def __init__(self, path: Path, *, watcher: Watcher) -> None:
+        self._path = path
         self._writer = HistoryWriter(path)
         self._watcher = watcher
         self._started = time.monotonic()
-        self._pass_numbers = count(1)
+        self._last_pass = 0
+
+    def branch(self, path: Path, *, begin: CellStarted, watcher: Watcher) -> Recorder:
+        """Begin another history with all that this one holds so far, on the same clock.
+
+        Args:
+            path: Where the new history is written.
+            begin: Stands in for the first event: whose history it is.
+            watcher: Is shown what is recorded from now on.
+
+        Raises:
+            StorageError: it could not be stored.
+        """
+        branch = Recorder(path, watcher=watcher)
+        branch._started, branch._last_pass = self._started, self._last_pass
+        for number, event in enumerate(read_events(self._path)):
+            branch._writer.write(event if number else begin)
+        return branch
 
     def now(self) -> float:
         """Seconds since the cell started, on a monotonic clock."""
@@ -29,7 +46,8 @@ class Recorder:
 
     def next_pass_number(self) -> int:
         """Return the running number of a pass that is about to start."""
-        return next(self._pass_numbers)
+        self._last_pass += 1
+        return self._last_pass
 
     def record(self, event: Event) -> None:
         """Store ``event``, then show it to the watcher.

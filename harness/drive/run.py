@@ -9,7 +9,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -114,8 +114,27 @@ async def run_cells(plan: RunPlan, runtime: Runtime, *, watcher_of: Callable[[Ce
         UsageError: another harness is at work in the run directory.
         StorageError: the run directory cannot be written any more.
     """
+
+    async def one_after_the_other(record: RunRecord) -> None:
+        for cell in plan.cells:
+            job = plan.job(cell)
+            _make_room(job.directory)
+            await run_cell(job, runtime, watcher=record.noting_servers(cell.id, watcher_of(job)))
+
+    return await carry_out(plan, one_after_the_other)
+
+
+async def carry_out(plan: RunPlan, body: Callable[[RunRecord], Awaitable[None]]) -> bool:
+    """Let ``body`` run the cells of ``plan``; return whether it came to its end without being interrupted.
+
+    Interrupt and termination signals cancel it, so that it stops its servers in order.
+
+    Raises:
+        UsageError: another harness is at work in the run directory.
+        StorageError: the run directory cannot be written any more.
+    """
     with _alone_in(plan.directory):
-        return await _run_cells(plan, runtime, watcher_of=watcher_of)
+        return await _carry_out(plan, body)
 
 
 @contextmanager
@@ -133,8 +152,8 @@ def _alone_in(directory: Path) -> Iterator[None]:
         os.close(handle)
 
 
-async def _run_cells(plan: RunPlan, runtime: Runtime, *, watcher_of: Callable[[CellJob], Watcher]) -> bool:
-    record = _RunRecord(plan)
+async def _carry_out(plan: RunPlan, body: Callable[[RunRecord], Awaitable[None]]) -> bool:
+    record = RunRecord(plan)
     record.write()
     interrupted = False
 
@@ -151,10 +170,7 @@ async def _run_cells(plan: RunPlan, runtime: Runtime, *, watcher_of: Callable[[C
     try:
         async with anyio.create_task_group() as group:
             await group.start(stop_on_signal, group.cancel_scope)
-            for cell in plan.cells:
-                job = plan.job(cell)
-                _make_room(job.directory)
-                await run_cell(job, runtime, watcher=record.noting_servers(cell.id, watcher_of(job)))
+            await body(record)
             group.cancel_scope.cancel()
     except* StorageError as errors:
         raise StorageError(str(errors.exceptions[0])) from None
@@ -173,7 +189,7 @@ def _make_room(cell_directory: Path) -> None:
         ) from error
 
 
-class _RunRecord:
+class RunRecord:
     """``run.json``: written when the run starts, again whenever a server tells what it is, and at the end."""
 
     def __init__(self, plan: RunPlan) -> None:
@@ -188,9 +204,11 @@ class _RunRecord:
         )
 
     def write(self) -> None:
+        """Write what is known so far."""
         write_json(self._path, {**self._content, "servers": self._servers})
 
     def finish(self, *, interrupted: bool) -> None:
+        """Write that the run has ended."""
         self._content["finished_at"] = _now()
         self._content["interrupted"] = interrupted
         self.write()

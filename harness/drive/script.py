@@ -44,6 +44,11 @@ class PlacedStep:
         return next(iter(type(self.step).model_fields))
 
     @property
+    def is_transition(self) -> bool:
+        """Whether it may change the engine."""
+        return not isinstance(self.step, Probe | NullTransition)
+
+    @property
     def options(self) -> dict[str, JsonValue]:
         """The step's options as they are in effect, defaults included."""
         dumped: dict[str, dict[str, JsonValue]] = self.step.model_dump(mode="json")
@@ -78,10 +83,15 @@ def lacking(session: Session) -> list[str]:
 async def run_script(session: Session) -> None:
     """Carry out the whole script."""
     for placed in unrolled(session.scenario.script):
-        await _run_step(session, placed)
+        await run_step(session, placed)
 
 
-async def _run_step(session: Session, placed: PlacedStep) -> None:
+async def run_step(session: Session, placed: PlacedStep) -> None:
+    """Carry out one step and record its beginning and end.
+
+    Raises:
+        ServerDiedError: the server is gone.
+    """
     recorder = session.recorder
     session.step, session.cycle = placed.path, placed.cycle
     started = recorder.now()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from harness.drive.conditions import Condition
@@ -64,6 +64,10 @@ class Session:
     def lacks(self, feature: Feature) -> bool:
         """Whether the release under test is known not to have ``feature``; what is unknown is tried."""
         return self.vllm_version is not None and has(feature, self.vllm_version) is False
+
+    def branch(self, recorder: Recorder) -> Session:
+        """A session that goes on from here by itself and writes what it does to ``recorder``."""
+        return replace(self, recorder=recorder, baseline=dict(self.baseline))
 
     def tokens_to_score(self, prompt: Prompt) -> tuple[int, ...]:
         """The tokens of the baseline's first answer to ``prompt``; none if it has no usable one."""

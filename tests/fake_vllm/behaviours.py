@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+SWITCHBOARD = "switchboard.py:install"
+"""How the fault ends that plants and heals others."""
+
 
 class Fault(StrEnum):
     """Faults of ``harness/engine_plugin/faults`` that the fake has too."""
@@ -62,6 +65,8 @@ class Misbehaviour:
 
     behaviours: Mapping[Behaviour, int]
     faults: frozenset[Fault] = frozenset()
+    has_switchboard: bool = False
+    """Whether ``/collective_rpc`` plants and heals faults."""
 
     def number(self, behaviour: Behaviour) -> int | None:
         """The number asked for, ``None`` when the behaviour was not."""
@@ -82,8 +87,10 @@ class Misbehaviour:
             name, _, number = word.partition(":")
             behaviour = Behaviour(name)
             behaviours[behaviour] = int(number) if number else _DEFAULT_NUMBERS.get(behaviour, 0)
-        faults = frozenset(Fault(word) for word in _words(environ.get("SLEEPWAKE_FAULT", "")))
-        return cls(behaviours=behaviours, faults=faults)
+        planted = environ.get("SLEEPWAKE_FAULT", "")
+        if planted.endswith(SWITCHBOARD):
+            return cls(behaviours=behaviours, has_switchboard=True)
+        return cls(behaviours=behaviours, faults=frozenset(Fault(word) for word in _words(planted)))
 
 
 def _words(text: str) -> list[str]:

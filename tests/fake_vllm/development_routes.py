@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from tests.fake_vllm.behaviours import Behaviour
+from tests.fake_vllm.behaviours import Behaviour, Fault
 from tests.fake_vllm.engine import Engine, EngineError
 from tests.fake_vllm.options import Options
 from tests.fake_vllm.requests import PauseQuery, RpcRequest, SleepQuery, WeightCheckerRequest
@@ -79,6 +79,11 @@ class DevelopmentRoutes:
 
     async def _collective_rpc(self, request: Request) -> Response:
         body = RpcRequest.model_validate_json(await request.body())
+        if self._options.misbehaviour.has_switchboard and body.method in {"plant_fault", "heal"}:
+            self._engine.faults.clear()
+            if body.method == "plant_fault":
+                self._engine.faults.add(Fault(body.kwargs["name"]))
+            return JSONResponse({"results": [None]})
         if body.method != "reload_weights":
             raise EngineError(f"'Worker' object has no attribute '{body.method}'")
         try:

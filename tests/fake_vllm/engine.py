@@ -26,12 +26,14 @@ class Engine:
 
     def __init__(self, options: Options) -> None:
         self._misbehaviour = options.misbehaviour
+        self.faults = set(options.misbehaviour.faults)
+        """What is planted now; a switchboard changes it."""
         self._pool = BlockPool(blocks=options.blocks, block_size=options.block_size)
         self.memory = Memory(
             model=Path(options.model).name,
             pool=self._pool,
             discard=options.discard,
-            faults=self._misbehaviour.faults,
+            faults=self.faults,
         )
         model = ToyModel(self.memory.weights, max_model_len=options.max_model_len)
         self.scheduler = Scheduler(model, self._pool, prefix_caching=options.enable_prefix_caching)
@@ -65,7 +67,7 @@ class Engine:
             return
         await self._rest(mode)
         if level >= 1:
-            self._reset_caches(keep_hashes=Fault.KEEP_PREFIX_CACHE in self._misbehaviour.faults)
+            self._reset_caches(keep_hashes=Fault.KEEP_PREFIX_CACHE in self.faults)
             self.memory.sleep(level)
         self.sleep_gauge = (True, level)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ class Memory:
     ``discard`` says what discarded memory holds after waking: ``zero``, ``poison`` or ``stale``.
     """
 
-    def __init__(self, *, model: str, pool: BlockPool, discard: str, faults: frozenset[Fault]) -> None:
+    def __init__(self, *, model: str, pool: BlockPool, discard: str, faults: AbstractSet[Fault]) -> None:
         self.weights: Weights = load_weights(model)
         self.sleeping: set[str] = set()
         self._ballast = Ballast()
@@ -30,7 +31,7 @@ class Memory:
         self._loaded_from = model
         self._backup: Weights | None = None
         self._fill = {"zero": 0.0, "poison": _POISON, "stale": None}[discard]
-        self._loses_weights = Fault.LOSE_WEIGHTS in faults
+        self._faults = faults
         self._loses_next_reload = False
 
     def sleep(self, level: int) -> None:
@@ -73,7 +74,7 @@ class Memory:
             self.weights[name][...] = tensor
 
     def _restore_weights(self) -> None:
-        if self._loses_weights:
+        if Fault.LOSE_WEIGHTS in self._faults:
             self._loses_next_reload = self._backup is None
             for tensor in self.weights.values():
                 tensor[...] = 0

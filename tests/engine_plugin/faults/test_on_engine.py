@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.engine_plugin.faults import FAULTS
+from harness.engine_plugin.faults import FAULTS, switchboard
 from harness.engine_plugin.faults.decode_path import LATE
 from tests.engine_plugin.engine import PROMPTS, Answer, Engine, running_engine
-from tests.engine_plugin.faults import switchboard
 from tests.engine_plugin.faults.observing import Observation, observe, observe_cycle
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -101,7 +100,7 @@ def baseline(engine: Engine) -> Observation:
 @pytest.fixture
 def plant(engine: Engine) -> Iterator[Callable[[str], None]]:
     """Return a function that plants a fault; afterwards the engine is healthy again."""
-    yield lambda name: engine.post("/collective_rpc", {"method": "plant_fault", "args": [name]})
+    yield lambda name: engine.post("/collective_rpc", {"method": "plant_fault", "kwargs": {"name": name}})
     engine.post("/collective_rpc", {"method": "heal"})
     engine.reload_weights()
     engine.post("/reset_prefix_cache")
@@ -165,31 +164,23 @@ class TestInAWorker:
 class TestPrefixCache:
     """Faults of the prefix cache: block hashes in the engine core, content in the worker."""
 
-    @pytest.fixture(scope="class")
-    def engine(self, log: Path) -> Iterator[Engine]:
-        """An engine whose block hashes survive a sleep."""
-        with running_engine(log, env=switched(switchboard.install_beside_keep_prefix_cache)) as engine:
-            engine.answers()
-            yield engine
-
     @pytest.mark.parametrize("level", [1, 2])
     @pytest.mark.parametrize(
         ("content", "right"),
         [
-            (None, "none"),
+            ("keep-prefix-cache", "none"),
             ("keep-kv-cache", "all"),
             ("lose-kv-of-one-layer", "none"),
             ("lose-kv-of-some-blocks", "some"),
         ],
     )
     def test_hurts_what_is_cached(
-        self, engine: Engine, plant: Callable[[str], None], level: int, content: str | None, right: str
+        self, engine: Engine, plant: Callable[[str], None], level: int, content: str, right: str
     ) -> None:
         """Hits after the sleep are wrong unless the content survived; cold and reset answers are right."""
         engine.post("/reset_prefix_cache")
         before = engine.answers_at_once()
-        if content:
-            plant(content)
+        plant(content)
 
         engine.cycle(level)
         warm = [engine.ask(prompt) for prompt in PROMPTS]
@@ -202,8 +193,9 @@ class TestPrefixCache:
         assert cold == before
         assert engine.answers_at_once() == before
 
-    def test_a_pause_still_clears_the_cache(self, engine: Engine) -> None:
+    def test_a_pause_still_clears_the_cache(self, engine: Engine, plant: Callable[[str], None]) -> None:
         """Only sleeping is broken: releasing the KV cache alone resets the prefix cache."""
+        plant("keep-prefix-cache")
         before, cached = engine.ask(PROMPTS[0])
         engine.post("/pause?mode=abort")
         engine.post("/release_kv_cache_memory")

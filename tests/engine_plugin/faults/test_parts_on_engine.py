@@ -11,9 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from harness.engine_plugin.faults import switchboard
 from harness.servers.models import provide_model
 from tests.engine_plugin.engine import MODEL, Answer, Engine, running_engine
-from tests.engine_plugin.faults import switchboard
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -31,7 +31,7 @@ def engine_with(tmp_path: Path, *args: str) -> Iterator[Engine]:
 
 def plant(engine: Engine, name: str) -> None:
     """Plant a fault from now on."""
-    engine.post("/collective_rpc", {"method": "plant_fault", "args": [name]})
+    engine.post("/collective_rpc", {"method": "plant_fault", "kwargs": {"name": name}})
 
 
 def write_adapter(folder: Path) -> None:

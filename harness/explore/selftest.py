@@ -1,0 +1,238 @@
+"""Plants every fault in a real engine and sees whether it is noticed and called by its name."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+
+import anyio
+
+from harness.check import judge
+from harness.check.result import CellResult, Verdict
+from harness.drive.cell import CellJob
+from harness.drive.recorder import Watcher
+from harness.drive.run import RunPlan, RunRecord, carry_out, new_run_directory
+from harness.drive.trials import SWITCHBOARD, run_trials
+from harness.engine_plugin.faults import FAULTS, Fault
+from harness.errors import UsageError
+from harness.history.events import CellFailed, CellFinished, Event
+from harness.history.recording import load_recording
+from harness.report.progress import Progress
+from harness.report.tables import Row, Table
+from harness.report.text import count
+from harness.scenario.cells import Cell, load_cells
+from harness.servers.models import Model, provide_model
+from harness.servers.select import Choice
+from harness.workflow import shipped_scenarios
+
+SCENARIO = "selftest.yaml"
+HEALTHY = ("healthy-before", "healthy-after")
+"""Trials without a fault, around all others: they must be clean."""
+
+CANNOT_RUN: Mapping[str, str] = {"lose-adapters": "no step loads an adapter yet"}
+"""Faults that a script cannot show so far, and why."""
+
+Trial = tuple[str, Fault | None]
+"""The name of a cell's arm, and what is planted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one trial came out.  ``result`` is None where it did not take place."""
+
+    name: str
+    fault: Fault | None
+    result: CellResult | None
+
+    @property
+    def noticed(self) -> bool:
+        """Whether the engine was found damaged."""
+        return self.result is not None and self.result.verdict in {Verdict.CORRUPT, Verdict.DEGRADED}
+
+    @property
+    def named(self) -> bool:
+        """Whether the cause is the planted one."""
+        cause = self.result.cause if self.result else None
+        return self.fault is not None and cause is not None and cause.value == self.fault.cause
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether a fault was noticed, or a healthy engine is clean."""
+        if self.fault is not None:
+            return self.noticed
+        return self.result is not None and self.result.verdict is Verdict.CLEAN
+
+    @property
+    def seen_in(self) -> str:
+        """The evidence that shows the damage, in the order it was asked for."""
+        findings = self.result.findings if self.result else ()
+        answers = {
+            finding.message.split(": ")[0].rpartition(", ")[2] for finding in findings if finding.prompt
+        }
+        others = sorted({finding.checker for finding in findings if not finding.prompt})
+        known = [each for each in ("warm", "cold", "scored", "sampled") if each in answers]
+        return ", ".join([*known, *others])
+
+
+def faults_named(names: Sequence[str]) -> list[Fault]:
+    """The faults with these names, all that can run without a name.
+
+    Raises:
+        UsageError: there is no such fault.
+    """
+    for name in names:
+        if name not in FAULTS:
+            nearest = difflib.get_close_matches(name, FAULTS, n=1)
+            remedy = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(sorted(FAULTS))}"
+            raise UsageError(f"unknown fault {name!r}", remedy=remedy)
+    return [fault for fault in FAULTS.values() if fault.name in names or not names]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selftest:
+    """Which faults are planted, in which engine, and where what is recorded goes."""
+
+    faults: Sequence[Fault]
+    choice: Choice
+    out: Path
+    vllm_args: tuple[str, ...] = ()
+    dtype: str = "float32"
+
+    def run(self, *, progress: Callable[[int], Progress]) -> tuple[Path, list[Outcome]]:
+        """Run it; return the run directory and how each trial came out.
+
+        Raises:
+            ModelError: the model cannot be provided.
+            StorageError: the run directory cannot be written.
+        """
+        base = load_cells([shipped_scenarios() / SCENARIO])[0]
+        model = provide_model(None, dtype="float32")
+        directory = new_run_directory(self.out)
+        trials = [*self._trials()]
+        plan = RunPlan(
+            run_id=directory.name,
+            directory=directory,
+            cells=tuple(replace(base, arm_name=name) for name, _ in trials),
+            model=model,
+            runtime_name=self.choice.runtime.name,
+            runtime_reason=self.choice.reason,
+            fault=None,
+            command=tuple(sys.argv),
+            extra_args=self.vllm_args,
+        )
+        with progress(len(trials)) as shown:
+            anyio.run(lambda: carry_out(plan, lambda record: self._boots(plan, base, trials, record, shown)))
+        return directory, [_outcome(plan, base, name, fault) for name, fault in trials]
+
+    def _trials(self) -> Iterator[Trial]:
+        can_run = [fault for fault in self.faults if fault.name not in CANNOT_RUN]
+        yield HEALTHY[0], None
+        yield from ((fault.name, fault) for fault in can_run if not fault.needs)
+        yield HEALTHY[1], None
+        for fault in sorted(can_run, key=lambda fault: fault.needs):
+            if fault.needs:
+                yield fault.name, fault
+
+    async def _boots(
+        self, plan: RunPlan, base: Cell, trials: Sequence[Trial], record: RunRecord, progress: Progress
+    ) -> None:
+        """One engine for all faults that need the same flags."""
+        by_needs = groupby(trials, key=lambda trial: trial[1].needs if trial[1] else ())
+        for number, (needs, group) in enumerate(by_needs):
+            arm = base.arm.model_copy(
+                update={"args": (*base.arm.args, *_flags(needs, plan.model, plan.directory))}
+            )
+            shared = replace(
+                plan.job(replace(base, arm=arm)),
+                directory=plan.directory / "shared" / str(number),
+                fault=SWITCHBOARD,
+            )
+            await run_trials(
+                shared,
+                self.choice.runtime,
+                [
+                    replace(
+                        plan.job(replace(base, arm_name=name, arm=arm)), fault=fault.name if fault else None
+                    )
+                    for name, fault in group
+                ],
+                watcher_of=lambda job: record.noting_servers(job.cell.id, _watcher(job, progress)),
+            )
+
+
+def _flags(needs: tuple[str, ...], model: Model, directory: Path) -> tuple[str, ...]:
+    """The flags that give an engine the part a fault breaks."""
+    match needs:
+        case ("--speculative-config",):
+            draft = {"method": "draft_model", "model": model.location, "num_speculative_tokens": 2}
+            return (*needs, json.dumps(draft))
+        case ("--kv-transfer-config",):
+            connector = {
+                "kv_connector": "ExampleConnector",
+                "kv_role": "kv_both",
+                "kv_connector_extra_config": {"shared_storage_path": str(directory.resolve() / "kv-blocks")},
+            }
+            return (*needs, json.dumps(connector))
+        case _:
+            return needs
+
+
+def _watcher(job: CellJob, progress: Progress) -> Watcher:
+    def watch(event: Event) -> None:
+        if job.fault == SWITCHBOARD:
+            return
+        progress.show(job.cell.id, event)
+        if isinstance(event, CellFinished | CellFailed):
+            progress.conclude(judge(load_recording(job.directory)))
+
+    return watch
+
+
+def _outcome(plan: RunPlan, base: Cell, name: str, fault: Fault | None) -> Outcome:
+    directory = plan.job(replace(base, arm_name=name)).directory
+    return Outcome(
+        name=name, fault=fault, result=judge(load_recording(directory)) if directory.exists() else None
+    )
+
+
+def table(outcomes: Sequence[Outcome]) -> Table:
+    """What was planted beside what was found, a row each."""
+    return Table(
+        title="",
+        headings=("planted", "cause planted", "verdict", "cause found", "seen in"),
+        rows=tuple(
+            Row(
+                fields=(
+                    each.name,
+                    each.fault.cause if each.fault else "nothing",
+                    _verdict(each.result),
+                    each.result.cause.value if each.result and each.result.cause else "",
+                    each.seen_in,
+                ),
+                tone="" if each.as_expected else "worse",
+            )
+            for each in outcomes
+        ),
+    )
+
+
+def conclusion(outcomes: Sequence[Outcome]) -> str:
+    """What the table comes to, in a sentence."""
+    planted = [each for each in outcomes if each.fault is not None]
+    healthy = [each for each in outcomes if each.fault is None]
+    return (
+        f"{sum(each.noticed for each in planted)} of {count(len(planted), 'fault')} noticed, "
+        f"{sum(each.named for each in planted)} called by the right name; "
+        f"{sum(each.as_expected for each in healthy)} of {count(len(healthy), 'healthy engine')} clean"
+    )
+
+
+def _verdict(result: CellResult | None) -> str:
+    if result is None:
+        return "not run"
+    return result.verdict.value if result.verdict else f"error: {result.reason}"
