@@ -116,3 +116,51 @@ def test_without_salts_a_cold_pass_fills_the_cache_too(*, salted: bool) -> None:
     story.ask(Role.AFTER, COLD, cycle=1)
     story.ask(Role.AFTER, WARM, cycle=1, changes={"p0": updated(cached_tokens=48)})
     assert len(cache.check(story.evidence())) == (1 if salted else 0)
+
+
+def test_a_finding_leads_to_its_answer() -> None:
+    """The pass it is about is the first warm one after the sleep."""
+    story = hashes_kept()
+    number = next(each.number for each in story.recording().passes if each.start.role is Role.AFTER)
+    assert {finding.pass_number for finding in cache.check(story.evidence())} == {number}
+
+
+def test_a_pass_before_the_sleep_has_nothing_to_do_with_it() -> None:
+    """What earlier passes put into the cache the sleep has thrown away."""
+    story = Story().baseline().null().cycle(1).sleep(keeps_cache=True).wake()
+    assert len(cache.check(story.probe(2).evidence())) == 4
+
+
+def resetting(*, path: str = "/reset_prefix_cache", elsewhere: bool = False, late: bool = False) -> int:
+    """How many findings a warm pass has after a cold one, with a call around the cold pass."""
+    story = Story().baseline().null().sleep().wake()
+    story._begin("probe", cycle=1, name="after")
+    step = story._step
+    if not late:
+        story.call("elsewhere" if elsewhere else step, path, {})
+    story.ask(Role.AFTER, COLD, cycle=1)
+    if late:
+        story.call(step, path, {})
+    story.ask(Role.AFTER, WARM, cycle=1, changes={"p0": updated(cached_tokens=48)})
+    return len(cache.check(story.evidence()))
+
+
+def test_only_its_own_reset_lets_a_cold_pass_fill_the_cache() -> None:
+    """Another call, a reset in another step, or one after the pass, says nothing about how it was asked."""
+    assert resetting() == 0
+    assert resetting(path="/reset_mm_cache") == 1
+    assert resetting(elsewhere=True) == 1
+    assert resetting(late=True) == 1
+
+
+def test_the_longest_beginning_shared_with_any_prompt_counts() -> None:
+    """Two of the prompts share three tokens, two share five, which are all of one; one shares none."""
+    prompts = [
+        Prompt(id="a", text="", token_ids=(1, 2, 3, 4)),
+        Prompt(id="c", text="", token_ids=(1, 2, 3, 9, 9, 7)),
+        Prompt(id="b", text="", token_ids=(1, 2, 3, 9, 9)),
+        Prompt(id="d", text="", token_ids=(8,)),
+    ]
+    assert cache._shared_prefixes(prompts) == {"a": 3, "b": 5, "c": 5, "d": 0}
+    assert cache._shared_prefixes(prompts[:1]) == {"a": 0}
+    assert cache._shared_prefixes(()) == {}

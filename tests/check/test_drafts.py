@@ -79,3 +79,34 @@ def test_a_lost_draft_model_degrades() -> None:
     story.events = [event for event in story.events if not isinstance(event, Observation) or event.counters]
     result = story.judged()
     assert (result.verdict, result.cause) == (Verdict.DEGRADED, Cause.DRAFT_MODEL)
+
+
+def test_half_the_former_rate_is_fine() -> None:
+    """Acceptance differs a little with what is generated: it must fall below half."""
+    assert findings(drafting(before=(1000, 600), after=(1000, 300))) == []
+    [finding] = findings(drafting(before=(1000, 600), after=(1000, 299)))
+    assert finding.checker == "drafts"
+
+
+def test_looks_are_taken_in_the_order_of_time() -> None:
+    """Observations may be recorded late; what counts is when they were made."""
+    story = drafting(before=(1000, 600), after=(1000, 50))
+    expected = findings(story)
+    looks = [event for event in story.events if isinstance(event, Observation)]
+    story.events = [event for event in story.events if not isinstance(event, Observation)] + looks[::-1]
+    assert findings(story) == expected
+
+
+def test_the_last_look_before_the_transition_is_where_judging_begins() -> None:
+    """One look before and one after are enough to judge, but not to know what was usual."""
+    story = counted(Story(), drafted=1000, accepted=600).baseline().null()
+    counted(story.sleep().wake().probe(), drafted=2000, accepted=600)
+    assert findings(story) == []
+
+
+def test_counters_that_are_missing_count_nothing() -> None:
+    """A server that tells of drafts but not of acceptance is not accused of anything it did before."""
+    story = counted(Story(), drafted=0, accepted=0).baseline()
+    counted(story, drafted=500, accepted=400).null().sleep().wake().probe()
+    story.tell(story.events[3].model_copy(update={"t": story.now(), "counters": {"accepted_tokens": 400}}))
+    assert findings(story) == []

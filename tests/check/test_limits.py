@@ -166,3 +166,100 @@ def test_the_smallest_shift_would_have_alarmed() -> None:
 def test_nothing_is_the_smallest_shift_where_nothing_could_alarm() -> None:
     """With too few prompts no shift raises an alarm."""
     assert limits.smallest_shift(np.full((2, 3), 0.1), alpha=1e-5, resolution=RESOLUTION) is None
+
+
+def test_the_noisiest_null_pass_bounds_the_smallest_shift() -> None:
+    """What is no further off than the last null pass, by the margin, is never seen, however significant."""
+    scores = np.tile([0.1, 0.1, 0.1, 0.3, 0.1], (16, 1))
+    smallest = limits.smallest_shift(scores, alpha=ALPHA, resolution=RESOLUTION)
+    assert smallest is not None
+    # The scale of every prompt is 0.1 nat, the noisiest pass lies 0.3 off: 0.375 is needed, 0.1 is there.
+    assert 0.275 < smallest < 0.275 * 1.06
+
+
+def test_every_null_pass_counts_for_the_smallest_shift() -> None:
+    """Three prompts ranked first among five are rarer than a hundredth, among four they would not be."""
+    scores = np.full((3, 5), 0.1)
+    assert limits.smallest_shift(scores, alpha=0.01, resolution=RESOLUTION) is not None
+    assert limits.smallest_shift(scores[:, 1:], alpha=0.01, resolution=RESOLUTION) is None
+
+
+def test_exactly_alpha_alarms() -> None:
+    """Three prompts with one null answer each: one chance in eight."""
+    scores = np.full((3, 2), 0.1)
+    assert limits.smallest_shift(scores, alpha=0.125, resolution=RESOLUTION) is not None
+    assert limits.smallest_shift(scores, alpha=0.1249, resolution=RESOLUTION) is None
+    assert limits.prompts_needed(columns=2, alpha=0.125) == 3
+
+
+@pytest.mark.parametrize(("furthest", "found"), [(0.2, True), (5.0, False)])
+def test_a_shift_beyond_what_is_bearable_is_none(*, furthest: float, found: bool) -> None:
+    """Where answers would have to lie off by nats, nothing is promised."""
+    scores = np.tile([furthest] * 4 + [0.0], (16, 1))
+    assert (limits.smallest_shift(scores, alpha=ALPHA, resolution=RESOLUTION) is not None) is found
+
+
+def test_the_tail_of_null_answers_is_estimated_from_its_furthest_eighth() -> None:
+    """Hill's estimator on sixteen values: two above the third, their mean logarithm the index."""
+    null = [8.0, 4.0, 2.0] + [1.0] * 13
+    index = (np.log(8 / 2) + np.log(4 / 2)) / 2
+    expected = 8.0 * (1 / ALPHA) ** index
+    assert limits.gross_limit(null, judged=16, resolution=RESOLUTION) == pytest.approx(expected)
+    assert limits.gross_limit(null, judged=8, resolution=RESOLUTION) == pytest.approx(expected)
+    assert limits.gross_limit(null, judged=64, resolution=RESOLUTION) == pytest.approx(
+        8.0 * (4 / ALPHA) ** index
+    )
+
+
+def test_a_longer_list_has_a_longer_tail() -> None:
+    """Of thirty-two values the furthest four are held against the fifth."""
+    null = [8.0] * 4 + [2.0] * 28
+    assert limits.gross_limit(null, judged=32, resolution=RESOLUTION) == pytest.approx(
+        8.0 * (1 / ALPHA) ** np.log(4)
+    )
+
+
+def test_two_null_answers_have_a_tail_of_one() -> None:
+    """As few as there are, the last of them is what the others are held against."""
+    assert limits.gross_limit([2.0, 1.0], judged=2, resolution=RESOLUTION) == pytest.approx(
+        2.0 * (1 / ALPHA) ** np.log(2)
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "found"), [(2.0, 1.0), (1.0, 1.0), (0.5, 0.5), (2.0**-10, 2.0**-10), (2.0**-11, 0.0)]
+)
+def test_grids_are_looked_for_from_one_nat_to_a_thousandth(step: float, found: float) -> None:
+    """The coarsest grid that most contrasts lie on is taken; what is finer is none."""
+    contrasts = step * np.array([1.0, 3.0, 5.0, 7.0, 9.0])
+    assert limits.rounding_step(contrasts) == found
+
+
+def test_four_of_five_contrasts_make_a_grid() -> None:
+    """A fifth may lie off it, a little less than four fifths are too few."""
+    on, off = [0.5, 1.5, 2.5, 3.5], 0.5 + 2.0**-12 * 1.5
+    assert limits.rounding_step(np.array([*on, off])) == 0.5
+    assert limits.rounding_step(np.array([*on, off, off])) == 0.0
+
+
+def test_a_contrast_may_lie_off_the_grid_by_the_rounding_of_logprobs() -> None:
+    """A hundredth of the finest grid, to either side, is what float32 makes of it."""
+    near = np.array([0.5, 1.5, 2.5])
+    assert limits.rounding_step(near + 9e-6) == 0.5
+    assert limits.rounding_step(near - 9e-6) == 0.5
+    assert limits.rounding_step(near + 1.1e-5) == 0.0
+
+
+def test_scales_are_never_finer_than_rounding() -> None:
+    """A null answer that lies off by next to nothing does not make the next one lie off a thousandfold."""
+    null = np.array([[1e-7, 1e-7], [0.2, 0.4]])
+    assert limits.null_scales(null, resolution=RESOLUTION).tolist() == [[RESOLUTION], [pytest.approx(0.3)]]
+
+
+def test_the_noisiest_pass_is_a_pass() -> None:
+    """Its prompts are taken together: one prompt that lies far off does not make a pass noisy."""
+    null = np.array([[1.0, 2.0], [1.0, 2.0], [9.0, 2.0]])
+    scales = np.ones((3, 1))
+    assert limits.noisiest_pass(null, scales) == 2.0
+    assert limits.noisiest_pass(null / 8, scales) == 1.0
+    assert limits.noisiest_pass(null, 4 * scales) == 1.0

@@ -6,7 +6,7 @@ import pytest
 
 from harness.check import memory
 from harness.check.result import Finding, Strength
-from harness.history.events import Observation
+from harness.history.events import Observation, StepStarted
 from tests.check.stories import MIB, Story, clean_story
 
 
@@ -180,3 +180,75 @@ def test_levels_are_not_mixed_in_a_leak() -> None:
     for level, freed in ((2, 1500), (1, 1400), (2, 1500), (1, 1300)):
         story.sleep(level, freed=freed * MIB).wake().probe()
     assert findings(story) == []
+
+
+def test_a_measurement_of_another_kind_is_no_change() -> None:
+    """The device's memory before and the process's after cannot be subtracted."""
+    story = Story().baseline()
+    step = story._begin("sleep", level=1)
+    _observed(story, step, "before", resident=1000 * MIB, device=4000 * MIB)
+    story.call(step, "/sleep", {"level": "1"})
+    _observed(story, step, "after", resident=1000 * MIB, device=None)
+    assert findings(story) == []
+
+
+def test_the_first_look_before_and_the_last_one_after_count() -> None:
+    """What was seen in between is on its way."""
+    story = Story().baseline()
+    step = story._begin("sleep", level=1)
+    for moment, memory_used in (("before", 1000), ("before", 400), ("settled", 900), ("after", 990)):
+        _observed(story, step, moment, resident=memory_used * MIB, device=None)
+    story.call(step, "/sleep", {"level": "1"})
+    [finding] = findings(story)
+    assert finding.evidence["change_bytes"] == -10 * MIB
+
+
+def test_the_kv_cache_must_match_closely() -> None:
+    """Two mebibytes apart are two amounts."""
+    for apart, found in ((2 * MIB - 1, 1), (2 * MIB, 0), (-2 * MIB + 1, 1), (-2 * MIB, 0)):
+        story = Story().baseline().null().sleep(freed=1000 * MIB + apart)
+        assert len(findings(configured(story, kv_cache=1000 * MIB))) == found
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [None, [], {}, {"cache_config": None}, {"cache_config": {"kv_cache_memory_bytes": "auto"}}],
+)
+def test_a_configuration_that_tells_no_size_is_no_reason(configuration: object) -> None:
+    """Whatever stands where the size should be."""
+    story = Story().baseline().null().sleep(freed=1000 * MIB)
+    story.events[1] = story.events[1].model_copy(update={"configuration": configuration})
+    assert findings(story) == []
+
+
+def test_a_sleep_knows_its_cycle() -> None:
+    """A finding within a repetition leads to it."""
+    story = Story().baseline()
+    story.tell(StepStarted(t=story.now(), step="3.2/1", action="sleep", options={"level": 1}, cycle=2))
+    story.observe("3.2/1", "before")
+    story.call("3.2/1", "/sleep", {"level": "1"})
+    story.observe("3.2/1", "after", asleep=True)
+    [finding] = findings(story)
+    assert (finding.cycle, finding.evidence["step"]) == (2, "3.2/1")
+
+
+def test_a_leak_must_exceed_the_noise_of_the_measurement() -> None:
+    """Growth no larger than what a null transition moved is no leak."""
+    story = asleep_with(500, 600, 700)
+    step = next(step for step in story.recording().steps if step.action == "null_transition")
+    assert len(findings(story)) == 1
+    index = next(
+        i
+        for i, event in enumerate(story.events)
+        if event.kind == "observation" and event.step == step.step and event.moment == "after"
+    )
+    story.events[index] = story.events[index].model_copy(update={"resident_bytes": 2100 * MIB})
+    assert memory.largest_null_change(story.evidence()) == 100 * MIB
+    assert findings(story) == []
+
+
+def test_a_leak_names_its_last_sleep() -> None:
+    """The finding is about the sleep that showed it, with the least that had to be exceeded."""
+    [finding] = findings(asleep_with(500, 564, 640))
+    assert finding.evidence["floor_bytes"] == 32 * MIB
+    assert finding.evidence["step"] == asleep_with(500, 564, 640).recording().steps[-3].step

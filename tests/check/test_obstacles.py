@@ -7,7 +7,7 @@ import pytest
 from harness.check import obstacles
 from harness.check.case import Case
 from harness.check.result import Verdict
-from harness.history.events import Role
+from harness.history.events import CellUnavailable, Role
 from tests.check.stories import WARM, Story, clean_story, failing, garbage, shifted, updated
 
 
@@ -180,3 +180,75 @@ def test_an_endpoint_the_server_lacks_is_named_once() -> None:
     for _ in range(3):
         story.sleep(status=404, keeps_cache=True).wake().probe()
     assert sum(reason.count("POST /sleep answered 404") for reason in reasons(story)) == 1
+
+
+def test_a_release_that_lacks_what_the_script_needs() -> None:
+    """Nothing else is said where the script was never begun."""
+    story = Story()
+    story.tell(CellUnavailable(t=1, lacking=("sleep", "LoRA"), vllm_version="0.5.0"))
+    assert obstacles.find(Case(story.evidence())) == ("not available in vLLM 0.5.0: sleep, LoRA",)
+
+
+def test_what_a_baseline_lacks_is_told_in_full() -> None:
+    """Each reason is a whole sentence with what would settle it."""
+    assert reasons(Story().sleep().wake().probe())[0] == (
+        "there is no baseline to compare with: begin the script with a probe the server can answer"
+    )
+    late = reasons(Story().baseline({"p1": failing("timeout")}).null().cycle())
+    assert late[0] == (
+        "3 requests had no answer in time before anything was done to the engine: raise the answer deadline "
+        "or use a faster server"
+    )
+
+
+def test_a_baseline_request_that_fails_otherwise_is_not_late() -> None:
+    """A server error is unsound, not slow."""
+    found = reasons(Story().baseline({"p1": failing("http", 500)}).null().cycle())
+    assert not any("had no answer in time" in each for each in found)
+    assert found[0] == (
+        "the baseline itself is unsound (p1, baseline, warm: no answer: no answer came): settle that first"
+    )
+
+
+def test_a_baseline_that_ends_in_two_ways() -> None:
+    """The same tokens before any transition cannot end once by length and once otherwise."""
+    story = Story().baseline().null({"p1": updated(finish_reason="repetition")}).cycle()
+    assert (
+        "the baseline itself is unsound (p1, null transition, warm: the same tokens end in two ways): settle "
+        "that first"
+    ) in obstacles.find(Case(story.finish().evidence()))
+
+
+def test_every_endpoint_the_server_lacks_is_named_once() -> None:
+    """In the order of the script, however often it was asked for."""
+    story = Story().baseline().null().sleep(status=404, keeps_cache=True).wake(status=404).probe()
+    story.sleep(status=404, keeps_cache=True).wake(status=404).probe(2)
+    [reason] = reasons(story)
+    assert reason == (
+        "the server lacks what the script needs (POST /sleep answered 404, POST /wake_up answered 404): "
+        "start it with VLLM_SERVER_DEV_MODE=1"
+    )
+
+
+def test_a_cache_that_could_not_alarm_is_told_in_full() -> None:
+    """What could not have shown, and what would let it show."""
+    never = dict.fromkeys(["p0", "p1", "p2", "p3"], updated(cached_tokens=0))
+    [unread] = reasons(Story().baseline(never).null(never).cycle())
+    assert unread == (
+        "no prompt was ever served from the prefix cache, so a stale one could not have shown: use prompts "
+        "longer than a KV block"
+    )
+    [untold] = reasons(Story(tells_cached_tokens=False).baseline().null().cycle())
+    assert untold == (
+        "nothing shows that the prefix cache was ever read, so a stale one could not have shown: start the "
+        "server with --enable-prompt-tokens-details"
+    )
+
+
+@pytest.mark.parametrize(("hits", "seen"), [(0.0, False), (1.0, True)])
+def test_a_single_hit_shows_that_the_cache_was_read(*, hits: float, seen: bool) -> None:
+    """One hit in any observation is enough; a counter at zero is not."""
+    story = Story(tells_cached_tokens=False).baseline().null().cycle()
+    first = next(i for i, event in enumerate(story.events) if event.kind == "observation")
+    story.events[first] = story.events[first].model_copy(update={"counters": {"prefix_cache_hits": hits}})
+    assert (reasons(story) == ()) is seen

@@ -6,7 +6,7 @@ import pytest
 
 from harness.check import speed
 from harness.check.result import Cause, Finding, Strength, Verdict
-from tests.check.stories import Change, Story, clean_story, updated
+from tests.check.stories import Change, Story, clean_story, failing, updated
 
 NAMES = ["p0", "p1", "p2", "p3"]
 
@@ -77,3 +77,47 @@ def test_a_slow_engine_is_degraded() -> None:
     """Answers hold, but the engine woke up slower."""
     result = Story().baseline().null().cycle(1, warm=lasting(5.0), cold=lasting(5.0)).judged()
     assert (result.verdict, result.cause) == (Verdict.DEGRADED, Cause.SPEED)
+
+
+def test_a_finding_leads_to_its_cycle() -> None:
+    """The fastest judged pass is the one that is told of."""
+    story = Story().baseline().null().cycle(1, warm=lasting(9.0), cold=lasting(8.0))
+    [finding] = findings(story.cycle(2, warm=lasting(6.0), cold=lasting(7.0)))
+    assert finding.checker == "speed"
+    assert finding.cycle == 2
+    assert "(cycle 2, warm)" in finding.message
+
+
+def test_half_as_long_again_is_slower() -> None:
+    """Exactly one and a half times as long is found."""
+    story = Story().baseline().null().cycle(1, warm=lasting(1.5), cold=lasting(1.5))
+    assert len(findings(story)) == 1
+
+
+def test_answers_without_tokens_or_of_no_avail_have_no_speed() -> None:
+    """A request that failed, and an answer of nothing, are left out of the median."""
+    gone = {"p0": failing("timeout"), "p1": updated(token_ids=(), seconds=99.0)}
+    every = dict.fromkeys(NAMES, failing("timeout"))
+    story = Story().baseline().null().cycle(1, warm=gone, cold=every)
+    [seconds] = speed._seconds_per_token(story.evidence().after_replies, concurrency=4).values()
+    # p2 has 12 tokens and p3 has 24, each after one second.
+    assert seconds == pytest.approx((1 / 12 + 1 / 24) / 2)
+
+
+def test_without_a_baseline_nothing_is_slower() -> None:
+    """There is nothing to be slower than."""
+    assert findings(Story().sleep().wake().probe(1, warm=lasting(9.0), cold=lasting(9.0))) == []
+
+
+def test_prompts_that_are_asked_once_do_not_count() -> None:
+    """Held-out prompts are in the cold baseline pass alone, so they would move its median."""
+    story = Story(prompts=1, held_out=2).baseline({"p1": updated(seconds=90.0), "p2": updated(seconds=90.0)})
+    slow = {"p0": updated(seconds=3.0)}
+    assert len(findings(story.null().cycle(1, warm=slow, cold=slow))) == 1
+
+
+def test_speed_is_compared_at_one_concurrency() -> None:
+    """More requests at a time make each of them slower, and that is nobody's fault."""
+    story = Story().baseline().null().sleep().wake()
+    story.probe(1, warm=lasting(9.0), cold=lasting(9.0), concurrency=16)
+    assert findings(story) == []

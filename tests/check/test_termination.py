@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.check.result import Finding, Strength
+from harness.history.events import Answer
 from tests.check.stories import Change, Story, clean_story, empty, failing, garbage, loop, stop_after, updated
 
 
@@ -90,3 +91,45 @@ def test_the_same_tokens_cannot_end_in_two_ways() -> None:
     noisy = Story().baseline().null({"p1": garbage(3)}).cycle(warm=changed)
     [finding] = noisy.findings("termination")
     assert finding.strength is Strength.PROOF
+
+
+def test_findings_lead_to_their_answers() -> None:
+    """Checker, prompt, pass and cycle of an answer that ends otherwise, and of one that never came."""
+    story = Story().baseline().null().cycle(2, cold={"p0": stop_after(5), "p1": failing("timeout")})
+    number = story.recording().passes[-1].number
+    found = [
+        (each.checker, each.prompt, each.pass_number, each.cycle) for each in story.findings("termination")
+    ]
+    assert found == [("termination", "p0", number, 2), ("termination", "p1", number, 2)]
+
+
+def test_a_blank_answer_is_empty() -> None:
+    """White space alone is no text; where the baseline had none either, nothing is missing."""
+    blank = updated(text=" \n")
+    assert finding_after(blank_end, prompt="p2").message == (
+        "p2, cycle 1, warm: empty answer (5 tokens); the baseline had 12 tokens"
+    )
+    usual = {"p2": blank}
+    story = Story().baseline(usual).null(usual).sleep().wake().probe(1, warm={"p2": blank_end}, cold=usual)
+    [finding] = story.findings("termination")
+    assert finding.message == "p2, cycle 1, warm: ends after 5 tokens instead of 12"
+
+
+def blank_end(answer: Answer) -> Answer:
+    """The answer stops after five tokens of white space."""
+    return stop_after(5)(answer).model_copy(update={"text": "  "})
+
+
+def test_one_token_is_called_one_token() -> None:
+    """Sentences count as people do."""
+    assert finding_after(stop_after(1), prompt="p0").message.endswith(
+        "stops after 1 token; the baseline ran to the limit of 24"
+    )
+    assert finding_after(stop_after(1), prompt="p2").message.endswith("ends after 1 token instead of 12")
+
+
+def test_late_answers_are_told_one_by_one() -> None:
+    """A request that failed otherwise does not hide the ones that never returned."""
+    changes = {"p0": failing("http", 500), "p1": failing("timeout"), "p3": failing("timeout")}
+    found = Story().baseline().cycle(warm=changes).findings("termination")
+    assert [finding.prompt for finding in found] == ["p1", "p3"]
