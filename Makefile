@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup regress test bench power lint lock clean
+.PHONY: help setup regress test mutation bench power lint lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,10 @@ regress: setup ## does sleep and wake change the answers? (VLLM=0.10.0 RUNTIME=d
 
 test: setup ## the project's own fast tests (ARGS=...)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+
+mutation: setup ## how many small changes to the checkers their tests notice (half an hour; ARGS=...)
+	@$(BIN)/python -m pip install --quiet mutmut==3.8.1
+	@$(BIN)/python -I tests/mutation.py $(ARGS)
 
 bench: setup ## how fast a large history is judged
 	@$(BIN)/python -m tests.benchmarks.judging
@@ -36,5 +40,5 @@ lock: setup ## write requirements.lock anew from what is installed
 	@$(BIN)/python -m harness.setup.lock
 
 clean: ## remove .venv and the tools' caches; runs and models stay
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis mutants
 	find harness tests scenarios -name __pycache__ -prune -exec rm -rf {} +
