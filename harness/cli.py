@@ -22,7 +22,7 @@ from harness import __version__
 from harness.check.result import RunResult
 from harness.errors import ExitCode, SleepwakeError
 from harness.report import show_report, write_report
-from harness.report.github import annotations, append_summary, commands_stopped, on_github
+from harness.report.github import append_summary, commands_stopped, on_github, workflow_commands
 from harness.report.tables import show_table
 from harness.report.text import count
 from harness.report.writer import write_whole
@@ -135,11 +135,11 @@ def _conclude(directory: Path, console: Console) -> int:
     """Judge a run, write its reports and show them; return its exit code."""
     judged = judge_directory(directory)
     written = write_report(directory, judged.report)
-    with commands_stopped() if on_github() else nullcontext():
-        show_report(judged.report, console, written=written)
     if on_github():
         append_summary(judged.report)
-        _print_lines(annotations(judged.report))
+        _print_lines(workflow_commands(judged.report))
+    with commands_stopped() if on_github() else nullcontext():
+        show_report(judged.report, console, written=written)
     return judged.result.exit_code
 
 

@@ -43,6 +43,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "scenarios" / "small.yaml").write_text(SCENARIO)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SLEEPWAKE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     return tmp_path
 
 
@@ -219,6 +220,20 @@ def test_a_bug_report_shows_the_bug_again(
         (1, "DIVERGED"),
         (0, "MATCH"),
     ]
+
+
+def test_a_job_on_github_gets_annotations_and_a_summary(
+    here: Path, served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where GitHub Actions says so; nothing the report prints can be taken for a command."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(here / "summary"))
+    faulty = Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE}))
+    call(["run", "--endpoint", served.start(faulty)])
+    output = capsys.readouterr().out
+    assert "::error title=small / only%3A corrupt (stale prefix cache),file=scenarios/small.yaml::" in output
+    assert output.index("::stop-commands::") < output.index("sleepwake: corrupt")
+    assert (here / "summary").read_text() == (here / "reports" / "latest" / "summary.md").read_text()
 
 
 def test_history_lists_runs_and_says_when_there_are_none(

@@ -73,6 +73,7 @@ def runtime(
     (tmp_path / "scenarios" / "small.yaml").write_text(SCENARIO)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SLEEPWAKE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     runtime = Interruptible(engine_command=fake_engine_command, cache=tmp_path / "cache")
     monkeypatch.setattr(workflow, "choose", lambda _: Choice(runtime=runtime, reason="for the test"))
     return runtime
