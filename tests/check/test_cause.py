@@ -6,7 +6,7 @@ import pytest
 
 from harness.check.limits import GROSS, RESOLUTION
 from harness.check.result import Cause, CellResult
-from harness.history.events import Answer, Control, Role
+from harness.history.events import Answer, Control, Role, WeightChecksums
 from tests.check.stories import WARM, Change, Story, failing, garbage, scaled, shifted
 
 ALL = ["p0", "p1", "p2", "p3", "p4"]
@@ -368,3 +368,40 @@ def beginning_otherwise(*, warm: int, cold: int) -> Cause | None:
 def test_a_quarter_must_begin_as_before(warm: int, cold: int, cause: Cause) -> None:
     """What serves every prompt damages all: of the answers of damaged passes, and of no others, a quarter."""
     assert beginning_otherwise(warm=warm, cold=cold) is cause
+
+
+def test_lost_weights_are_told_with_all_that_speaks_for_them() -> None:
+    """Checksums, a reload and the script itself, in this order."""
+    story = Story().baseline().null().checksums({"a": "1", "b": "2"}).sleep(2).wake()
+    story.probe(1, warm=damage(ALL), cold=damage(ALL)).checksums({"a": "1", "b": "9"})
+    story.control(Control.RELOAD_WEIGHTS)
+    assert story.judged().reason == (
+        "4 of 4 prompts no longer answered as before (sleep level 2, wake up); lost weights: "
+        "the checksums of 1 parameter changed; loading the weights again heals 4 of 4; "
+        "the script discards the weights (sleep level 2) and does not load them again"
+    )
+
+
+def test_a_fresh_salt_that_stays_bad_is_damage_without_the_cache() -> None:
+    """Damaged answers came from the cache, but computing them anew does not heal: the cache is not alone."""
+    story = stale_prefix_cache().control(Control.FRESH_SALT, damage(ALL))
+    result = story.judged()
+    assert result.cause is Cause.UNKNOWN
+    [ruled_out] = result.ruled_out
+    assert ruled_out == (
+        "stale prefix cache alone: answers computed without it are damaged as well "
+        "(a fresh salt heals 0 of 4)"
+    )
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_checksums_at_the_moment_of_the_transition_are_taken_after_it(moment: str) -> None:
+    """A look at the very time a transition begins cannot stand for the time before."""
+    story = Story().baseline().null().checksums({"a": "1"})
+    if moment == "before":
+        story.events.pop()
+    story.sleep().wake().probe(1, warm=damage(ALL), cold=damage(ALL))
+    first = story.evidence().first_transition
+    story.tell(WeightChecksums(t=first, step=None, checksums={"a": "9"}))
+    cause = story.control(Control.FRESH_SALT, damage(ALL)).judged().cause
+    assert cause is (Cause.LOST_WEIGHTS if moment == "after" else Cause.UNKNOWN)

@@ -197,3 +197,80 @@ def test_common_prefix_of_recorded_answers() -> None:
     answers = Story().baseline().recording().passes[0].answers
     tracks = [Track(Reply(start=START, answer=answer)) for answer in answers.values()]
     assert [common_prefix(each, each) for each in tracks] == [24, 24, 12, 24]
+
+
+def test_the_reference_that_goes_along_furthest_counts() -> None:
+    """Wherever it stands, be it the longest answer or the shortest."""
+    three = [*ROWS, [(2, -0.5), (3, -1.0), (1, -2.0)]]
+    moved = [ROWS[0], [(5, -0.2), (6, -1.8), (4, -4.2)], three[2]]
+    judged, whole, short = track(three), track(moved), track(ROWS[:1])
+    other = track(three, tokens=(7, 6, 2))
+    for references in ([whole, short, other], [short, other, whole], [other, whole, short]):
+        assert measure(judged, references).furthest == pytest.approx(0.2)
+        assert measure(judged, references).positions == 3
+
+
+def test_a_tie_between_references_goes_to_the_first() -> None:
+    """Two references that part at the same token: the earlier one is what is compared with."""
+    near, far = track(ROWS, tokens=(7, 6)), track(changed(0, 1, 8, -5.1), tokens=(7, 6))
+    first, second = measure(track(ROWS), [near, far]), measure(track(ROWS), [far, near])
+    assert first.furthest < second.furthest
+
+
+def test_parting_and_shift_are_held_against_each_other() -> None:
+    """The larger of the two is how far off an answer lies, and it says at which token."""
+    shifted_before = track(changed(0, 1, 8, -8.1), tokens=(7, 6))
+    off = deviation(shifted_before, track(ROWS), shared=1)
+    assert off.furthest == pytest.approx(2.0)
+    assert off.furthest_at == 0
+    assert off.typical == pytest.approx(1.0)
+    assert off.positions == 2
+    parted = deviation(track(ROWS, tokens=(7, 4)), track(ROWS), shared=1)
+    assert parted.furthest == pytest.approx(4.0)
+    assert (parted.furthest_at, parted.typical) == (1, 0.0)
+
+
+def test_a_likelier_token_than_the_references_costs_nothing() -> None:
+    """Where the reference itself did not take its likeliest token, taking that is no damage."""
+    sampled = track(ROWS, tokens=(7, 6))
+    assert deviation(track(ROWS), sampled, shared=1).furthest == 0.0
+
+
+def test_equal_tokens_with_other_numbers_have_every_position() -> None:
+    """The mean is taken over all of them, the furthest is the largest."""
+    rows = [[(7, -0.1), (8, -2.4), (9, -3.1)], [(5, -0.2), (6, -1.8), (4, -4.2)]]
+    off = measure(track(rows), [track(ROWS)])
+    assert (off.positions, off.furthest_at) == (2, 1)
+    assert off.typical == pytest.approx(0.15)
+
+
+def test_a_longer_answer_parts_where_the_shorter_ends() -> None:
+    """One is the whole beginning of the other, whichever way they are compared."""
+    assert common_prefix(track(ROWS[:1]), track(ROWS)) == common_prefix(track(ROWS), track(ROWS[:1])) == 1
+    assert common_prefix(track(ROWS), track(ROWS, tokens=(7, 6))) == 1
+    assert common_prefix(track(ROWS), track(ROWS, tokens=(8, 5))) == 0
+
+
+def test_a_lost_likeliest_token_moves_every_contrast() -> None:
+    """What was likeliest is not listed any more: at least as unlikely as the least that is."""
+    lost = [[(6, -0.1), (8, -2.1), (9, -3.1)], ROWS[1]]
+    # 7 fell from -0.1 to -3.1 or below: 3 nat by itself, and 3 nat against each of the two others.
+    assert shifts(track(lost), track(ROWS), positions=2) == pytest.approx([3.0, 0.0], abs=1e-6)
+
+
+def test_a_candidate_that_was_unlikely_may_be_lost_for_nothing() -> None:
+    """It was below everything that is listed now; nothing says that it moved."""
+    tight = [[(7, -0.1), (1, -0.2), (2, -0.3)], ROWS[1]]
+    assert shifts(track(tight), track(ROWS), positions=2) == pytest.approx([0.0, 0.0], abs=1e-6)
+
+
+def test_only_the_first_positions_are_compared() -> None:
+    """What comes after the tokens that can be compared is not looked at."""
+    other = track([ROWS[0], [(1, -9.0), (2, -9.5), (3, -9.9)]])
+    assert shifts(other, track(ROWS), positions=1).tolist() == [0.0]
+
+
+def test_contrasts_leave_out_what_is_no_number() -> None:
+    """Neither a missing candidate nor a NaN says anything about a grid; the id 0 does."""
+    rows = [[(7, -0.5), (0, -1.0), (-1, -2.0)], [(5, -0.5), (6, np.nan), (4, -2.5)]]
+    assert contrasts(track(rows)).tolist() == [0.5, 2.0]

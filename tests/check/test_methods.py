@@ -96,3 +96,44 @@ def test_a_draw_that_rounding_explains_is_no_damage(noise: Callable[[Answer], An
     result = damaged(SAMPLED, change, prompts=1).judged()
 
     assert result.verdict is Verdict.CLEAN
+
+
+def test_a_moved_seed_is_told_with_what_clears_the_model() -> None:
+    """Greedy answers and candidates hold, so only the random numbers are left."""
+    reason = damaged(SAMPLED, other_draw(5)).judged().reason
+    assert reason == (
+        "8 of 8 prompts no longer answered as before (sleep level 1, wake up); scheduler or protocol: "
+        "greedy answers are the baseline's, and so are the candidates that were sampled from: the random "
+        "numbers are not"
+    )
+
+
+def test_a_cell_that_only_samples_cannot_blame_the_seed() -> None:
+    """Where no other answer was given, none clears the model."""
+    sampled_only = damaged(SAMPLED, other_draw(5))
+    numbers = {
+        each.start.number for each in sampled_only.recording().passes if each.start.method is not SAMPLED
+    }
+    sampled_only.events = [
+        event
+        for event in sampled_only.events
+        if not numbers & {getattr(event, "number", 0), getattr(event, "pass_number", 0)}
+    ]
+    assert sampled_only.judged().cause is not Cause.SCHEDULER
+
+
+def test_every_method_has_a_limit_of_its_own() -> None:
+    """What is noise when sampling is damage where a prefill is scored."""
+    noisy = {f"p{i}": shifted(0.3, 0) for i in range(8)}
+    told = Story(prompts=8, prefix_caching=False, methods=(SCORED, SAMPLED)).baseline()
+    told.null(noisy, passes=4)
+    scored = [each.start.number for each in told.recording().passes if each.start.method is SCORED]
+    told.events = [
+        shifted(-0.3, 0)(event)
+        if isinstance(event, Answer) and event.pass_number in scored[1:] and event.prompt in noisy
+        else event
+        for event in told.events
+    ]
+    told.sleep().wake().probe(others={SCORED: {"p0": shifted(0.5, 0)}, SAMPLED: {"p0": shifted(0.5, 0)}})
+    gross = [finding for finding in told.judged().findings if finding.evidence.get("test") == "gross"]
+    assert [finding.message.split(":")[0] for finding in gross] == ["p0, cycle 1, scored"]

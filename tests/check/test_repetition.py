@@ -185,3 +185,13 @@ def test_a_finding_leads_to_its_pass() -> None:
 def test_a_quarter_of_the_answer_is_notable(*, start: int, found: bool) -> None:
     """A loop over six of 24 tokens is worth a sentence, one over five is not."""
     assert (finding_after(loop(start)) is not None) is found
+
+
+def test_measures_are_told_to_four_digits() -> None:
+    """Enough to compare, and the same on every machine."""
+    finding = finding_after(garbage(), baseline=loop(5))
+    assert finding is not None
+    assert finding.evidence["baseline_repeated_ngrams"] == 0.7143
+    assert finding.evidence["baseline_coverage"] == 0.7917
+    assert finding.evidence["window"] == 24
+    assert (finding.evidence["coverage"], finding.evidence["repeated_ngrams"]) == (0.0, 0.0)
