@@ -121,3 +121,12 @@ def test_speed_is_compared_at_one_concurrency() -> None:
     story = Story().baseline().null().sleep().wake()
     story.probe(1, warm=lasting(9.0), cold=lasting(9.0), concurrency=16)
     assert findings(story) == []
+
+
+def test_the_first_pass_of_all_does_not_acquit() -> None:
+    """An engine warms up in it: nobody may be as slow ever after."""
+    warming_up = Story().baseline().null().cycle(1, warm=lasting(3.0), cold=lasting(3.0))
+    for number, event in enumerate(warming_up.events):
+        if getattr(event, "pass_number", 0) == 1:
+            warming_up.events[number] = updated(seconds=9.0)(event)  # type: ignore[arg-type]  # it is an answer
+    assert len(findings(warming_up)) == 1

@@ -16,7 +16,7 @@ from harness.engine_plugin.faults.hooks import (
 from harness.engine_plugin.faults.registry import fault
 
 LEAK = 64 << 20  # bytes a cycle
-DELAY_S = 0.1  # a step
+DELAY_S = 0.2  # a step
 
 
 @fault("keep-memory", cause="memory")
@@ -42,7 +42,7 @@ def leak_memory() -> None:
 
 @fault("slow-steps", cause="speed")
 def slow_steps() -> None:
-    """Each step of the model takes 0.1 s longer after waking up."""
+    """Each step of the model takes 0.2 s longer after waking up."""
 
     def start(worker: Worker) -> None:
         wakes = counted_wakes(worker)
