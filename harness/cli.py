@@ -62,6 +62,7 @@ def run(
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     vllm_arg: tuple[str, ...] = (),
     resume: Annotated[str | None, Parameter(name="--resume", show_default=False)] = None,
+    keep_servers: Annotated[bool, Parameter(negative=())] = False,
     out: Path = REPORTS,
 ) -> int:
     """Run scenarios and judge what wakes up.
@@ -81,6 +82,7 @@ def run(
         vllm_arg: One more vLLM flag for every arm, for example --vllm-arg=--block-size=64.
         resume: Carry on a run that was interrupted or met errors, under its own options: cells with
             a verdict are kept, whatever it is.
+        keep_servers: Leave the servers running, for debugging, and say where. `sleepwake clean` ends them.
         out: The folder that holds the run directories.
     """
     from harness import workflow
@@ -98,6 +100,7 @@ def run(
         fault=fault,
         vllm_args=vllm_arg,
         out=out,
+        keep_servers=keep_servers,
     )
     resumed = take_up(resume, options) if resume is not None else None
     options = resumed.options if resumed else options
@@ -126,6 +129,9 @@ def _run(options: RunOptions, cells: list[Cell], choice: Choice, *, resume_in: P
     if not finished.whole:
         carry_on = f"interrupted; `sleepwake run --resume {finished.directory}` carries on"
         console.print(Text(carry_on), soft_wrap=True)
+    for kept in choice.runtime.kept:
+        sentence = f"{kept.cell} still answers at {kept.base_url}; `{kept.stop}` or `sleepwake clean` ends it"
+        console.print(Text(sentence), soft_wrap=True)
     console.print()
     code = _conclude(finished.directory, console)
     return code if finished.whole else ExitCode.INTERRUPTED
@@ -349,7 +355,7 @@ def history(*, out: Path = REPORTS) -> int:
 
 @app.command
 def clean() -> int:
-    """Remove servers that a dead harness left behind."""
+    """Remove servers that a dead harness left behind, and those that --keep-servers left running."""
     from harness.servers.select import sweep_all
 
     _print_lines(sweep_all() or ["nothing was left behind"])

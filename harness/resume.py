@@ -18,7 +18,7 @@ from harness.redaction import HIDDEN
 from harness.scenario.cells import Cell, load_cells
 from harness.scenario.schema import Scenario
 from harness.stored_run import find_run, planned_cells, read_description
-from harness.workflow import OPTIONS, RunOptions
+from harness.workflow import OF_ONE_CALL, OPTIONS, RunOptions
 
 _FLAGS = {"vllm_args": "--vllm-arg", "arms": "--arm", "expression": "-k", "paths": "the scenario paths"}
 """How options are spelt that are not spelt like their field."""
@@ -51,7 +51,8 @@ def resume(name: str, given: RunOptions) -> Resumption:
     """
     directory = find_run(name, out=given.out)
     description = read_description(directory)
-    options = replace(_options_of(description, directory), out=given.out)
+    stored = _options_of(description, directory)
+    options = replace(stored, **{name: getattr(given, name) for name in OF_ONE_CALL})
     _require_agreement(given, options)
     cells = _cells_of(description, directory)
     unfinished = tuple(cell for cell in cells if _lacks_verdict(cell_folder(directory, cell.id)))
@@ -109,7 +110,7 @@ def _release(description: Mapping[str, JsonValue], options: RunOptions) -> str |
 def _require_agreement(given: RunOptions, stored: RunOptions) -> None:
     for field in fields(RunOptions):
         asked, was = getattr(given, field.name), getattr(stored, field.name)
-        if field.name != "out" and asked not in (field.default, was):
+        if field.name not in OF_ONE_CALL and asked not in (field.default, was):
             raise UsageError(
                 f"--resume: {_spelt(field.name)} {_shown(asked)}; the run has {_shown(was)}",
                 remedy="leave it out, or start a new run",

@@ -42,10 +42,14 @@ class RunOptions:
     fault: str | None = None
     vllm_args: tuple[str, ...] = ()
     out: Path = REPORTS
+    keep_servers: bool = False
 
 
 OPTIONS = TypeAdapter(RunOptions)
 """Options as JSON and back."""
+
+OF_ONE_CALL = frozenset({"out", "keep_servers"})
+"""Options that change nothing about what is run: a run that is carried on may have others."""
 
 
 def shipped_scenarios() -> Path:
@@ -82,7 +86,11 @@ def choose(options: RunOptions) -> Choice:
         RuntimeUnavailableError: the machine cannot run what was asked for.
     """
     return choose_runtime(
-        runtime=options.runtime, vllm=options.vllm, image=options.image, endpoint=options.endpoint
+        runtime=options.runtime,
+        vllm=options.vllm,
+        image=options.image,
+        endpoint=options.endpoint,
+        keep_servers=options.keep_servers,
     )
 
 
@@ -164,7 +172,7 @@ def _plan(
 
 def _stored(options: RunOptions) -> dict[str, JsonValue]:
     """The options as ``run.json`` keeps them, for ``--resume``; secrets are not kept."""
-    stored: dict[str, JsonValue] = OPTIONS.dump_python(options, mode="json", exclude={"out"})
+    stored: dict[str, JsonValue] = OPTIONS.dump_python(options, mode="json", exclude=set(OF_ONE_CALL))
     return {**stored, "vllm_args": [*without_secret_flags(options.vllm_args)]}
 
 

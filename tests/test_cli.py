@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
+from harness import workflow
 from harness.cli import call
 from harness.errors import ExitCode
 from harness.scenario.schema import Scenario
+from harness.servers.leftovers import Owner
+from harness.servers.process import ProcessRuntime
+from harness.servers.select import Choice
+from harness.workflow import RunOptions
 from tests.fake_vllm.behaviours import Behaviour, Fault, Misbehaviour
 from tests.fake_vllm.threads import Served
 
@@ -234,6 +241,36 @@ def test_a_job_on_github_gets_annotations_and_a_summary(
     assert "::error title=small / only%3A corrupt (stale prefix cache),file=scenarios/small.yaml::" in output
     assert output.index("::stop-commands::") < output.index("sleepwake: corrupt")
     assert (here / "summary").read_text() == (here / "reports" / "latest" / "summary.md").read_text()
+
+
+# The runtime lets go of a process that runs on: that is what is asked for.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_kept_servers_are_named_and_cleaned_up(
+    here: Path,
+    fake_engine_command: tuple[str, ...],
+    toy_model_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With --keep-servers the run says where the server still answers; `sleepwake clean` ends it."""
+
+    def choose(options: RunOptions) -> Choice:
+        cache, keep = here / "cache", options.keep_servers
+        runtime = ProcessRuntime(engine_command=fake_engine_command, engine="cpu", cache=cache, keep=keep)
+        return Choice(runtime=runtime, reason="for the test")
+
+    monkeypatch.setattr(workflow, "choose", choose)
+    call(["run", "--keep-servers", "--model", str(toy_model_folder)])
+    told = re.search(
+        r"small\.only still answers at (\S+); `kill \d+` or `sleepwake clean`", capsys.readouterr().out
+    )
+    assert told
+    assert httpx.get(f"{told[1]}/health", trust_env=False).is_success
+    monkeypatch.setattr(Owner, "is_dead", lambda _: True)  # as it is once the command has ended
+    assert call(["clean"]) == ExitCode.CLEAN
+    assert "of cell small.only" in capsys.readouterr().out
+    with pytest.raises(httpx.TransportError):
+        httpx.get(f"{told[1]}/health", trust_env=False)
 
 
 def test_history_lists_runs_and_says_when_there_are_none(

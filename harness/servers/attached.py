@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 
@@ -10,7 +10,7 @@ import anyio.to_thread
 import httpx
 
 from harness.errors import RuntimeUnavailableError, UsageError
-from harness.servers.base import Memory, RuntimeName, Server, ServerFacts, ServerSpec
+from harness.servers.base import KeptServer, Memory, RuntimeName, Server, ServerFacts, ServerSpec
 from harness.servers.readiness import wait_until_ready
 
 _TIMEOUT_S = 10.0
@@ -37,6 +37,11 @@ class AttachedRuntime:
     def can_restart(self) -> bool:
         """False: the server is not ours."""
         return False
+
+    @property
+    def kept(self) -> Sequence[KeptServer]:
+        """None: what is not ours is not ours to keep."""
+        return ()
 
     def check_available(self) -> None:
         """Return when the server is healthy.

@@ -7,7 +7,7 @@ The script that drives a server never asks which runtime it came from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +92,15 @@ class ServerFacts:
     emulated: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, kw_only=True)
+class KeptServer:
+    """A server that was left running on request; ``stop`` is the command that ends it."""
+
+    cell: str
+    base_url: str
+    stop: str
+
+
 class Server(Protocol):
     """A server that has been ready once."""
 
@@ -131,6 +140,11 @@ class Runtime(Protocol):
         """Whether leaving :meth:`start` and entering it again gives a fresh server."""
         ...
 
+    @property
+    def kept(self) -> Sequence[KeptServer]:
+        """The servers it was asked to leave running, and has."""
+        ...
+
     def check_available(self) -> None:
         """Return when this machine can run it.
 
@@ -153,5 +167,5 @@ class Runtime(Protocol):
         ...
 
     def sweep(self) -> list[str]:
-        """Remove what earlier, dead harnesses left behind; return one sentence for each thing."""
+        """Remove what earlier, dead harnesses left behind unasked; return one sentence for each thing."""
         ...

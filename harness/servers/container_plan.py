@@ -19,6 +19,8 @@ RUN_LABEL = "sleepwake.run"
 CELL_LABEL = "sleepwake.cell"
 DEADLINE_LABEL = "sleepwake.deadline"
 OWNER_LABEL = "sleepwake.owner"
+KEEP_LABEL = "sleepwake.keep"
+"""On containers that are to be left running on request."""
 
 CONTAINER_PORT = 8000
 HF_HOME_INSIDE = "/root/.cache/huggingface"
@@ -110,6 +112,7 @@ def plan_container(
     gpus: GpuRequest | None,
     memory_limit: str | None,
     deadline: datetime,
+    keep: bool = False,
 ) -> ContainerPlan:
     """Decide everything about a server's container.
 
@@ -121,6 +124,7 @@ def plan_container(
         gpus: Which GPUs it gets.
         memory_limit: Bytes, or with a unit as Docker takes it; None for none.
         deadline: When the container may be swept even if its harness cannot be seen from there.
+        keep: Spare it in sweeps until then.
 
     Raises:
         UsageError: The arm sets a flag that belongs to the runtime.
@@ -142,6 +146,7 @@ def plan_container(
             CELL_LABEL: spec.cell,
             DEADLINE_LABEL: deadline.isoformat(timespec="seconds"),
             OWNER_LABEL: Owner.this_process().model_dump_json(),
+            **({KEEP_LABEL: "1"} if keep else {}),
         },
         mounts=tuple(_mounts(spec)),
         gpus=gpus,

@@ -16,11 +16,20 @@ from docker.models.images import Image
 from pydantic import ValidationError
 
 from harness.errors import ImageError, RuntimeUnavailableError
-from harness.servers.base import EMULATED_CPU_SLEEP, Engine, RuntimeName, Server, ServerFacts, ServerSpec
+from harness.servers.base import (
+    EMULATED_CPU_SLEEP,
+    Engine,
+    KeptServer,
+    RuntimeName,
+    Server,
+    ServerFacts,
+    ServerSpec,
+)
 from harness.servers.container import ContainerServer
 from harness.servers.container_plan import (
     CELL_LABEL,
     DEADLINE_LABEL,
+    KEEP_LABEL,
     OWNER_LABEL,
     RUN_LABEL,
     ContainerPlan,
@@ -63,6 +72,7 @@ class DockerRuntime:
         memory_limit: Memory a container may use, as Docker takes it (``"8g"``); None for no limit.
         lifetime: How long a container may live at most.  After that it is removed even by a
             machine from which its harness cannot be seen.
+        keep: Leave containers that became ready running when they are left, for debugging.
     """
 
     def __init__(
@@ -73,12 +83,15 @@ class DockerRuntime:
         gpus: Sequence[str] | None = None,
         memory_limit: str | None = None,
         lifetime: timedelta = _LIFETIME,
+        keep: bool = False,
     ) -> None:
         self._image = image
         self._engine = engine
         self._gpus = None if gpus is None else tuple(gpus)
         self._memory_limit = memory_limit
         self._lifetime = lifetime
+        self._keep = keep
+        self._kept: list[KeptServer] = []
 
     @property
     def name(self) -> RuntimeName:
@@ -89,6 +102,11 @@ class DockerRuntime:
     def can_restart(self) -> bool:
         """True."""
         return True
+
+    @property
+    def kept(self) -> Sequence[KeptServer]:
+        """The containers it has left running."""
+        return tuple(self._kept)
 
     def check_available(self) -> None:
         """Return when the engine answers and, for a GPU image, hands out GPUs.
@@ -130,7 +148,7 @@ class DockerRuntime:
             image = await self._provide_image(client)
             plan = await anyio.to_thread.run_sync(self._plan, spec, client, image)
             server = ContainerServer(client=client, plan=plan, spec=spec, facts=self._facts(plan, image))
-            patience_s = _PATIENCE_S
+            patience_s, was_ready = _PATIENCE_S, False
             try:
                 await anyio.to_thread.run_sync(server.create)
                 await wait_until_ready(
@@ -139,13 +157,18 @@ class DockerRuntime:
                     log_tail=server.log_tail,
                     death=server.death,
                 )
+                was_ready = True
                 yield server
             except anyio.get_cancelled_exc_class():
                 patience_s = _PATIENCE_INTERRUPTED_S
                 raise
             finally:
                 with anyio.CancelScope(shield=True):
-                    await anyio.to_thread.run_sync(lambda: server.remove(patience_s=patience_s))
+                    if self._keep and was_ready and await server.death() is None:
+                        stop = f"docker rm --force {plan.name}"
+                        self._kept.append(KeptServer(cell=spec.cell, base_url=server.base_url, stop=stop))
+                    else:
+                        await anyio.to_thread.run_sync(lambda: server.remove(patience_s=patience_s))
 
     async def _provide_image(self, client: docker.DockerClient) -> Image:
         try:
@@ -169,6 +192,7 @@ class DockerRuntime:
             gpus=GpuRequest(devices=self._gpus, cdi=by_cdi) if self._engine == "gpu" else None,
             memory_limit=self._memory_limit,
             deadline=datetime.now(UTC) + self._lifetime,
+            keep=self._keep,
         )
 
     def _facts(self, plan: ContainerPlan, image: Image) -> ServerFacts:
@@ -189,13 +213,16 @@ def _report_progress(message: str) -> None:
     logger.info(message)
 
 
-def sweep_containers(client: docker.DockerClient) -> list[str]:
-    """Remove the containers, with their anonymous volumes, that nobody alive is waiting for."""
+def sweep_containers(client: docker.DockerClient, *, kept_too: bool = False) -> list[str]:
+    """Remove the containers, with their anonymous volumes, that nobody alive is waiting for.
+
+    Those that were left running on request are spared until their time is over, unless ``kept_too``.
+    """
     sentences = []
     with speaking("looking for leftover containers"):
         for container in client.containers.list(all=True, sparse=True, filters={"label": OWNER_LABEL}):
             labels = container.attrs["Labels"]
-            reason = why_abandoned(labels, now=datetime.now(UTC))
+            reason = why_abandoned(labels, now=datetime.now(UTC), kept_too=kept_too)
             if reason is None:
                 continue
             try:
@@ -209,11 +236,13 @@ def sweep_containers(client: docker.DockerClient) -> list[str]:
     return sentences
 
 
-def why_abandoned(labels: dict[str, str], *, now: datetime) -> str | None:
+def why_abandoned(labels: dict[str, str], *, now: datetime, kept_too: bool = False) -> str | None:
     """Return why nobody waits for a container any more; None while somebody may.
 
     Its harness is dead for certain, or cannot be seen from here and the container's time is over.
     """
+    if KEEP_LABEL in labels and not kept_too and now <= _deadline(labels):
+        return None
     try:
         dead = Owner.model_validate_json(labels[OWNER_LABEL]).is_dead()
     except ValidationError:

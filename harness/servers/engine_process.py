@@ -42,11 +42,13 @@ class EngineProcess:
         argv: Sequence[str],
         env: Mapping[str, str],
         records: Records,
+        outlives_harness: bool = False,
     ) -> None:
         self._facts = facts
         self._port = int(facts.base_url.rpartition(":")[2])
         self._argv = argv
         self._records = records
+        self._outlives_harness = outlives_harness
         self._record = ServerRecord.fresh(run_id=spec.run_id, cell=spec.cell)
         self._environment = {
             **os.environ,
@@ -83,8 +85,9 @@ class EngineProcess:
         with logs.open_log(self._log_path) as log:
             self._log_start = log.tell()
             # The kernel ends the engine when the thread that starts it ends: not a worker thread.
+            harness = 0 if self._outlives_harness else os.getpid()
             self._child = subprocess.Popen(  # noqa: S603  (running the given engine is the purpose)
-                [sys.executable, "-I", "-S", launch.__file__, str(os.getpid()), *self._argv],
+                [sys.executable, "-I", "-S", launch.__file__, str(harness), *self._argv],
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -130,6 +133,11 @@ class EngineProcess:
     def log_tail(self, lines: int = 40) -> str:
         """Return the end of what this server wrote, secrets replaced."""
         return logs.tail(self._log_path, lines, start=self._log_start, secrets=self._secrets)
+
+    def keep(self) -> None:
+        """Leave it running: sweeps spare it from now on, unless they are asked not to."""
+        self._record = self._record.model_copy(update={"kept": True})
+        self.remember_family()
 
     def stop(self, grace_s: float) -> None:
         """End all its processes, in order first; forget it once nothing is left.  Blocks.

@@ -1,6 +1,7 @@
 """Becomes the engine, after asking the kernel to end it when the harness dies.
 
-Run as ``python -I -S launch.py HARNESS_PID COMMAND...``; it imports nothing of the harness.
+Run as ``python -I -S launch.py HARNESS_PID COMMAND...``; it imports nothing of the harness.  With 0 as
+the harness's id the engine may outlive it.
 A small program rather than ``preexec_fn``, which may deadlock in a process with threads.
 """
 
@@ -13,9 +14,10 @@ _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def _main(harness_pid: int, command: list[str]) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != harness_pid:
-        sys.exit("the harness died before its engine was started")
+    if harness_pid:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        if os.getppid() != harness_pid:
+            sys.exit("the harness died before its engine was started")
     try:
         os.execvp(command[0], command)  # noqa: S606  (replacing this process is the purpose)
     except OSError as error:

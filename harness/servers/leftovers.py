@@ -76,6 +76,7 @@ class ServerRecord(BaseModel):
         run_id: The run it was started for.
         cell: The cell it was started for.
         processes: Its processes as far as they were seen; the first is its root.
+        kept: Whether it was left running on request.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +87,7 @@ class ServerRecord(BaseModel):
     run_id: str
     cell: str
     processes: tuple[ProcessId, ...] = ()
+    kept: bool = False
 
     @classmethod
     def fresh(cls, *, run_id: str, cell: str) -> ServerRecord:
@@ -128,18 +130,21 @@ class Records:
         shutil.rmtree(record.scratch, ignore_errors=True)
         self._path(record).unlink(missing_ok=True)
 
-    def sweep(self, *, grace_s: float) -> list[str]:
-        """End the servers whose harness is dead; return one sentence for each thing done."""
+    def sweep(self, *, grace_s: float, kept_too: bool = False) -> list[str]:
+        """End the servers whose harness is dead; return one sentence for each thing done.
+
+        Those that were left running on request are spared unless ``kept_too``.
+        """
         return [
             sentence
             for path in sorted(self.folder.glob("*.json"))
-            for sentence in self._sweep_one(path, grace_s)
+            for sentence in self._sweep_one(path, grace_s, kept_too=kept_too)
         ]
 
     def _path(self, record: ServerRecord) -> Path:
         return self.folder / f"{record.marker}.json"
 
-    def _sweep_one(self, path: Path, grace_s: float) -> list[str]:
+    def _sweep_one(self, path: Path, grace_s: float, *, kept_too: bool) -> list[str]:
         try:
             record = ServerRecord.model_validate_json(path.read_bytes())
         except FileNotFoundError:
@@ -148,10 +153,12 @@ class Records:
             return [f"left {path} alone: this version of sleepwake cannot read it"]
         if not record.owner.is_dead():
             return []
+        if record.kept and not kept_too and family(_known(record), marker=record.marker):
+            return []
         return self._end(record, grace_s)
 
     def _end(self, record: ServerRecord, grace_s: float) -> list[str]:
-        known = record.processes if record.owner.place == Place.here() else ()
+        known = _known(record)
         found = family(known, marker=record.marker)
         survivors = end(lambda: family(known, marker=record.marker), grace_s=grace_s)
         whose = f"of cell {record.cell}, run {record.run_id}, whose harness is dead"
@@ -160,3 +167,8 @@ class Records:
             return [f"could not end the processes {pids} {whose}"]
         self.forget(record)
         return [f"ended {len(found)} processes {whose}"] if found else []
+
+
+def _known(record: ServerRecord) -> tuple[ProcessId, ...]:
+    """The processes that were seen, where their ids still mean something."""
+    return record.processes if record.owner.place == Place.here() else ()

@@ -16,7 +16,15 @@ import anyio.to_thread
 
 from harness.errors import RuntimeUnavailableError
 from harness.redaction import shell_command
-from harness.servers.base import EMULATED_CPU_SLEEP, Engine, RuntimeName, Server, ServerFacts, ServerSpec
+from harness.servers.base import (
+    EMULATED_CPU_SLEEP,
+    Engine,
+    KeptServer,
+    RuntimeName,
+    Server,
+    ServerFacts,
+    ServerSpec,
+)
 from harness.servers.engine_process import EngineProcess
 from harness.servers.flags import server_args, server_env, uses_cpu_sleep
 from harness.servers.gpu import gpu_names
@@ -40,6 +48,7 @@ class ProcessRuntime:
         engine: What that engine computes on; found out from the installed vLLM by default.
         cache: Where started servers are remembered; ``$SLEEPWAKE_CACHE`` by default.
         stop_grace_s: Seconds a server gets to stop in order before it is killed.
+        keep: Leave servers that became ready running when they are left, for debugging.
     """
 
     def __init__(
@@ -49,11 +58,14 @@ class ProcessRuntime:
         engine: Engine | None = None,
         cache: Path | None = None,
         stop_grace_s: float = _STOP_GRACE_S,
+        keep: bool = False,
     ) -> None:
         self._engine_command = tuple(engine_command)
         self._engine = engine or installed_engine()
         self._records = Records((cache or cache_directory()) / "servers")
         self._stop_grace_s = stop_grace_s
+        self._keep = keep
+        self._kept: list[KeptServer] = []
 
     @property
     def name(self) -> RuntimeName:
@@ -64,6 +76,11 @@ class ProcessRuntime:
     def can_restart(self) -> bool:
         """True."""
         return True
+
+    @property
+    def kept(self) -> Sequence[KeptServer]:
+        """The servers it has left running."""
+        return tuple(self._kept)
 
     def check_available(self) -> None:
         """Return when this machine can run the engine.
@@ -94,9 +111,9 @@ class ProcessRuntime:
         """Return the exact command, secrets replaced; the port is picked at the start."""
         return self._shown_command(spec, _PORT_PLACEHOLDER)
 
-    def sweep(self) -> list[str]:
-        """End servers whose harness is dead; return one sentence for each."""
-        return self._records.sweep(grace_s=self._stop_grace_s)
+    def sweep(self, *, kept_too: bool = False) -> list[str]:
+        """End servers whose harness is dead, kept ones only with ``kept_too``; a sentence for each."""
+        return self._records.sweep(grace_s=self._stop_grace_s, kept_too=kept_too)
 
     def start(self, spec: ServerSpec) -> AbstractAsyncContextManager[Server]:
         """Start a server: ready once entered, stopped and gone once left.
@@ -124,7 +141,9 @@ class ProcessRuntime:
             argv=self._argv(spec, str(port)),
             env=server_env(spec, self._engine),
             records=self._records,
+            outlives_harness=self._keep,
         )
+        was_ready = False
         try:
             server.spawn()
             await wait_until_ready(
@@ -135,10 +154,19 @@ class ProcessRuntime:
                 intruder=server.intruder,
             )
             server.remember_family()
+            was_ready = True
             yield server
         finally:
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(server.stop, self._stop_grace_s)
+                if self._keep and was_ready and await server.death() is None:
+                    await anyio.to_thread.run_sync(server.keep)
+                    self._kept.append(
+                        KeptServer(
+                            cell=spec.cell, base_url=facts.base_url, stop=f"kill {server.facts.identity}"
+                        )
+                    )
+                else:
+                    await anyio.to_thread.run_sync(server.stop, self._stop_grace_s)
 
     def _argv(self, spec: ServerSpec, port: str) -> list[str]:
         args = server_args(spec, self._engine, engine_command=self._engine_command, host=_HOST, port=port)

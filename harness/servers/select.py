@@ -63,6 +63,7 @@ def choose_runtime(
     vllm: str | None = None,
     image: str | None = None,
     endpoint: str | None = None,
+    keep_servers: bool = False,
 ) -> Choice:
     """Choose the runtime that the options ask for; starts, pulls and builds nothing.
 
@@ -71,6 +72,7 @@ def choose_runtime(
         vllm: A version of vLLM.
         image: An image to run instead of the one that goes with the version.
         endpoint: A server to attach to.
+        keep_servers: Leave the servers running afterwards.
 
     Raises:
         UsageError: The options contradict each other.
@@ -83,8 +85,9 @@ def choose_runtime(
     machine = look_at_machine()
     name, reason = decide(wanted, machine)
     if name == "process":
-        return _checked(Choice(runtime=ProcessRuntime(), reason=reason))
-    return _checked(Choice(runtime=_docker_runtime(wanted, machine), reason=reason))
+        return _checked(Choice(runtime=ProcessRuntime(keep=keep_servers), reason=reason))
+    docker = _docker_runtime(wanted, machine, keep=keep_servers)
+    return _checked(Choice(runtime=docker, reason=reason))
 
 
 def check_options(wanted: Wanted) -> None:
@@ -164,11 +167,11 @@ def look_at_machine() -> Machine:
 
 
 def sweep_all() -> list[str]:
-    """Remove what dead harnesses left behind, whichever runtime it came from; say what, a sentence each."""
-    sentences = ProcessRuntime().sweep()
+    """Remove what dead harnesses left behind, asked to or not; say what, a sentence each."""
+    sentences = ProcessRuntime().sweep(kept_too=True)
     try:
         with connected() as client:
-            return [*sentences, *sweep_containers(client)]
+            return [*sentences, *sweep_containers(client, kept_too=True)]
     except RuntimeUnavailableError as error:
         return [*sentences, f"did not look for containers: {error.cause}"] if may_have_docker() else sentences
 
@@ -194,11 +197,11 @@ def _process_refusal(wanted: Wanted, machine: Machine) -> str | None:
     return None
 
 
-def _docker_runtime(wanted: Wanted, machine: Machine) -> DockerRuntime:
+def _docker_runtime(wanted: Wanted, machine: Machine, *, keep: bool) -> DockerRuntime:
     image = _image(wanted, machine)
     if machine.docker_gpus:
-        return DockerRuntime(image=image, engine="gpu", gpus=_leased_gpus())
-    return DockerRuntime(image=image, engine="cpu")
+        return DockerRuntime(image=image, engine="gpu", gpus=_leased_gpus(), keep=keep)
+    return DockerRuntime(image=image, engine="cpu", keep=keep)
 
 
 def _image(wanted: Wanted, machine: Machine) -> ImageSource:

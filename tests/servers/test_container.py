@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import InfrastructureError, RuntimeUnavailableError
 from harness.servers.container import describe_end, resident_in
-from harness.servers.container_plan import DEADLINE_LABEL, OWNER_LABEL
+from harness.servers.container_plan import DEADLINE_LABEL, KEEP_LABEL, OWNER_LABEL
 from harness.servers.docker import DockerRuntime, why_abandoned
 from harness.servers.docker_engine import EngineInfo, PulledImage, read_info, refusal
 from harness.servers.leftovers import Owner
@@ -121,6 +121,21 @@ def test_abandoned_containers(owner: Owner, hours_left: int, reason: str | None)
         DEADLINE_LABEL: (NOW + timedelta(hours=hours_left)).isoformat(),
     }
     assert why_abandoned(labels, now=NOW) == reason
+
+
+@pytest.mark.parametrize(
+    ("hours_left", "kept_too", "reason"),
+    [(1, False, None), (1, True, "whose harness is dead"), (-1, False, "whose harness is dead")],
+    ids=["spared", "cleaned", "late"],
+)
+def test_kept_containers(hours_left: int, reason: str | None, *, kept_too: bool) -> None:
+    """What was left running on request is spared until it is asked for by name, or its time is over."""
+    labels = {
+        OWNER_LABEL: GONE.model_dump_json(),
+        DEADLINE_LABEL: (NOW + timedelta(hours=hours_left)).isoformat(),
+        KEEP_LABEL: "1",
+    }
+    assert why_abandoned(labels, now=NOW, kept_too=kept_too) == reason
 
 
 @pytest.mark.parametrize("labels", [{OWNER_LABEL: "?"}, {OWNER_LABEL: "?", DEADLINE_LABEL: "tomorrow"}])
