@@ -25,8 +25,13 @@ _LOG_LINES_SHOWN = 40
 _REASON_SHOWN = 1_000
 _CELLS_IN_TABLE = 500
 
-_MEANS_SOMETHING = re.compile(r"""[\\`*_{}\[\]<>#+!|~&@"$^=]|^[^A-Za-z]|:(?=\S)|(?<=www)\.""", re.IGNORECASE)
-"""Markup anywhere; at the start of a line also what begins a list, a rule or a block of code."""
+_MEANS_SOMETHING = re.compile(
+    r"""[\\`*_{}\[\]<>#+!|~&@"$^=]|^(?!\d+(?:[^\d.)]|[.)]\S|$))[^A-Za-z]|:(?=\S)|(?<=www)\.""", re.IGNORECASE
+)
+"""Markup anywhere; at the start of a line also what begins a list, a rule or a block of code.
+
+A number at the start begins a list only with ``.`` or ``)`` and a space behind it.
+"""
 
 
 def summary_md(report: Report) -> str:
