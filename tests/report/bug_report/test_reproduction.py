@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from harness.check.result import Cause
-from harness.history.events import ServerReady
+from harness.history.events import Answer, Logprobs, ServerReady
 from harness.history.recording import Recording
 from harness.report.bug_report.reproduction import Invocation, invocation, reproduction
 from harness.report.model import CellReport
@@ -73,6 +74,37 @@ def test_transitions_are_those_up_to_the_damaged_answer() -> None:
         [("/sleep", {"level": "1"}), ("/wake_up", {})]
     ]
     assert (found.seed, found.answer_deadline_s, found.logprob_tolerance) == (7, 12.5, None)
+
+
+def test_where_only_probabilities_moved_these_decide() -> None:
+    """Tokens that stayed the same say nothing: half of the shift that was seen is the limit."""
+    recorded, result = examples.recording(), examples.corrupt_cell()
+    assert result.witness
+    name, (first, *_, last) = result.witness.prompt, recorded.passes
+    before, after = first.answers[name], last.answers[name]
+    shifted = after.model_copy(update={"token_ids": before.token_ids, "logprobs": moved(before, by=0.5)})
+    damaged = replace(last, answers={**last.answers, name: shifted})
+    sides = [
+        side.model_copy(update={"token_ids": before.token_ids, "pass_number": each.number})
+        for side, each in ((result.witness.baseline, first), (result.witness.after, damaged))
+    ]
+    witness = result.witness.model_copy(update={"baseline": sides[0], "after": sides[1]})
+    cell = CellReport(
+        result=result.model_copy(update={"witness": witness}),
+        recording=replace(recorded, passes=(*recorded.passes[:-1], damaged)),
+    )
+    found = reproduction(cell, {})
+    assert found
+    assert found.logprob_tolerance == pytest.approx(0.25)
+
+
+def moved(answer: Answer, *, by: float) -> Logprobs:
+    """The log-probabilities of an answer, every one lower."""
+    logprobs = answer.logprobs
+    assert logprobs
+    return Logprobs.pack(
+        chosen=logprobs.chosen - np.float32(by), top_ids=logprobs.top_ids, top_values=logprobs.top_values
+    )
 
 
 def test_without_a_witness_all_cycles_are_repeated() -> None:
