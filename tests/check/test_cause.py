@@ -405,3 +405,12 @@ def test_checksums_at_the_moment_of_the_transition_are_taken_after_it(moment: st
     story.tell(WeightChecksums(t=first, step=None, checksums={"a": "9"}))
     cause = story.control(Control.FRESH_SALT, damage(ALL)).judged().cause
     assert cause is (Cause.LOST_WEIGHTS if moment == "after" else Cause.UNKNOWN)
+
+
+def test_unseen_prompts_that_are_damaged_leave_the_cause_open() -> None:
+    """A cache that holds nothing of a prompt cannot have spoilt its answer, and nothing else is known."""
+    story = stale_prefix_cache().control(Control.FRESH_SALT).control(Control.UNSEEN_PROMPTS, damage(ALL))
+    result = story.judged()
+    assert result.cause is Cause.UNKNOWN
+    assert result.reason == AFFECTED
+    assert result.ruled_out == ()

@@ -252,3 +252,8 @@ def test_a_leak_names_its_last_sleep() -> None:
     [finding] = findings(asleep_with(500, 564, 640))
     assert finding.evidence["floor_bytes"] == 32 * MIB
     assert finding.evidence["step"] == asleep_with(500, 564, 640).recording().steps[-3].step
+
+
+def test_memory_that_was_not_measured_did_not_move() -> None:
+    """Without a null transition the smallest release is what counts."""
+    assert memory.largest_null_change(Story().baseline().sleep().evidence()) == 0

@@ -193,3 +193,35 @@ def test_only_as_many_null_answers_count_as_every_prompt_has() -> None:
     assert judged.answers(lambda track, window: window / len(track.tokens)).tolist() == [[1.0] * 5] * PROMPTS
     # The fifth and sixth null answers of p0, which lie off, are left out.
     assert judged.deviations(lambda each: each.furthest).max() == 0.0
+
+
+def test_one_noisy_null_pass_is_not_left_out() -> None:
+    """Whichever of the null passes it is, its answers count like the others'."""
+    for noisy in range(1, 5):
+        story = Story(prompts=PROMPTS, held_out=0, prefix_caching=False, methods=(Method.SAMPLED,)).baseline()
+        for number in range(1, 5):
+            # All of a null transition's answers, so that equal ones of another pass are not their nearest.
+            story.null(of_all(garbage(9)) if number == noisy else {})
+        story.sleep().wake().probe(1, others={Method.SAMPLED: of_all(garbage(8))})
+        judged = next(
+            each for each in Calibration(story.evidence())._passes if each.start.method is Method.SAMPLED
+        )
+        test = answers_of(judged)["sampling"]
+        assert test.start is judged.start
+        assert not test.material
+        assert test.sentence == (
+            "with the same seed, answers typically part after 9 tokens, null answers after 24"
+        )
+
+
+@pytest.mark.parametrize("noisy", [1, 2, 3, 4])
+def test_sparse_damage_hides_behind_any_null_pass(noisy: int) -> None:
+    """The furthest null answer may be in the first pass or in the last."""
+    story = Story(prompts=PROMPTS, held_out=0, methods=(Method.SCORED,)).baseline()
+    for number in range(1, 5):
+        story.null(of_all(shifted(0.3, 0)) if number == noisy else {})
+    story.sleep().wake().probe(1, others={Method.SCORED: {"p0": shifted(0.3, 0)}})
+    judged = next(
+        each for each in Calibration(story.evidence())._passes if each.start.method is Method.SCORED
+    )
+    assert answers_of(judged)["sparse"].p_value == 1.0

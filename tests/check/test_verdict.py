@@ -246,3 +246,11 @@ def test_the_result_says_under_which_fault_and_emulation() -> None:
     story.events[1] = story.events[1].model_copy(update={"emulated": ("sleep mode",)})
     result = story.judged()
     assert (result.fault, result.emulated) == ("stale-blocks", ("sleep mode",))
+
+
+def test_a_cell_that_could_have_shown_a_small_shift_hides_none_if_nothing_differed() -> None:
+    """Where enough was compared to name a smallest effect, none is named beside answers that are equal."""
+    result = Story(prompts=12).baseline().null(passes=4).cycle().judged()
+    assert result.bound is not None
+    assert result.bound.smallest_common_shift is None
+    assert result.bound.statement.endswith("12 prompts compared in 2 passes, none differed)")
