@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -450,4 +451,10 @@ def call(arguments: list[str]) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
+    except Exception:  # noqa: BLE001 - Python's own exit code for it, 1, would read as a verdict
+        traceback.print_exc()
+        errors.print(
+            Text("sleepwake: the above is a defect of sleepwake itself, not a verdict"), soft_wrap=True
+        )
+        return ExitCode.DEFECT
     return int(code or 0)

@@ -16,7 +16,7 @@
     │   └── StorageError            the history could not be written (disk full, permission)
     └── InterruptedRunError         exit 130: the user stopped the run
 
-Anything else that escapes is a defect of the harness and shows its traceback.
+Anything else that escapes is a defect of the harness: it shows its traceback and ends with exit code 70.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ class ExitCode(IntEnum):
     USAGE = 2
     INCONCLUSIVE = 3
     INFRASTRUCTURE = 4
+    DEFECT = 70
+    """Of sysexits.h: the program itself is wrong."""
     INTERRUPTED = 130
 
 

@@ -309,3 +309,18 @@ def test_importing_the_package_is_cheap() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['harness']"
+
+
+def test_a_defect_of_ours_is_no_verdict(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An exception nobody foresaw shows its traceback and ends with 70: 1 would mean corrupt."""
+
+    def fail(_options: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(workflow, "plan_cells", fail)
+
+    assert call(["run", "--list"]) == ExitCode.DEFECT
+    assert "ZeroDivisionError" in (told := capsys.readouterr().err)
+    assert "not a verdict" in told
