@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -150,6 +151,34 @@ def test_what_contradicts_the_run_is_refused(
         assert call(["run", "--resume", "reports/latest", *arguments]) == ExitCode.USAGE
         assert says in capsys.readouterr().err
     assert not earlier_histories(cell_folder(Path("reports/latest"), "small.first"))
+
+
+def test_a_run_that_goes_on_elsewhere_is_left_alone(
+    run: Callable[[], tuple[int, list[str]]], runtime: Interruptible, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two harnesses in one run directory would set each other's histories aside."""
+    runtime.interrupted_at = "small.first"
+    run()
+    other_harness = os.open("reports/latest", os.O_RDONLY)
+    fcntl.flock(other_harness, fcntl.LOCK_EX)
+    try:
+        assert call(["run", "--resume", "reports/latest"]) == ExitCode.USAGE
+    finally:
+        os.close(other_harness)
+    assert "another sleepwake is at work in this run" in capsys.readouterr().err
+    assert runtime.started == ["small.first"]
+
+
+def test_secrets_are_not_stored_and_so_cannot_be_resumed(
+    runtime: Interruptible, toy_model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was given as a secret is nowhere on disk; carrying on without it would be another run."""
+    runtime.interrupted_at = "small.first"
+    model = ["--model", str(toy_model_folder)]
+    call(["run", "scenarios/small.yaml", *model, "--vllm-arg=--hf-token=abcdefgh12"])
+    assert "abcdefgh12" not in Path("reports/latest/run.json").read_text()
+    assert call(["run", "--resume", "reports/latest"]) == ExitCode.USAGE
+    assert "was given a secret" in capsys.readouterr().err
 
 
 def test_a_scenario_that_was_changed_is_refused(
