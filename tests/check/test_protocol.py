@@ -295,3 +295,41 @@ def test_an_answer_without_logprobs_is_consistent() -> None:
         seconds=1,
     )
     assert list(protocol.inconsistencies(answer, method=Method.GENERATED, recording=recording)) == []
+
+
+def ending_in(*tokens: int) -> Change:
+    """The last tokens of the answer are these."""
+    return lambda answer: with_tokens(answer, (*answer.token_ids[: -len(tokens)], *tokens))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (updated(prompt_tokens=48), "49 prompt tokens were sent, usage says 48"),
+        (lambda a: with_tokens(a, (*a.token_ids, 7)), "25 tokens came, 24 were allowed"),
+        (lambda a: with_tokens(a, a.token_ids[:23]), "ended by length after 23 of 24 tokens"),
+        (updated(finish_reason="abort"), "ended with finish reason 'abort'"),
+        (
+            updated(finish_reason="stop"),
+            "ended by stop without an end of sequence, a stop token or a stop string",
+        ),
+        (ending_in(-1), "token id -1 is not among the 1000 there are"),
+        (ending_in(-1, VOCABULARY), "token id -1 is not among the 1000 there are"),
+        (ending_in(0, VOCABULARY), "token id 1000 is not among the 1000 there are"),
+        (updated(system_fingerprint="other"), "answered by another configuration, 'other'"),
+        (failing("http", 500), "no answer: no answer came"),
+    ],
+)
+def test_every_violation_has_its_sentence(change: Change, sentence: str) -> None:
+    """Whoever reads the finding need not look into the recording."""
+    [finding] = findings_after(change)
+    assert finding.message == f"p0, cycle 1, warm: {sentence}"
+
+
+def test_one_log_probability_too_few_is_told() -> None:
+    """How many of each there are."""
+    short = updated(
+        token_ids=tuple(range(300, 323)), completion_tokens=23, finish_reason="stop", stop_reason="END"
+    )
+    [finding] = findings_after(short)
+    assert finding.message == "p0, cycle 1, warm: 23 tokens came with 24 log-probabilities"
