@@ -70,6 +70,8 @@ class Deviation:
     furthest: float
     """Largest shift of a position, or how much likelier the reference held its own token where they part."""
     furthest_at: int
+    scale: float = 1.0
+    """Common factor of all contrasts to the reference's; 1 where nothing was rescaled."""
 
 
 NONE = Deviation(positions=0, typical=0.0, furthest=0.0, furthest_at=0)
@@ -139,7 +141,23 @@ def deviation(track: Track, reference: Track, *, shared: int) -> Deviation:
         typical=float(by_position.mean()),
         furthest=max(furthest, parting),
         furthest_at=furthest_at if furthest >= parting else shared,
+        scale=common_factor(track, reference, positions=comparable),
     )
+
+
+def common_factor(track: Track, reference: Track, *, positions: int) -> float:
+    """The factor that takes the reference's contrasts nearest to the answer's (least squares).
+
+    Noise moves single contrasts either way and leaves it at 1; a scaled logit moves all of them
+    a little in one direction.  Positions that list other candidates, or in another order, are
+    left out.
+    """
+    alike = np.flatnonzero((track.ids[:positions] == reference.ids[:positions]).all(axis=1))
+    with np.errstate(invalid="ignore"):
+        before, after = (each.values[alike, :1] - each.values[alike, 1:] for each in (reference, track))
+    usable = np.isfinite(before) & np.isfinite(after)
+    weight = float(np.square(before[usable]).sum())
+    return float((before[usable] * after[usable]).sum()) / weight if weight else 1.0
 
 
 def contrasts(track: Track) -> _Floats:

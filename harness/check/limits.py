@@ -26,6 +26,9 @@ A whole pass may be somewhat noisier than the null passes for reasons that harm 
 as how its requests fell into batches; significance alone would tell.
 """
 
+LEAST_SCALE = 0.005
+"""From which part on a common factor of all contrasts matters: half a percent changes no answer."""
+
 GROSS = 4.0
 """By what factor a single answer must lie further off than every null answer, at the least."""
 

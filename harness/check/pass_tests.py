@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from harness.check.deviation import Deviation, Track
-from harness.check.limits import MARGIN, typical_ratio
+from harness.check.limits import LEAST_SCALE, MARGIN, typical_ratio
 from harness.check.matching import Row
 from harness.check.statistics import Scores, exceedance, rank_test
 from harness.history.events import Method, PassStarted
@@ -68,6 +68,7 @@ def tests_of(judged: JudgedPass) -> Iterator[PassTest]:
     """Put every question to one pass that its answers can tell something about."""
     yield _dense(judged)
     yield _sparse(judged)
+    yield _scale(judged)
     match judged.start.method:
         case Method.GENERATED:
             yield _repetition(judged)
@@ -104,6 +105,25 @@ def _sparse(judged: JudgedPass) -> PassTest:
         start=judged.start,
         p_value=exceedance(scores),
         sentence=f"{beyond} of {len(scores)} prompts lie further off than any null answer",
+    )
+
+
+def _scale(judged: JudgedPass) -> PassTest:
+    """Do all contrasts shrink, or grow, by one factor?
+
+    It may move no greedy token and no contrast by more than rounding does, and yet changes every
+    probability: only the direction they have in common tells it from noise.
+    """
+    scores = judged.deviations(lambda each: each.scale)
+    factor = float(np.median(scores[:, -1]))
+    by_noise = float(np.abs(np.median(scores[:, :-1], axis=0) - 1.0).max())
+    return PassTest(
+        name="scale",
+        checker="divergence",
+        start=judged.start,
+        p_value=rank_test(scores).two_sided,
+        sentence=f"the gaps between candidates are typically {factor:.3g} times as wide as before",
+        material=abs(factor - 1.0) > max(MARGIN * by_noise, LEAST_SCALE),
     )
 
 

@@ -105,6 +105,8 @@ def test_healthy_engines_are_clean_although_most_answers_differ() -> None:
     ("damage", "alarm"),
     [
         (scaled(0.97), "dense"),
+        (scaled(0.98), "scale"),
+        (scaled(1.02), "scale"),
         (biased(0.12), "dense"),
         (late, "sparse"),
         (one_prompt, "gross"),

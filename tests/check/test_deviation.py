@@ -8,7 +8,7 @@ import pytest
 from harness.check.comparison import Reply
 from harness.check.deviation import NONE, Track, common_prefix, contrasts, deviation, measure, shifts
 from harness.history.events import Answer, Logprobs, PassStarted
-from tests.check.stories import Story
+from tests.check.stories import Story, scaled, shifted
 
 START = PassStarted.model_validate(
     {
@@ -274,3 +274,24 @@ def test_contrasts_leave_out_what_is_no_number() -> None:
     """Neither a missing candidate nor a NaN says anything about a grid; the id 0 does."""
     rows = [[(7, -0.5), (0, -1.0), (-1, -2.0)], [(5, -0.5), (6, np.nan), (4, -2.5)]]
     assert contrasts(track(rows)).tolist() == [0.5, 2.0]
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.98, 1.0, 1.5])
+def test_the_common_factor_of_all_contrasts_is_found(factor: float) -> None:
+    """It is a property of the answer, not of any one token."""
+    story = Story(prompts=1).baseline().null().sleep().wake().probe(warm={"p0": scaled(factor)})
+    judged, reference = (
+        Track(reply) for reply in (story.evidence().after_replies[0], story.evidence().baseline["p0"][0])
+    )
+
+    assert deviation(judged, reference, shared=len(judged.tokens)).scale == pytest.approx(factor, rel=1e-5)
+
+
+def test_a_shift_of_all_candidates_is_no_factor() -> None:
+    """What all candidates have in common drops out of the contrasts."""
+    story = Story(prompts=1).baseline().null().sleep().wake().probe(warm={"p0": shifted(0.5, 0)})
+    judged, reference = (
+        Track(reply) for reply in (story.evidence().after_replies[0], story.evidence().baseline["p0"][0])
+    )
+
+    assert deviation(judged, reference, shared=len(judged.tokens)).scale == pytest.approx(1.0)

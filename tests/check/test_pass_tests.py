@@ -10,7 +10,7 @@ from harness.check import pass_tests
 from harness.check.calibration import Calibration
 from harness.check.pass_tests import JudgedPass, PassTest
 from harness.history.events import Method
-from tests.check.stories import Change, Story, garbage, loop, shifted, stop_after, updated
+from tests.check.stories import Change, Story, garbage, loop, scaled, shifted, stop_after, updated
 
 PROMPTS = 8
 NAMES = [f"p{i}" for i in range(PROMPTS)]
@@ -146,6 +146,23 @@ def test_tests_of_what_was_generated_accuse_as_their_checkers_do(name: str, chec
 
 
 @pytest.mark.parametrize(
+    ("factor", "material"), [(0.98, True), (1.02, True), (0.994, True), (1.004, False), (0.996, False)]
+)
+def test_scale(*, factor: float, material: bool) -> None:
+    """A common factor is damage from half a percent on, whichever its direction."""
+    test = answers_of(judged_pass({}, of_all(scaled(factor))))["scale"]
+    assert (test.checker, test.material) == ("divergence", material)
+    assert test.p_value == pytest.approx(2 * SURE)
+    assert test.sentence == f"the gaps between candidates are typically {factor:.3g} times as wide as before"
+
+
+def test_scale_is_held_against_the_null_passes() -> None:
+    """Where null passes are rescaled by as much, it is noise."""
+    judged = judged_pass(of_all(scaled(0.98)), of_all(scaled(0.979)))
+    assert answers_of(judged)["scale"].material is False
+
+
+@pytest.mark.parametrize(
     ("parts_at", "tokens", "material"), [(5, 6, True), (18, 19, True), (19, 20, False), (23, 24, False)]
 )
 def test_sampling(*, parts_at: int, tokens: int, material: bool) -> None:
@@ -168,9 +185,9 @@ def test_sampling_counts_the_prompts_that_part_sooner() -> None:
 @pytest.mark.parametrize(
     ("method", "names"),
     [
-        (Method.GENERATED, ["dense", "sparse", "repetition", "length", "ending"]),
-        (Method.SAMPLED, ["dense", "sparse", "sampling"]),
-        (Method.SCORED, ["dense", "sparse"]),
+        (Method.GENERATED, ["dense", "sparse", "scale", "repetition", "length", "ending"]),
+        (Method.SAMPLED, ["dense", "sparse", "scale", "sampling"]),
+        (Method.SCORED, ["dense", "sparse", "scale"]),
     ],
 )
 def test_a_pass_is_asked_what_its_answers_can_tell(method: Method, names: list[str]) -> None:
