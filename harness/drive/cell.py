@@ -27,7 +27,7 @@ from harness.history.events import (
     ServerReady,
 )
 from harness.history.layout import HISTORY_FILE, SERVER_LOG
-from harness.redaction import is_secret_name
+from harness.redaction import is_secret_name, without_secret_flags
 from harness.scenario.cells import Cell
 from harness.servers.base import Runtime, Server, ServerSpec
 from harness.servers.models import Model
@@ -181,7 +181,7 @@ def cell_started(job: CellJob, recorder: Recorder) -> CellStarted:
         why=scenario.why,
         sources=scenario.sources,
         arm=job.cell.arm_name,
-        arm_args=(*job.extra_args, *job.cell.arm.args),
+        arm_args=tuple(without_secret_flags((*job.extra_args, *job.cell.arm.args))),
         arm_env={name: "***" if is_secret_name(name) else value for name, value in job.cell.arm.env.items()},
         script=tuple(step.model_dump(mode="json") for step in scenario.script),
         max_tokens=scenario.sampling.max_tokens,

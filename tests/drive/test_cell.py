@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anyio
 import psutil
 import pytest
@@ -11,6 +13,7 @@ from harness.check.result import Cause, Verdict
 from harness.drive.cell import run_cell
 from harness.errors import StorageError
 from harness.history.events import Answer, CacheCondition, Control, Event, Role
+from harness.history.layout import HISTORY_FILE
 from harness.history.recording import Recording, load_recording
 from tests.drive.conftest import Driver
 
@@ -211,3 +214,13 @@ async def test_where_answers_part_is_recorded_in_words(driver: Driver) -> None:
     parting = witness.first_difference
     for side in (witness.baseline, witness.after):
         assert set(side.token_ids[parting : parting + 1]) <= set(recording.token_texts)
+
+
+async def test_secrets_on_the_command_line_stay_out_of_the_history(driver: Driver) -> None:
+    """What an arm's flags hide from the log they hide from the history as well."""
+    job = driver.job(driver.cell())
+    await run_cell(
+        replace(job, extra_args=("--hf-token=not-for-you",)), driver.runtime, watcher=lambda _: None
+    )
+
+    assert "not-for-you" not in (job.directory / HISTORY_FILE).read_text(encoding="utf-8")
