@@ -131,7 +131,7 @@ def test_a_single_pass_suffices_where_there_is_no_other() -> None:
 
 @pytest.mark.parametrize(("prompts", "needed"), [(3, 5), (4, 5), (5, None)])
 def test_prompts_that_are_too_few_are_counted(prompts: int, needed: int | None) -> None:
-    """Nine answers to a prompt, ten tests: no outcome of four prompts is rare enough, one of five is."""
+    """Nine answers to a prompt: no outcome of four prompts is rare enough, one of five is."""
     story = noisy(prompts=prompts, null_passes=4).probe(1)
     expected = [f"{prompts} prompts are too few to tell damage from noise: use {needed}"] if needed else []
     assert list(calibrated(story).obstacles()) == expected
@@ -227,9 +227,10 @@ def replace_passes(calibration: Calibration, number: int) -> Calibration:
 
 
 def test_alpha_is_shared_by_all_tests() -> None:
-    """Five tests of each of two passes."""
-    assert calibrated(noisy().probe(1))._alpha_of_a_test == ALPHA / 10
-    assert calibrated(noisy().probe(1).probe(2))._alpha_of_a_test == ALPHA / 20
+    """However many questions are put to a pass, twice as many passes leave half of it to each."""
+    one, two = calibrated(noisy().probe(1)), calibrated(noisy().probe(1).probe(2))
+    assert one._alpha_of_a_test == pytest.approx(ALPHA / len(one._tests))
+    assert two._alpha_of_a_test == pytest.approx(one._alpha_of_a_test / 2)
 
 
 def controlled(change: Change | None, *, prompts: int = 8) -> int:
