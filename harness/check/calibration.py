@@ -96,16 +96,18 @@ class Calibration:
 
     @cached_property
     def alarms(self) -> tuple[Alarm, ...]:
-        """Tests that chance does not explain."""
-        adjusted = holm([test.p_value for test in self._tests])
-        found = [
-            Alarm(test=test, adjusted=p)
-            for test, p in zip(self._tests, adjusted, strict=True)
-            if test.material and p <= limits.ALPHA
-        ]
+        """Tests that neither chance nor rounding explains."""
+        found = [each for each in self._significant if each.test.material]
         dense = [alarm for alarm in found if alarm.test.name == "dense"]
         confirmed = len(dense) >= min(CONFIRMED_BY, len(self._passes))
         return tuple(alarm for alarm in found if confirmed or alarm.test.name != "dense")
+
+    @cached_property
+    def _significant(self) -> tuple[Alarm, ...]:
+        """Tests that chance does not explain, however small the effect is."""
+        adjusted = holm([test.p_value for test in self._tests])
+        pairs = zip(self._tests, adjusted, strict=True)
+        return tuple(Alarm(test=test, adjusted=p) for test, p in pairs if p <= limits.ALPHA)
 
     @cached_property
     def damaged(self) -> tuple[Reply, ...]:
@@ -152,6 +154,8 @@ class Calibration:
             needed = limits.prompts_needed(columns=fewest.null + 1, alpha=self._alpha_of_a_test)
             if len(fewest.rows) < needed:
                 yield f"{len(fewest.rows)} prompts are too few to tell damage from noise: use {needed}"
+        if unsettled := self._unsettled():
+            yield unsettled
         if self.gross_limit > limits.TOO_COARSE:
             yield (
                 f"the noise is so coarse that an answer {self.gross_limit:.2g} nat off would not show: "
@@ -170,6 +174,19 @@ class Calibration:
         if not testable or not _still_damaged(self._judged(testable)):
             return len(sound)
         return sum(not row.exceeds for row in sound)
+
+    def _unsettled(self) -> str | None:
+        """What cannot be told apart: small damage everywhere, and requests that fell into other batches.
+
+        Other batches move a pass now and then; most passes, only damage does.
+        """
+        odd = {each.test.start.number for each in self._significant if each.test.notable}
+        if len(odd) < CONFIRMED_BY or 2 * len(odd) <= len(self._passes):
+            return None
+        return (
+            f"in {len(odd)} of {len(self._passes)} passes answers lie off together, in a way that chance "
+            "does not explain but no further than rounding might: serve the model in float32 to tell"
+        )
 
     @cached_property
     def _pools(self) -> tuple[Pool, ...]:

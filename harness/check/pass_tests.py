@@ -30,6 +30,8 @@ class PassTest:
     sentence: str
     material: bool = True
     """Whether the effect is large enough to matter, however significant it is."""
+    notable: bool = True
+    """Whether it is at least half as large: too large to be passed over where it keeps coming back."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,6 +93,7 @@ def _dense(judged: JudgedPass) -> PassTest:
         p_value=rank_test(scores).higher,
         sentence=f"answers typically lie {ratio:.2g} times as far off as null answers do",
         material=ratio > MARGIN,
+        notable=ratio > MARGIN / 2,
     )
 
 
@@ -117,13 +120,15 @@ def _scale(judged: JudgedPass) -> PassTest:
     scores = judged.deviations(lambda each: each.scale)
     factor = float(np.median(scores[:, -1]))
     by_noise = float(np.abs(np.median(scores[:, :-1], axis=0) - 1.0).max())
+    effect = abs(factor - 1.0) / max(MARGIN * by_noise, LEAST_SCALE)
     return PassTest(
         name="scale",
         checker="divergence",
         start=judged.start,
         p_value=rank_test(scores).two_sided,
         sentence=f"the gaps between candidates are typically {factor:.3g} times as wide as before",
-        material=abs(factor - 1.0) > max(MARGIN * by_noise, LEAST_SCALE),
+        material=effect > 1.0,
+        notable=effect > 1 / 2,
     )
 
 
@@ -157,6 +162,7 @@ def _sampling(judged: JudgedPass) -> PassTest:
         sentence=f"with the same seed, answers typically part after {np.median(scores[:, -1]):.0f} tokens, "
         f"null answers after {np.median(scores[:, :-1]):.0f}",
         material=bool(sooner),
+        notable=bool(sooner),
     )
 
 

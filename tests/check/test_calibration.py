@@ -124,6 +124,22 @@ def test_damage_alarms(damage: Damage, alarm: str) -> None:
         assert judge(recording).verdict is Verdict.CORRUPT
 
 
+def test_small_damage_in_most_passes_is_never_called_clean() -> None:
+    """No further off than rounding takes a pass now and then, but in nearly all of them: that is doubt."""
+    result = judge(simulate(0, Setup(damage=biased(0.05))))
+
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.reason.startswith("in 3 of 4 passes answers lie off together")
+    assert "float32" in result.reason
+
+
+def test_small_damage_in_half_of_the_passes_is_what_noise_does() -> None:
+    """Requests fall into other batches now and then, and move all answers of a pass."""
+    setup = Setup(damage=biased(0.05), damaged_caches=(CacheCondition.COLD,))
+
+    assert judge(simulate(0, setup)).verdict is Verdict.CLEAN
+
+
 def test_damage_from_the_third_cycle_on_alarms() -> None:
     """Healthy cycles before do not dilute what comes after."""
     setup = Setup(damage=scaled(0.96), cycles=3, from_cycle=3)

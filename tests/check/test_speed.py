@@ -130,3 +130,13 @@ def test_the_first_pass_of_all_does_not_acquit() -> None:
         if getattr(event, "pass_number", 0) == 1:
             warming_up.events[number] = updated(seconds=9.0)(event)  # type: ignore[arg-type]  # it is an answer
     assert len(findings(warming_up)) == 1
+
+
+@pytest.mark.parametrize(("slow", "found"), [(1, 1), (2, 0)])
+def test_the_odd_slow_pass_of_many_does_not_acquit(slow: int, found: int) -> None:
+    """The machine was busy with something else then; one in eight may be."""
+    story = Story(methods=()).baseline().null(passes=4).cycle(1, warm=lasting(2.0), cold=lasting(2.0))
+    for number, event in enumerate(story.events):
+        if 4 <= getattr(event, "pass_number", 0) < 4 + slow:
+            story.events[number] = updated(seconds=9.0)(event)  # type: ignore[arg-type]  # it is an answer
+    assert len(findings(story)) == found
