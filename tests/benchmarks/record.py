@@ -80,6 +80,8 @@ class Subject:
         changed: Mapping[str, JsonValue] = {
             "concurrency": self.concurrency,
             "evidence": [*baseline, "unseen"],
+            # A dropped request is waited for; on a healthy engine waiting costs nothing.
+            "deadlines": {"answer": 30 if self.faults else 180},
             "prompts": {"corpus": shipped.prompts.corpus, "count": self.prompts},
             "script": [
                 {"probe": "baseline"},
