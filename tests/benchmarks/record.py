@@ -161,7 +161,7 @@ def _record(subject: Subject, directory: Path, *, faults: tuple[str, ...]) -> No
         command=tuple(sys.argv),
     )
     shared = replace(plan.job(base), directory=directory / "shared", fault=SWITCHBOARD)
-    with Progress(Console(highlight=False), cells=len(trials)) as progress:
+    with Progress(Console(highlight=False), cells=len(trials) + 1) as progress:  # and what they share
         anyio.run(
             lambda: carry_out(
                 plan,
