@@ -22,6 +22,15 @@ from rich.text import Text
 from harness import __version__
 from harness.check.result import RunResult
 from harness.errors import ExitCode, SleepwakeError
+from harness.option_sources import (
+    OUT_VARIABLE,
+    given_options,
+    note_sources,
+    runs_folder,
+    variable,
+    variable_of_words,
+    variables_taken,
+)
 from harness.report import show_report, write_report
 from harness.report.github import append_summary, commands_stopped, on_github, workflow_commands
 from harness.report.tables import show_table
@@ -39,34 +48,41 @@ app = App(
     help="Is the vLLM engine that wakes up still the one that fell asleep?",
     version=__version__,
     help_format="plaintext",
+    config=note_sources,
     default_parameter=Parameter(negative_iterable=(), show_default=lambda value: value or None),
 )
 app.register_install_completion_command(
     name="--install-completion", help="Let bash, zsh or fish complete commands and options."
 )
 
-RuntimeOption = Literal["auto", "docker", "process", "attached"]
+RuntimeOption = Annotated[Literal["auto", "docker", "process", "attached"], variable("SLEEPWAKE_RUNTIME")]
+ArmsOption = Annotated[tuple[str, ...], Parameter(name="--arm")]
+ModelOption = Annotated[str | None, variable("SLEEPWAKE_MODEL")]
+VllmArgsOption = Annotated[tuple[str, ...], variable_of_words("SLEEPWAKE_VLLM_ARGS", option="--vllm-arg")]
+OutOption = Annotated[Path, variable(OUT_VARIABLE)]
 
 
 @app.command
 def run(
     *paths: Path,
     runtime: RuntimeOption = "auto",
-    vllm: str | None = None,
-    image: str | None = None,
-    endpoint: str | None = None,
-    model: str | None = None,
+    vllm: Annotated[str | None, variable("SLEEPWAKE_VLLM")] = None,
+    image: Annotated[str | None, variable("SLEEPWAKE_IMAGE")] = None,
+    endpoint: Annotated[str | None, variable("SLEEPWAKE_ENDPOINT")] = None,
+    model: ModelOption = None,
     fault: str | None = None,
-    arm: tuple[str, ...] = (),
+    arms: ArmsOption = (),
     expression: Annotated[str | None, Parameter(name=["-k", "--expression"])] = None,
     list_cells: Annotated[bool, Parameter(name="--list", negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
-    vllm_arg: tuple[str, ...] = (),
+    vllm_args: VllmArgsOption = (),
     resume: Annotated[str | None, Parameter(name="--resume", show_default=False)] = None,
     keep_servers: Annotated[bool, Parameter(negative=())] = False,
-    out: Path = REPORTS,
+    out: OutOption = REPORTS,
 ) -> int:
     """Run scenarios and judge what wakes up.
+
+    What is given on the command line goes before what the environment says, and that before defaults.
 
     Args:
         paths: Scenario files, or folders of them. Without one: the default scenarios.
@@ -76,13 +92,15 @@ def run(
         endpoint: URL of a server that is already running.
         model: A Hugging Face id or a model folder. Default: SmolLM2-135M-Instruct, without a hub.
         fault: Plant a corruption on purpose: a name, or FILE.py:function.
-        arm: Run only this arm. Can be given several times.
+        arms: Run only this arm. Can be given several times.
         expression: Run only cells whose name matches, for example "level1 and not off".
         list_cells: Print the cells that would run, and stop.
         dry_run: Print the exact command of every cell's server, and stop.
-        vllm_arg: One more vLLM flag for every arm, for example --vllm-arg=--block-size=64.
-        resume: Carry on a run that was interrupted or met errors, under its own options: cells with
-            a verdict are kept, whatever it is.
+        vllm_args: One more vLLM flag for every arm, for example --vllm-arg=--block-size=64. It overrules
+            sleepwake's own defaults; an arm that sets the same flag overrules it, since arms are what is
+            compared. In the environment: all of them in one line, as for a shell.
+        resume: Carry on a run that was interrupted or met errors, under its own options, whatever the
+            environment says by now: cells with a verdict are kept, whatever it is.
         keep_servers: Leave the servers running, for debugging, and say where. `sleepwake clean` ends them.
         out: The folder that holds the run directories.
     """
@@ -91,7 +109,7 @@ def run(
 
     options = workflow.RunOptions(
         paths=paths,
-        arms=arm,
+        arms=arms,
         expression=expression,
         runtime=runtime,
         vllm=vllm,
@@ -99,11 +117,12 @@ def run(
         endpoint=endpoint,
         model=model,
         fault=fault,
-        vllm_args=vllm_arg,
+        vllm_args=vllm_args,
         out=out,
         keep_servers=keep_servers,
+        sources=given_options(),
     )
-    resumed = take_up(resume, options) if resume is not None else None
+    resumed = take_up(resume, workflow.without_environment(options)) if resume is not None else None
     options = resumed.options if resumed else options
     cells = list(resumed.cells) if resumed else workflow.plan_cells(options)
     if list_cells:
@@ -156,11 +175,11 @@ def bisect(
     good: str,
     bad: str,
     versions: tuple[str, ...] = (),
-    arm: tuple[str, ...] = (),
+    arms: ArmsOption = (),
     runtime: RuntimeOption = "auto",
-    model: str | None = None,
-    vllm_arg: tuple[str, ...] = (),
-    out: Path = REPORTS,
+    model: ModelOption = None,
+    vllm_args: VllmArgsOption = (),
+    out: OutOption = REPORTS,
 ) -> int:
     """Find the first good, or the first bad, vLLM release between two.
 
@@ -169,10 +188,10 @@ def bisect(
         good: A release that is good.
         bad: A release that is bad; it may be older or newer than the good one.
         versions: A release to consider. Can be given several times; default: those with an image recipe.
-        arm: Run only this arm. Can be given several times.
+        arms: Run only this arm. Can be given several times.
         runtime: How servers are started; only docker can change the release.
         model: A Hugging Face id or a model folder.
-        vllm_arg: One more vLLM flag for every arm.
+        vllm_args: One more vLLM flag for every arm; an arm that sets the same flag overrules it.
         out: The folder that holds the run directories and the search's own file.
     """
     from harness import workflow
@@ -183,7 +202,13 @@ def bisect(
     from harness.servers.images import supported_versions
 
     options = workflow.RunOptions(
-        paths=paths, arms=arm, runtime=runtime, model=model, vllm_args=vllm_arg, out=out
+        paths=paths,
+        arms=arms,
+        runtime=runtime,
+        model=model,
+        vllm_args=vllm_args,
+        out=out,
+        sources=given_options(),
     )
     file = out / f"bisect-{'-'.join(path.stem for path in paths)}-{good}-{bad}.json"
     console = Console(highlight=False)
@@ -214,15 +239,15 @@ def selftest(
     *,
     fault: tuple[str, ...] = (),
     runtime: RuntimeOption = "auto",
-    vllm_arg: tuple[str, ...] = (),
-    out: Path = REPORTS,
+    vllm_args: VllmArgsOption = (),
+    out: OutOption = REPORTS,
 ) -> int:
     """Plant every known corruption in a real engine, and see whether each is noticed and named.
 
     Args:
         fault: Plant only this one. Can be given several times.
         runtime: How servers are started.
-        vllm_arg: One more vLLM flag, for example --vllm-arg=--dtype=bfloat16.
+        vllm_args: One more vLLM flag, for example --vllm-arg=--dtype=bfloat16.
         out: The folder that holds the run directories.
     """
     from harness import workflow
@@ -233,7 +258,7 @@ def selftest(
     choice = workflow.choose(workflow.RunOptions(runtime=runtime))
     console = Console(highlight=False)
     console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)
-    planned = Selftest(faults=faults, choice=choice, out=out, vllm_args=vllm_arg)
+    planned = Selftest(faults=faults, choice=choice, out=out, vllm_args=vllm_args)
     directory, outcomes = planned.run(progress=lambda cells: Progress(console, cells=cells))
     show_table(table(outcomes), console)
     console.print(Text(conclusion(outcomes), style="bold"), soft_wrap=True)
@@ -250,7 +275,7 @@ def check(name: Annotated[str | None, Parameter(name="RUN")] = None, /) -> int:
     Args:
         name: A run directory. Without one: the latest.
     """
-    directory = find_run(name)
+    directory = _find_run(name)
     judged = judge_directory(directory)
     write_report(directory, judged.report, html=False)
     show_report(judged.report, Console(highlight=False))
@@ -264,7 +289,7 @@ def report(name: Annotated[str | None, Parameter(name="RUN")] = None, /) -> int:
     Args:
         name: A run directory. Without one: the latest.
     """
-    directory = find_run(name)
+    directory = _find_run(name)
     _print_lines([str(write_report(directory, judge_directory(directory).report).html)])
     return ExitCode.CLEAN
 
@@ -289,7 +314,7 @@ def compare(
     from harness.report.two_runs import TwoRuns, show_two_runs, two_runs_md
 
     runs = TwoRuns(
-        first=judge_directory(find_run(first)).report, second=judge_directory(find_run(second)).report
+        first=judge_directory(_find_run(first)).report, second=judge_directory(_find_run(second)).report
     )
     if markdown:
         _print_lines([two_runs_md(runs)])
@@ -323,7 +348,7 @@ def bug_report(
     """
     from harness.report import bug_report as bundle
 
-    directory = find_run(name)
+    directory = _find_run(name)
     report = judge_directory(directory).report
     reported = bundle.choose_cell(report, cell)
     written = bundle.write_bug_report(
@@ -338,7 +363,7 @@ def bug_report(
 
 
 @app.command
-def history(*, out: Path = REPORTS) -> int:
+def history(*, out: OutOption = REPORTS) -> int:
     """List the runs on disk, the newest last.
 
     Args:
@@ -429,6 +454,10 @@ def schema(what: Literal["scenario", "verdict"] = "scenario", /) -> int:
     return ExitCode.CLEAN
 
 
+def _find_run(name: str | None) -> Path:
+    return find_run(name, out=runs_folder(REPORTS))
+
+
 def _print_lines(lines: Iterable[str]) -> None:
     for line in lines:
         sys.stdout.write(f"{line}\n")
@@ -448,6 +477,8 @@ def call(arguments: list[str]) -> int:
         return ExitCode.USAGE
     except SleepwakeError as error:
         errors.print(Text(f"sleepwake: {error}"), soft_wrap=True)
+        if taken := variables_taken():
+            errors.print(Text(f"  (options from the environment: {', '.join(taken)})"), soft_wrap=True)
         return error.exit_code
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED

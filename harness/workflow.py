@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import anyio
@@ -19,6 +19,7 @@ from harness.drive.run import RunPlan, new_run_directory, run_cells
 from harness.errors import UsageError
 from harness.history.events import CellFailed, CellFinished, Event
 from harness.history.recording import load_recording
+from harness.option_sources import is_environment
 from harness.redaction import without_secret_flags
 from harness.report.progress import Progress
 from harness.scenario.cells import Cell, load_cells, select_cells
@@ -43,13 +44,22 @@ class RunOptions:
     vllm_args: tuple[str, ...] = ()
     out: Path = REPORTS
     keep_servers: bool = False
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where the options that were given came from, by field."""
 
 
 OPTIONS = TypeAdapter(RunOptions)
 """Options as JSON and back."""
 
-OF_ONE_CALL = frozenset({"out", "keep_servers"})
+OF_ONE_CALL = frozenset({"out", "keep_servers", "sources"})
 """Options that change nothing about what is run: a run that is carried on may have others."""
+
+
+def without_environment(options: RunOptions) -> RunOptions:
+    """What was asked for on the command line: a run that is carried on has the rest already."""
+    ambient = {name for name, source in options.sources.items() if is_environment(source)} - OF_ONE_CALL
+    kept = [each.name for each in fields(RunOptions) if each.name not in ambient]
+    return RunOptions(**{name: getattr(options, name) for name in kept})
 
 
 def shipped_scenarios() -> Path:
@@ -167,6 +177,7 @@ def _plan(
         command=tuple(sys.argv),
         extra_args=options.vllm_args,
         options=_stored(options),
+        sources=_sources(options),
     )
 
 
@@ -174,6 +185,16 @@ def _stored(options: RunOptions) -> dict[str, JsonValue]:
     """The options as ``run.json`` keeps them, for ``--resume``; secrets are not kept."""
     stored: dict[str, JsonValue] = OPTIONS.dump_python(options, mode="json", exclude=set(OF_ONE_CALL))
     return {**stored, "vllm_args": [*without_secret_flags(options.vllm_args)]}
+
+
+def _sources(options: RunOptions) -> dict[str, str]:
+    """Where every option's value came from, for ``run.json``."""
+    return {
+        option.name: options.sources.get(option.name) or ("default" if is_default else "command line")
+        for option in fields(RunOptions)
+        if option.name != "sources"
+        for is_default in [getattr(options, option.name) == option.default]
+    }
 
 
 def _watcher(job: CellJob, progress: Progress) -> Watcher:

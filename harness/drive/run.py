@@ -9,7 +9,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,7 +28,9 @@ from harness.history.events import Event, ServerReady
 from harness.history.layout import LATEST_LINK, RUN_FILE, cell_folder, set_aside
 from harness.redaction import HIDDEN, is_secret_name, without_secret_flags
 from harness.scenario.cells import Cell
+from harness.scenario.sources import SCENARIO, key_sources
 from harness.servers.base import Runtime
+from harness.servers.flags import flag_name
 from harness.servers.models import Model
 
 _SERVER_FIELDS = {"runtime", "command", "vllm_version", "image", "image_digest", "emulated"}
@@ -38,8 +40,9 @@ _SERVER_FIELDS = {"runtime", "command", "vllm_version", "image", "image_digest",
 class RunPlan:
     """What is going to be run, where, and why in this way.
 
-    ``options`` is what was asked for, enough to ask for it again.  With ``resumes`` the
-    directory holds a run already: ``cells`` are those of its cells that are run once more.
+    ``options`` is what was asked for, enough to ask for it again, and ``sources`` says where each option
+    came from.  With ``resumes`` the directory holds a run already: ``cells`` are those of its cells that
+    are run once more.
     """
 
     run_id: str
@@ -52,6 +55,7 @@ class RunPlan:
     command: tuple[str, ...]
     extra_args: tuple[str, ...] = ()
     options: Mapping[str, JsonValue] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
     resumes: bool = False
 
     def job(self, cell: Cell) -> CellJob:
@@ -252,6 +256,7 @@ def _describe(plan: RunPlan) -> dict[str, JsonValue]:
         "interrupted": None,
         "command": [*without_secret_flags(plan.command)],
         "options": dict(plan.options),
+        "sources": dict(plan.sources),
         "runtime": {"name": plan.runtime_name, "why": plan.runtime_reason},
         "model": {
             "name": plan.model.served_name,
@@ -262,7 +267,7 @@ def _describe(plan: RunPlan) -> dict[str, JsonValue]:
         "fault": plan.fault,
         "extra_args": [*without_secret_flags(plan.extra_args)],
         "machine": _machine(),
-        "cells": {cell.id: describe_cell(cell) for cell in plan.cells},
+        "cells": {cell.id: {**describe_cell(cell), "sources": _sources(plan, cell)} for cell in plan.cells},
     }
 
 
@@ -279,6 +284,17 @@ def describe_cell(cell: Cell) -> dict[str, JsonValue]:
         "arm": cell.arm_name,
         "prompts_checksum": f"sha256:{hashlib.sha256(texts.encode()).hexdigest()}",
     }
+
+
+def _sources(plan: RunPlan, cell: Cell) -> dict[str, JsonValue]:
+    """Where the cell's own values came from, and those of the vLLM flags that were asked for."""
+    asked = dict.fromkeys(_flag_names(plan.extra_args), plan.sources.get("vllm_args", "command line"))
+    flags = {**asked, **dict.fromkeys(_flag_names(cell.arm.args), SCENARIO)}
+    return {**key_sources(cell.scenario), "flags": {f"--{name}": source for name, source in flags.items()}}
+
+
+def _flag_names(words: Iterable[str]) -> list[str]:
+    return [name for word in words if (name := flag_name(word)) is not None]
 
 
 def _machine() -> dict[str, JsonValue]:

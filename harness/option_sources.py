@@ -1,0 +1,78 @@
+"""Options from the environment, and where the value of each option came from.
+
+A value on the command line goes before one in the environment, and that before the option's default;
+an option that is a list comes whole from one place.  What a scenario says is told by
+:mod:`harness.scenario.sources`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from contextvars import ContextVar
+from pathlib import Path
+
+from cyclopts import App, ArgumentCollection, Parameter
+
+from harness.errors import UsageError
+
+OUT_VARIABLE = "SLEEPWAKE_OUT"
+
+_ENVIRONMENT = "environment "
+
+_sources: ContextVar[Mapping[str, str]] = ContextVar("option_sources")
+
+
+def variable(name: str) -> Parameter:
+    """The option can also be given by the environment variable ``name``; an empty one gives nothing."""
+    return Parameter(env_var=name, env_var_split=lambda _hint, value, **_: [value] if value else [])
+
+
+def variable_of_words(name: str, *, option: str) -> Parameter:
+    """The same for an option that is a list: words as a shell would take them apart."""
+
+    def words(_hint: object, value: str, *, delimiter: str | None = None) -> list[str]:  # noqa: ARG001 - cyclopts' signature
+        try:
+            return shlex.split(value)
+        except ValueError as error:
+            raise UsageError(f"{name}: {error}", remedy="quote it as for a shell") from error
+
+    return Parameter(name=option, env_var=name, env_var_split=words)
+
+
+def note_sources(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Remember where each option's value comes from; cyclopts calls this once it has read them all."""
+    _sources.set(
+        {
+            argument.field_info.name: f"{_ENVIRONMENT}{token.keyword}"
+            if token.source == "env"
+            else "command line"
+            for argument in arguments
+            for token in argument.tokens[:1]
+        }
+    )
+
+
+def given_options() -> Mapping[str, str]:
+    """The options that this call was given, by the name of their parameter, and where from."""
+    return _sources.get({})
+
+
+def variables_taken() -> list[str]:
+    """The environment variables that gave this call an option."""
+    return sorted(map(_variable_in, filter(is_environment, given_options().values())))
+
+
+def is_environment(source: str) -> bool:
+    """Whether ``source`` is an environment variable."""
+    return source.startswith(_ENVIRONMENT)
+
+
+def _variable_in(source: str) -> str:
+    return source.removeprefix(_ENVIRONMENT)
+
+
+def runs_folder(default: Path) -> Path:
+    """Where commands without ``--out`` look for runs: where ``run`` writes them."""
+    return Path(os.environ.get(OUT_VARIABLE) or default)
