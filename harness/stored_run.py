@@ -12,12 +12,15 @@ from pydantic import JsonValue
 from harness.check import judge, judge_run
 from harness.check.result import CellResult, RunResult
 from harness.errors import HistoryError
-from harness.history.layout import HISTORY_FILE, LATEST_LINK, RUN_FILE, cell_folder
+from harness.history.layout import HISTORY_FILE, LATEST_LINK, RUN_FILE, SERVER_LOG, cell_folder
 from harness.history.recording import Recording, load_recording
 from harness.report import Report, assemble
+from harness.servers.logs import tail
 
 REPORTS = Path("reports")
 """Where runs are written unless told otherwise."""
+_LOG_LINES = 200
+"""Lines from the end of a server's log that reports show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +40,10 @@ class JudgedRun:
             self.recordings,
             run=self.description,
             scenario_files=_scenario_files(self.description),
+            server_logs={
+                cell: tail(cell_folder(self.directory, cell) / SERVER_LOG, _LOG_LINES)
+                for cell in self.recordings
+            },
         )
 
 

@@ -14,7 +14,7 @@ def occasion(start: PassStarted) -> str:
         Role.AFTER: f"cycle {start.cycle}" if start.cycle else "after the transition",
         Role.CONTROL: f"control {start.control.value.replace('_', ' ')}" if start.control else "control",
     }[start.role]
-    return f"{when}, {_manner(start)}"
+    return f"{when}, {manner(start)}"
 
 
 def condition(reply: Reply) -> str:
@@ -30,7 +30,8 @@ def condition(reply: Reply) -> str:
     return f"{reply.start.cache.value}, {origin}, {when}"
 
 
-def _manner(start: PassStarted) -> str:
+def manner(start: PassStarted) -> str:
+    """How a pass asked: ``warm``, ``rehit``, ``cold``, or by another method ``scored``, ``sampled``."""
     return start.cache.value if start.method is Method.GENERATED else start.method.value
 
 

@@ -9,6 +9,7 @@ from harness.check.comparison import Comparison
 from harness.check.evidence import Evidence
 from harness.check.repetition import repeated_ngrams
 from harness.check.wording import condition, occasion
+from harness.history.events import Method
 from harness.report.witness import Parting, part_texts
 
 
@@ -57,7 +58,8 @@ class Spread:
 
     name: str
     compared: int
-    different: int
+    different: int | None
+    """None for scored answers, whose tokens are the baseline's own."""
     largest_shift: float | None
     largest_gap: float | None
 
@@ -90,9 +92,16 @@ def _change(alike: Sequence[Comparison]) -> Change:
 
 
 def agreements(evidence: Evidence) -> list[Agreement]:
-    """How far every answer agrees with its baseline, null transitions first, then as they were asked."""
+    """How far every answer agrees with its baseline, null transitions first, then as they were asked.
+
+    Scored answers are left out: their tokens are the baseline's own.
+    """
     before_any = [each for each in evidence.null if each.reply.start.role == "null"]
-    return [_agreement(each) for each in (*before_any, *evidence.after)]
+    return [_agreement(each) for each in (*before_any, *evidence.after) if _is_decoded(each)]
+
+
+def _is_decoded(comparison: Comparison) -> bool:
+    return comparison.reply.start.method is not Method.SCORED
 
 
 def _agreement(comparison: Comparison) -> Agreement:
@@ -110,7 +119,7 @@ def _agreement(comparison: Comparison) -> Agreement:
 def shapes(evidence: Evidence) -> list[Shape]:
     """Length and repetition of every judged answer and of the baselines they are compared with."""
     found: dict[Shape, None] = {}
-    for each in evidence.after:
+    for each in filter(_is_decoded, evidence.after):
         found[_shape(each.prompt.id, "baseline", each.reference.answer.token_ids)] = None
         found[_shape(each.prompt.id, "after", each.reply.answer.token_ids)] = None
     return list(found)
@@ -122,17 +131,25 @@ def _shape(prompt: str, side: str, token_ids: tuple[int, ...]) -> Shape:
 
 def spreads(evidence: Evidence) -> list[Spread]:
     """What differed when nothing had happened, beside what differed after the transitions."""
+    occasions = (("nothing had happened", evidence.null), ("after the transitions", evidence.after))
+    methods = [method for method in Method if any(_by(method, compared) for _, compared in occasions)]
     return [
-        _spread("nothing had happened", evidence.null),
-        _spread("after the transitions", evidence.after),
+        _spread(name if method is Method.GENERATED else f"{name}, {method.value}", _by(method, compared))
+        for method in methods
+        for name, compared in occasions
     ]
 
 
+def _by(method: Method, comparisons: Iterable[Comparison]) -> list[Comparison]:
+    return [each for each in comparisons if each.reply.start.method is method]
+
+
 def _spread(name: str, comparisons: Sequence[Comparison]) -> Spread:
+    decoded = [each for each in comparisons if _is_decoded(each)]
     return Spread(
         name=name,
         compared=len(comparisons),
-        different=sum(not each.same_tokens for each in comparisons),
+        different=sum(not each.same_tokens for each in decoded) if decoded or not comparisons else None,
         largest_shift=_largest(each.logprob_shift for each in comparisons),
         largest_gap=_largest(each.gap for each in comparisons),
     )

@@ -20,6 +20,8 @@ class CellReport:
     result: CellResult
     recording: Recording | None = None
     reproduce: str = ""
+    server_log: str = ""
+    """The end of what the server printed."""
 
     @property
     def token_texts(self) -> Mapping[int, str]:
@@ -68,6 +70,7 @@ def assemble(
     *,
     run: Mapping[str, JsonValue] = MappingProxyType({}),
     scenario_files: Mapping[str, str] = MappingProxyType({}),
+    server_logs: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
     """Gather what the reports tell.
 
@@ -76,6 +79,7 @@ def assemble(
         recordings: recordings by cell; a cell without one is reported by its judgement alone.
         run: the content of ``run.json``.
         scenario_files: by scenario, the file it was read from, for the reproduce command.
+        server_logs: by cell, the end of what its server printed.
     """
     return Report(
         result=result,
@@ -86,6 +90,7 @@ def assemble(
                 reproduce=reproduce_command(
                     cell, scenario_file=scenario_files.get(cell.scenario, _usual_file(cell.scenario))
                 ),
+                server_log=server_logs.get(cell.cell, ""),
             )
             for cell in result.cells
         ),

@@ -22,6 +22,7 @@ from harness.report.changes import Change, Spread, agreements, changes, shapes, 
 from harness.report.model import CellReport, Report
 from harness.report.plots import agreement_plot, memory_plot, shape_plot
 from harness.report.remarks import Remark, remarks
+from harness.report.text import shorten, visible
 from harness.report.timeline import Moment, moments
 from harness.report.tokens import Choice, Strip, likeliest, token_strip
 from harness.report.witness import Parting, Row, facts, parting, where_they_part
@@ -33,6 +34,7 @@ _OPEN_CELLS = 4
 _CHANGES_SHOWN = 60
 _ROWS_SHOWN = 500
 _TEXT_SHOWN = 20_000
+_LINE_SHOWN = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,8 @@ class CellView:
     spreads: list[Spread]
     moments: list[Moment]
     plots: list[tuple[str, str, Markup]]
+    log: list[str]
+    """The end of what the server printed."""
 
 
 def report_html(report: Report) -> str:
@@ -106,14 +110,14 @@ def page_environment() -> Environment:
         "percent": text.percent,
         "seconds": text.seconds,
         "compact": compact,
-        "shorten": lambda value: text.shorten(value, limit=_TEXT_SHOWN),
+        "shorten": lambda value: shorten(value, limit=_TEXT_SHOWN),
     }
     return environment
 
 
 def _made_visible(value: object) -> object:
     """Every value on its way into the page, unless this package itself made markup of it."""
-    return text.visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _cell_view(cell: CellReport, *, anchor: str, is_open: bool) -> CellView:
@@ -130,7 +134,14 @@ def _cell_view(cell: CellReport, *, anchor: str, is_open: bool) -> CellView:
         spreads=spreads(evidence) if evidence else [],
         moments=moments(evidence) if evidence else [],
         plots=list(_plots(evidence)) if evidence else [],
+        log=_log(cell),
     )
+
+
+def _log(cell: CellReport) -> list[str]:
+    failure = cell.recording.failure if cell.recording else None
+    text = cell.server_log or (failure.log_tail if failure else "")
+    return [shorten(line, limit=_LINE_SHOWN) for line in visible(text).splitlines()]
 
 
 def _witness_view(cell: CellReport) -> WitnessView | None:
@@ -172,14 +183,14 @@ def _plots(evidence: Evidence) -> Iterator[tuple[str, str, Markup]]:
         )
 
 
-def _grounds(report: Report) -> list[tuple[str, str, str]]:
-    """What was compared with what: scenario, why it is asked, and the sentence, once a scenario."""
-    grounds: dict[str, tuple[str, str, str]] = {}
+def _grounds(report: Report) -> list[tuple[str, str, list[str]]]:
+    """What was compared with what: scenario, why it is asked, and the sentences, once a scenario."""
+    grounds: dict[str, tuple[str, str, list[str]]] = {}
     for cell in report.cells:
         recording = cell.recording
         if recording and (recording.passes or cell.result.scenario not in grounds):
-            sentence = words.comparison_sentence(recording)
-            grounds.setdefault(cell.result.scenario, (cell.result.scenario, recording.cell.why, sentence))
+            sentences = [words.comparison_sentence(recording), *words.method_sentences(recording)]
+            grounds.setdefault(cell.result.scenario, (cell.result.scenario, recording.cell.why, sentences))
     return list(grounds.values())
 
 

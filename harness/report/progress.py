@@ -14,6 +14,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from harness.check.result import CellResult
+from harness.check.wording import manner
 from harness.history.events import (
     Answer,
     CellFailed,
@@ -77,7 +78,7 @@ class Progress:
                 self._now(self._step)
             case PassStarted():
                 self._answered = 0
-                what = event.control.value.replace("_", " ") if event.control else event.cache.value
+                what = event.control.value.replace("_", " ") if event.control else manner(event)
                 self._now(f"{self._step}: {event.role.value}, {what}")
             case Answer():
                 self._answered += 1

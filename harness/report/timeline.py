@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from harness.check.comparison import Comparison
 from harness.check.evidence import Evidence
 from harness.check.wording import occasion
-from harness.history.events import Observation, StepStarted
+from harness.history.events import Method, Observation, StepStarted
 from harness.history.recording import Pass, Recording
 from harness.report.text import count, mebibytes, pairs, seconds
 from harness.report.words import set_options
@@ -38,10 +39,11 @@ class Phase:
 def moments(evidence: Evidence) -> list[Moment]:
     """Return the rows of the timeline, in the order things began."""
     recording = evidence.recording
-    same = Counter(each.reply.start.number for each in (*evidence.null, *evidence.after) if each.same_tokens)
-    compared = Counter(each.reply.start.number for each in (*evidence.null, *evidence.after))
+    compared: dict[int, list[Comparison]] = {}
+    for each in (*evidence.null, *evidence.after):
+        compared.setdefault(each.reply.start.number, []).append(each)
     rows = [_step(recording, step) for step in recording.steps]
-    rows += [_pass(each, same=same[each.number], compared=compared[each.number]) for each in recording.passes]
+    rows += [_pass(asked, compared.get(asked.number, [])) for asked in recording.passes]
     if recording.server:
         booted = seconds(recording.server.boot_seconds)
         rows.append(Moment(t=recording.server.t, kind="server", what="server ready", took=booted, seen=""))
@@ -81,22 +83,35 @@ def _looked(seen: Observation) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _pass(each: Pass, *, same: int, compared: int) -> Moment:
+def _pass(each: Pass, compared: Sequence[Comparison]) -> Moment:
     start, answers = each.start, each.answers.values()
     failed = [answer for answer in answers if answer.failure]
-    cached = sum(answer.cached_tokens or 0 for answer in answers)
-    parts = [
-        f"{same} of {compared} as in the baseline" if compared else "",
-        f"{cached:,} prompt tokens from the cache" if cached else "nothing from the cache",
-    ]
     return Moment(
         t=start.t,
         kind="pass",
         what=f"pass {start.number}, {occasion(start)}: {count(len(answers), 'answer')}",
         took=seconds(max((answer.t for answer in answers), default=start.t) - start.t),
-        seen=", ".join(filter(None, parts)),
+        seen=", ".join(filter(None, (_agreement(compared), _reads(each)))),
         trouble=tuple(f"{answer.prompt}: {answer.failure.message}" for answer in failed if answer.failure),
     )
+
+
+def _agreement(compared: Sequence[Comparison]) -> str:
+    if not compared:
+        return ""
+    if compared[0].reply.start.method is not Method.SCORED:
+        return f"{sum(each.same_tokens for each in compared)} of {len(compared)} as in the baseline"
+    shifts = [each.logprob_shift for each in compared if each.logprob_shift is not None]
+    return f"log-probabilities shifted by up to {max(shifts):.3g} nat" if shifts else ""
+
+
+def _reads(each: Pass) -> str:
+    if each.start.method is Method.SCORED:
+        return ""  # never reads the prefix cache
+    told = [answer.cached_tokens for answer in each.answers.values() if answer.cached_tokens is not None]
+    if not told:
+        return "cache reads not told" if each.answers else ""
+    return f"{sum(told):,} prompt tokens from the cache" if any(told) else "nothing from the cache"
 
 
 def sleep_phases(recording: Recording) -> list[Phase]:

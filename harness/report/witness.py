@@ -118,6 +118,10 @@ def probability(choice: TokenChoice) -> float:
 def where_they_part(witness: Witness) -> str:
     """Say where the answers part and how sure the baseline was there."""
     place = witness.first_difference
+    if witness.baseline.token_ids == witness.after.token_ids:
+        if witness.baseline.likeliest == witness.after.likeliest:
+            return "Both answers have the same tokens; the findings say what else is wrong."
+        return f"Both have the same tokens; from index {place} on they are less or more likely than before."
     start = (
         "They part at the first token"
         if place == 0

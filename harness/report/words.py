@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from harness.check.result import Bound, ControlOutcome, Finding, NoiseFloor, Strength
-from harness.history.events import Control, Role
+from harness.check.wording import manner
+from harness.history.events import Control, Method, Role
 from harness.history.recording import Recording
 from harness.report.model import CellReport, Report
 from harness.report.text import count, one_line, pairs, percent, seconds
@@ -172,15 +173,28 @@ def comparison_sentence(recording: Recording) -> str:
         return "Nothing was compared: the server never answered a prompt."
     after = list(recording.passes_of(Role.AFTER))
     transitions = transition_words(recording)
-    conditions = dict.fromkeys(each.start.cache.value for each in after)
+    manners = dict.fromkeys(manner(each.start) for each in after)
     cycles = len({each.start.cycle for each in after})
     asked = f"{count(prompts, 'prompt')} answered before and after {transitions or 'no transition'}"
     if not after:
         return f"{asked}; the recording ends before any answer could be compared."
     return (
         f"{asked}, over {count(cycles, 'cycle')}; token for token, "
-        f"{', '.join(f'{name} with {name}' for name in conditions)}."
+        f"{', '.join(f'{name} with {name}' for name in manners)}."
     )
+
+
+_METHODS = {
+    Method.SCORED: "Scored: the baseline's own tokens, given a log-probability each in one prefill, "
+    "which reads no prefix cache.",
+    Method.SAMPLED: "Sampled: at temperature 1 with a fixed seed.",
+}
+
+
+def method_sentences(recording: Recording) -> list[str]:
+    """Say how answers came about that were not generated as the scenario's sampling says."""
+    used = {each.start.method for each in recording.passes}
+    return [sentence for method, sentence in _METHODS.items() if method in used]
 
 
 def transition_words(recording: Recording) -> str:
