@@ -42,8 +42,8 @@ class Arm(_Strict):
 class PromptSet(_Strict):
     """Which prompts are sent: the first ``count`` of a corpus."""
 
-    corpus: Name
-    count: int = Field(default=16, ge=1, le=1000)
+    corpus: Name = Field(description="a file under `corpora/`, without its `.yaml`")
+    count: int = Field(default=16, ge=1, le=1000, description="how many of its prompts are asked")
     held_out: int = Field(
         default=2,
         ge=0,
@@ -54,24 +54,24 @@ class PromptSet(_Strict):
 class Sampling(_Strict):
     """How answers are sampled."""
 
-    temperature: float = Field(default=0.0, ge=0.0, le=2.0)
-    max_tokens: int = Field(default=64, ge=1)
-    seed: int = 0
+    temperature: float = Field(default=0.0, ge=0.0, le=2.0, description="0 is greedy")
+    max_tokens: int = Field(default=64, ge=1, description="tokens after which an answer is cut off")
+    seed: int = Field(default=0, description="of every request")
     logprobs: int = Field(default=5, ge=1, le=20, description="likeliest tokens recorded beside each token")
 
 
 class Deadlines(_Strict):
     """Seconds after which waiting for an answer ends.  Nothing in a run waits without one."""
 
-    boot: float = Field(default=600.0, gt=0)
-    answer: float = Field(default=180.0, gt=0, description="one answer of a probe")
-    transition: float = Field(default=120.0, gt=0, description="one lifecycle call")
+    boot: float = Field(default=600.0, gt=0, description="seconds until a server is ready")
+    answer: float = Field(default=180.0, gt=0, description="seconds for one answer of a probe")
+    transition: float = Field(default=120.0, gt=0, description="seconds for one lifecycle call")
 
 
 class ProbeOptions(_Strict):
     """A set of prompts sent under named conditions."""
 
-    name: Name
+    name: Name = Field(description="stands in the report")
     evidence: tuple[EvidenceName, ...] | None = Field(
         default=None, min_length=1, description="instead of the scenario's, exactly these"
     )
@@ -92,20 +92,28 @@ def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
 class SleepOptions(_Strict):
     """Parameters of ``POST /sleep``."""
 
-    level: Literal[0, 1, 2] = 1
-    mode: Literal["abort", "wait", "keep"] | None = None
+    level: Literal[0, 1, 2] = Field(
+        default=1, description="0 only stops scheduling, 1 keeps the weights elsewhere, 2 throws them away"
+    )
+    mode: Literal["abort", "wait", "keep"] | None = Field(
+        default=None, description="what becomes of running requests; vLLM's own default is `abort`"
+    )
 
 
 class WakeOptions(_Strict):
     """Parameters of ``POST /wake_up``; without tags everything wakes."""
 
-    tags: tuple[Literal["weights", "kv_cache"], ...] = ()
+    tags: tuple[Literal["weights", "kv_cache"], ...] = Field(
+        default=(), description="what wakes; empty: everything"
+    )
 
 
 class NullTransitionOptions(_Strict):
     """A control step that must change nothing, followed by the baseline's own passes."""
 
-    by: Literal["sleep_level_0", "idle"] = "sleep_level_0"
+    by: Literal["sleep_level_0", "idle"] = Field(
+        default="sleep_level_0", description="a level-0 sleep, or nothing at all"
+    )
     passes: int = Field(default=1, ge=1, le=64, description="matched passes of each cache condition")
 
 
@@ -157,8 +165,8 @@ class NullTransition(_Strict):
 class Repeat(_Strict):
     """Run the inner steps several times; each time is a cycle."""
 
-    repeat: int = Field(ge=1, le=1000)
-    steps: tuple[Step, ...] = Field(min_length=1)
+    repeat: int = Field(ge=1, le=1000, description="how many times")
+    steps: tuple[Step, ...] = Field(min_length=1, description="what is repeated; not another `repeat`")
 
     @field_validator("steps")
     @classmethod
@@ -205,11 +213,11 @@ Step = Annotated[
 class Scenario(_Strict):
     """One file under ``scenarios/``: which arms, which prompts, which script."""
 
-    name: Name
+    name: Name = Field(description="names the cells: `NAME.ARM`")
     why: str = Field(min_length=1, description="what could go wrong, in plain words")
     sources: tuple[str, ...] = Field(default=(), description="where it went wrong, for example vllm#17103")
     default: bool = Field(default=False, description="part of what `sleepwake run` runs without a path")
-    arms: dict[Name, Arm] = Field(min_length=1)
+    arms: dict[Name, Arm] = Field(min_length=1, description="the servers under comparison, by name")
     prompts: PromptSet
     sampling: Sampling = Sampling()
     evidence: tuple[EvidenceName, ...] = Field(
@@ -221,7 +229,9 @@ class Scenario(_Strict):
         default=16, description="requests at a time; of several, every prompt is decoded at each"
     )
     deadlines: Deadlines = Deadlines()
-    script: tuple[Step, ...] = Field(min_length=1)
+    script: tuple[Step, ...] = Field(
+        min_length=1, description="begins with the baseline's probe and ends with a probe or null transition"
+    )
 
     @field_validator("evidence")
     @classmethod
