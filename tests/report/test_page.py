@@ -154,6 +154,17 @@ def test_template_syntax_in_answers_is_text() -> None:
     assert "49" not in "".join(lines(html)[:30])
 
 
+def test_end_of_the_servers_log_is_shown(mixed: str) -> None:
+    """Of a cell whose server died the log stands open; of any other it is one click away."""
+    assert mixed.count("<details open>\n  <summary>Server's log") == 1
+    log = "INFO \x1b[32mstarted\x1b[0m <b>\n" + "x" * 3000
+    cell = examples.clean_cell()
+    html = report_html(assemble(examples.result_of(cell), {}, server_logs={cell.cell: log}))
+    assert "INFO \\x1b[32mstarted\\x1b[0m &lt;b&gt;" in html
+    assert "(1000 more characters)" in html
+    assert "Server's log: its last 2 lines" in html
+
+
 def test_page_is_small(mixed: str) -> None:
     """Five cells stay far below two megabytes, and so does an answer of a hundred thousand characters."""
     assert len(mixed.encode()) < 500_000

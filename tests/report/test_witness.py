@@ -40,6 +40,15 @@ def test_same_text_from_other_tokens_says_so(witness: Witness) -> None:
     assert "The texts read the same." in where_they_part(same)
 
 
+def test_same_tokens_do_not_part(witness: Witness) -> None:
+    """Where only log-probabilities differ, or something beside the answer, nothing parts."""
+    before = witness.baseline
+    other = before.model_copy(update={"likeliest": witness.after.likeliest})
+    shifted = witness.model_copy(update={"after": other})
+    assert where_they_part(shifted).startswith("Both have the same tokens; from index 1 on")
+    assert "the findings say" in where_they_part(witness.model_copy(update={"after": before}))
+
+
 def test_how_sure_the_baseline_was(witness: Witness) -> None:
     """The gap is told in nat and as probabilities; without logprobs it is said to be unknown."""
     assert "99.6% against 0.3%: 5.90 nat ahead" in where_they_part(witness)

@@ -8,7 +8,16 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from harness.history.events import CellStarted, Control, Event, Method, ServerReady, TokenTexts
+from harness.history.events import (
+    CellStarted,
+    Control,
+    Event,
+    Method,
+    ServerReady,
+    StepFinished,
+    StepStarted,
+    TokenTexts,
+)
 from harness.history.layout import CELLS_FOLDER, HISTORY_FILE, RUN_FILE, SERVER_LOG
 from harness.history.store import HistoryWriter
 from harness.report.writer import write_report
@@ -28,7 +37,9 @@ def corrupt() -> Story:
     """An engine that serves blank blocks to prompts it has seen before."""
     story = Story(prompts=6, methods=_METHODS)
     damaged = {name: loop(2) if number % 2 else garbage(1) for number, name in enumerate(story.names[:4])}
-    story.baseline().null().cycle(1, warm=damaged).cycle(2, warm=damaged)
+    story.baseline().null()
+    for cycle in (1, 2):
+        story.sleep(keeps_cache=True).wake().probe(cycle, warm=damaged)
     for control in (Control.FRESH_SALT, Control.UNSEEN_PROMPTS, Control.RESET_PREFIX_CACHE):
         story.control(control, asked=None if control is Control.UNSEEN_PROMPTS else list(damaged))
     return story
@@ -70,6 +81,8 @@ def write_run(directory: Path, stories: Mapping[str, Story]) -> Path:
         with HistoryWriter(folder / HISTORY_FILE) as history:
             for event in story.finish().events:
                 history.write(_named(event, cell=name, arm=arm))
+                if isinstance(event, StepStarted):
+                    history.write(StepFinished(t=event.t, step=event.step, seconds=1.0))
             history.write(TokenTexts(t=story.now(), texts={token: f" w{token}" for token in range(1000)}))
         (folder / SERVER_LOG).write_text(_LOG, encoding="utf-8")
     written = write_report(directory, judge_directory(directory).report)
@@ -87,6 +100,8 @@ def _named(event: Event, *, cell: str, arm: str) -> Event:
         case ServerReady():
             command = "VLLM_SERVER_DEV_MODE=1 vllm serve SmolLM2-135M-Instruct --enable-sleep-mode"
             return event.model_copy(update={"command": command, "emulated": ("CPU sleep mode",)})
+        case StepStarted(action="sleep" | "wake_up"):
+            return event.model_copy(update={"cycle": 1})
         case _:
             return event
 
