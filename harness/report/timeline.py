@@ -102,7 +102,14 @@ def _agreement(compared: Sequence[Comparison]) -> str:
     if compared[0].reply.start.method is not Method.SCORED:
         return f"{sum(each.same_tokens for each in compared)} of {len(compared)} as in the baseline"
     shifts = [each.logprob_shift for each in compared if each.logprob_shift is not None]
-    return f"log-probabilities shifted by up to {max(shifts):.3g} nat" if shifts else ""
+    if not shifts:
+        return ""
+    largest = max(shifts)
+    return (
+        f"log-probabilities shifted by up to {largest:.3g} nat"
+        if largest
+        else "log-probabilities as in the baseline"
+    )
 
 
 def _reads(each: Pass) -> str:

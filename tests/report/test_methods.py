@@ -53,6 +53,7 @@ def test_scored_answers_have_no_tokens_of_their_own(evidence: Evidence) -> None:
 def test_timeline_tells_a_scored_pass_by_its_shift(evidence: Evidence) -> None:
     """It reads no cache and decodes nothing: what it shows is log-probabilities."""
     seen = {row.what: row.seen for row in moments(evidence)}
+    assert seen["pass 8, null transition, scored: 4 answers"] == "log-probabilities as in the baseline"
     assert seen["pass 12, cycle 1, scored: 4 answers"] == "log-probabilities shifted by up to 0.5 nat"
     assert seen["pass 13, cycle 1, sampled: 4 answers"] == "3 of 4 as in the baseline, nothing from the cache"
 
