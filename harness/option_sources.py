@@ -1,8 +1,8 @@
 """Options from the environment, and where the value of each option came from.
 
 A value on the command line goes before one in the environment, and that before the option's default;
-an option that is a list comes whole from one place.  What a scenario says is told by
-:mod:`harness.scenario.sources`.
+an option that is a list comes whole from one place.  No key of a scenario has an option of the same
+meaning; where its values came from :mod:`harness.scenario.sources` tells.
 """
 
 from __future__ import annotations
