@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,6 +19,10 @@ from tests.fake_vllm.threads import Served
 
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("deterministic")
+
+# A developer's own options must not change what is tested.
+for _option in ("RUNTIME", "VLLM", "IMAGE", "ENDPOINT", "MODEL", "VLLM_ARGS", "OUT"):
+    os.environ.pop(f"SLEEPWAKE_{_option}", None)
 
 _REPOSITORY = Path(__file__).parents[1]
 
