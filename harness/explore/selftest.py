@@ -68,6 +68,11 @@ class Outcome:
         return self.result is not None and self.result.verdict is Verdict.CLEAN
 
     @property
+    def in_doubt(self) -> bool:
+        """Whether the recording cannot tell, and says so."""
+        return self.result is not None and self.result.verdict is Verdict.INCONCLUSIVE
+
+    @property
     def seen_in(self) -> str:
         """The evidence that shows the damage, in the order it was asked for."""
         findings = self.result.findings if self.result else ()
@@ -227,7 +232,8 @@ def conclusion(outcomes: Sequence[Outcome]) -> str:
     healthy = [each for each in outcomes if each.fault is None]
     return (
         f"{sum(each.noticed for each in planted)} of {count(len(planted), 'fault')} noticed, "
-        f"{sum(each.named for each in planted)} called by the right name; "
+        f"{sum(each.named for each in planted)} called by the right name, "
+        f"{sum(each.in_doubt for each in planted)} in doubt; "
         f"{sum(each.as_expected for each in healthy)} of {count(len(healthy), 'healthy engine')} clean"
     )
 
