@@ -15,7 +15,8 @@ from rich.console import Console
 
 from harness.check import judge
 from harness.check.result import CellResult
-from harness.history.events import Method, PassStarted, Role
+from harness.check.wording import manner
+from harness.history.events import Role
 from harness.history.layout import CELLS_FOLDER
 from harness.history.recording import Recording, load_recording
 from harness.report.tables import Row, Table, show_table
@@ -75,19 +76,15 @@ def _shown_by(result: CellResult, recording: Recording) -> Iterator[str]:
     starts = {each.number: each.start for each in recording.passes}
     for finding in result.findings:
         if finding.pass_number is not None:
-            yield _kind(starts[finding.pass_number])
+            yield manner(starts[finding.pass_number])
 
 
 def _seconds(recording: Recording) -> dict[str, float]:
     return {
-        _kind(each.start): max(answer.t for answer in each.answers.values()) - each.start.t
+        manner(each.start): max(answer.t for answer in each.answers.values()) - each.start.t
         for each in recording.passes_of(Role.AFTER)
         if each.answers
     }
-
-
-def _kind(start: PassStarted) -> str:
-    return start.cache.value if start.method is Method.GENERATED else start.method.value
 
 
 if __name__ == "__main__":
