@@ -14,7 +14,8 @@ graph or decode path  stays bad    stays bad       unchanged          intact, or
 ====================  ===========  ==============  =================  =====================
 
 Weights and buffers serve every prompt: where unseen prompts hold, they are whole.  A connector
-differs from the prefix cache in that forgetting the prefix cache does not heal.
+differs from the prefix cache in that forgetting the prefix cache does not heal; or, if it goes by
+the tokens alone, in that it serves a prompt under a salt never used before.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from harness.check import drafts
 from harness.check.case import Case
 from harness.check.clues import Clues
 from harness.check.result import Cause, ControlOutcome
@@ -59,6 +61,8 @@ def _decide(clues: Clues) -> tuple[Cause, str]:
             "greedy answers are the baseline's, and so are the candidates that were sampled from: "
             "the random numbers are not"
         )
+    if clues.has_connector and clues.read_past_the_salt:
+        return _decide_on_reads_past_the_salt(clues)
     return _decide_on_computed_answers(clues) if clues.cold_is_damaged else _decide_on_cached_reads(clues)
 
 
@@ -87,9 +91,21 @@ def _decide_on_cached_reads(clues: Clues) -> tuple[Cause, str]:
     return Cause.UNKNOWN, ""
 
 
+def _decide_on_reads_past_the_salt(clues: Clues) -> tuple[Cause, str]:
+    if not clues.computed_that_hold:
+        return Cause.UNKNOWN, ""
+    return Cause.KV_CONNECTOR, (
+        f"{clues.read_past_the_salt} of {len(clues.damaged)} damaged answers read their prompt from a cache "
+        "under a salt never used before, which only a connector can serve; "
+        f"all {clues.computed_that_hold} that computed it hold"
+    )
+
+
 def _decide_without_answers(clues: Clues) -> tuple[Cause, str]:
     failed = clues.case.evidence.failed
     kinds = {reply.answer.failure.kind for reply in failed if reply.answer.failure}
+    if kinds == {"timeout"} and (rejected := drafts.check(clues.case.evidence)):
+        return Cause.DRAFT_MODEL, f"{rejected[0].message}, and requests take longer than their deadline"
     if kinds and kinds <= {"timeout", "connection"}:
         return Cause.SCHEDULER, "requests the engine answered before the transition do not return any more"
     if kinds == {"http"} and len(failed) < len(clues.case.evidence.after_replies):

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from harness.check import timeline
 from harness.check.case import Case
-from harness.check.comparison import Comparison
+from harness.check.comparison import Comparison, mostly_cached
 from harness.check.first_tokens import count_intact
 from harness.check.result import ControlOutcome
 from harness.check.wording import counted
@@ -47,6 +47,13 @@ class Clues:
         )
         return computed or (fresh is not None and fresh.healed < fresh.asked)
 
+    @cached_property
+    def computed_that_hold(self) -> int:
+        """How many answers that computed their prompt, or most of it, hold; 0 if any of them is damaged."""
+        if not all(mostly_cached(each.reply, each.prompt) for each in self.damaged):
+            return 0
+        return sum(not mostly_cached(each.reply, each.prompt) for each in self.case.evidence.after)
+
     @property
     def only_sampled(self) -> bool:
         """Whether only sampled answers are wrong, and every other one is the baseline's."""
@@ -56,7 +63,18 @@ class Clues:
     @property
     def has_connector(self) -> bool:
         """Whether the engine keeps KV blocks in another place as well."""
-        return "--kv-transfer-config" in self._command_line
+        return re.search(r"--kv-(transfer-config|offloading-)", self._command_line) is not None
+
+    @cached_property
+    def read_past_the_salt(self) -> int:
+        """How many damaged answers read their prompt from a cache under a salt never used before.
+
+        The prefix cache cannot have it: block hashes begin with the salt (vllm/v1/core/kv_cache_utils.py).
+        A connector may go by the tokens alone, as vLLM's ExampleConnector does.
+        """
+        return sum(
+            not each.reply.shares_salt and mostly_cached(each.reply, each.prompt) for each in self.damaged
+        )
 
     @property
     def quantised_kv_cache(self) -> bool:

@@ -28,6 +28,14 @@ class Reply:
         return self.start.cache is not CacheCondition.COLD
 
 
+def mostly_cached(reply: Reply, prompt: Prompt) -> bool:
+    """Whether most of the prompt was read from a cache.
+
+    Prompts of one pass may share a system prompt: a little is cached even in a cold pass.
+    """
+    return 2 * reply.cached >= len(prompt.token_ids)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
     """A reply beside the baseline's reply to the same prompt under like conditions.

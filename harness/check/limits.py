@@ -77,15 +77,17 @@ def gross_limit(null: Sequence[float], *, judged: int, resolution: float) -> flo
 
     ``GROSS`` times the furthest null answer, or what rounding alone explains; more where the
     null answers have a heavy tail.  The tail's index is Hill's (1975), from the furthest
-    eighth: a tail of index ``x`` exceeds ``c`` times the furthest of ``n`` with probability
-    ``c ** (-1 / x) / n``.
+    eighth, as far as that lies off at all: a tail of index ``x`` exceeds ``c`` times the furthest
+    of ``n`` with probability ``c ** (-1 / x) / n``.
     """
     ordered = np.maximum(np.sort(np.asarray(null, dtype=np.float64))[::-1], resolution)
     if not len(ordered):
         return GROSS * resolution
     if np.isinf(ordered[0]):
         return float("inf")
-    tail = min(max(2, len(ordered) // TAIL_SHARE), len(ordered) - 1)
+    # Equal answers say how often noise strikes, not how far: the tail ends where they begin.
+    off = int((ordered > resolution).sum())
+    tail = max(0, min(max(2, len(ordered) // TAIL_SHARE), off - 1))
     index = float(np.log(ordered[:tail] / ordered[tail]).mean()) if tail else 0.0
     rarity = max(1.0, judged / len(ordered)) / ALPHA
     return float(max(GROSS, rarity**index) * ordered[0])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-from harness.check.comparison import Reply
+from harness.check.comparison import Reply, mostly_cached
 from harness.check.deviation import NONE, Deviation, Track, measure
 from harness.check.evidence import Evidence
 from harness.history.events import Method
@@ -118,8 +118,7 @@ class Matching:
     def _from_cache(self, reply: Reply) -> bool:
         if reply.answer.cached_tokens is None:
             return reply.shares_salt
-        # Prompts of one pass may share a system prompt: a little is cached even in a cold pass.
-        return 2 * reply.cached >= len(self._evidence.recording.prompts[reply.answer.prompt].token_ids)
+        return mostly_cached(reply, self._evidence.recording.prompts[reply.answer.prompt])
 
     def _by_conditions(self, replies: Sequence[Reply]) -> dict[Conditions, list[Track]]:
         tracks: dict[Conditions, list[Track]] = {}

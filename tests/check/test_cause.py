@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from harness.check.limits import GROSS, RESOLUTION
 from harness.check.result import Cause, CellResult
-from harness.history.events import Answer, Control, Role, WeightChecksums
-from tests.check.stories import WARM, Change, Story, failing, garbage, scaled, shifted
+from harness.history.events import Answer, Control, Method, Role, WeightChecksums
+from tests.check.stories import WARM, Change, Story, both, failing, garbage, scaled, shifted
 
 ALL = ["p0", "p1", "p2", "p3", "p4"]
 ALL4 = ("p0", "p1", "p2", "p3")
@@ -305,6 +307,40 @@ def test_a_connector_is_accused_with_what_speaks_for_it() -> None:
         f"{AFFECTED}; kv connector: 4 of 4 damaged answers read prompt tokens from the cache; "
         "a fresh cache salt heals 4 of 4; resetting the prefix cache heals 0 of 4"
     )
+
+
+def past_the_salt(change: Change) -> Change:
+    """The same change to an answer that a connector served although its salt was never used before."""
+    return both(change, lambda answer: answer.model_copy(update={"cached_tokens": answer.prompt_tokens}))
+
+
+def served_past_the_salt(*, scored: Mapping[str, Change] | None = None, args: tuple[str, ...]) -> CellResult:
+    """A transition after which warm and cold answers read damaged blocks, and scored ones compute theirs."""
+    story = Story(methods=(Method.SCORED,), extra_args=args).baseline().null().sleep(keeps_cache=True).wake()
+    cold = damage(ALL, past_the_salt(garbage(0)))
+    story.probe(1, warm=damage(ALL), cold=cold, others={Method.SCORED: scored or {}})
+    return story.control(Control.FRESH_SALT, cold).control(Control.RESET_PREFIX_CACHE, cold).judged()
+
+
+def test_a_connector_may_serve_what_no_salt_allows() -> None:
+    """Only what goes by the tokens alone has a prompt under a salt that was never used before."""
+    result = served_past_the_salt(args=("--kv-transfer-config", "{}"))
+    assert result.cause is Cause.KV_CONNECTOR
+    assert result.reason == (
+        f"{AFFECTED}; kv connector: 4 of 8 damaged answers read their prompt from a cache under a salt "
+        "never used before, which only a connector can serve; all 4 that computed it hold"
+    )
+
+
+def test_a_connector_is_not_accused_where_computed_answers_are_damaged() -> None:
+    """What also damages answers that read nothing is not in what is read."""
+    scored = damage(ALL, shifted(0.5))
+    assert served_past_the_salt(args=("--kv-transfer-config", "{}"), scored=scored).cause is Cause.UNKNOWN
+
+
+def test_without_a_connector_nobody_is_accused_of_reads_past_the_salt() -> None:
+    """An engine without a connector has no such part."""
+    assert served_past_the_salt(args=()).cause is Cause.UNKNOWN
 
 
 def test_a_single_cached_token_is_a_cached_read() -> None:

@@ -7,7 +7,7 @@ import pytest
 from harness.check import drafts
 from harness.check.result import Cause, Finding, Strength, Verdict
 from harness.history.events import Observation
-from tests.check.stories import Story
+from tests.check.stories import Story, failing
 
 
 def counted(story: Story, *, drafted: int, accepted: int) -> Story:
@@ -26,18 +26,24 @@ def counted(story: Story, *, drafted: int, accepted: int) -> Story:
     )
 
 
-def drafting(*, before: tuple[int, int], after: tuple[int, int]) -> Story:
+def drafting(*, before: tuple[int, int], after: tuple[int, int], late: bool = False) -> Story:
     """A cell that drafts and accepts so many tokens before and after its transition."""
+    answers = dict.fromkeys(("p0", "p1", "p2", "p3"), failing()) if late else None
     story = counted(Story(), drafted=50, accepted=10).baseline()
     counted(story, drafted=50 + before[0], accepted=10 + before[1]).null()
-    story.sleep().wake().probe()
+    story.sleep().wake().probe(warm=answers)
     return counted(story, drafted=50 + before[0] + after[0], accepted=10 + before[1] + after[1])
 
 
-def findings(story: Story) -> list[Finding]:
-    """The findings about drafts, the observations of other steps left out."""
+def counted_only(story: Story) -> Story:
+    """The same story without the observations of other steps."""
     story.events = [event for event in story.events if not isinstance(event, Observation) or event.counters]
-    return list(drafts.check(story.evidence()))
+    return story
+
+
+def findings(story: Story) -> list[Finding]:
+    """The findings about drafts."""
+    return list(drafts.check(counted_only(story).evidence()))
 
 
 @pytest.mark.parametrize(
@@ -110,3 +116,12 @@ def test_counters_that_are_missing_count_nothing() -> None:
     counted(story, drafted=500, accepted=400).null().sleep().wake().probe()
     story.tell(story.events[3].model_copy(update={"t": story.now(), "counters": {"accepted_tokens": 400}}))
     assert findings(story) == []
+
+
+def test_late_answers_are_the_draft_models_where_every_draft_is_rejected() -> None:
+    """Without its drafts an engine is slower, not stuck."""
+    result = counted_only(drafting(before=(1000, 600), after=(1000, 0), late=True)).judged()
+    assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.DRAFT_MODEL)
+    assert "0% of the drafted tokens are accepted after the transition, 60% were before" in result.reason
+    sound = counted_only(drafting(before=(1000, 600), after=(1000, 600), late=True)).judged()
+    assert sound.cause is Cause.SCHEDULER

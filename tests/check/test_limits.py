@@ -219,6 +219,17 @@ def test_a_longer_list_has_a_longer_tail() -> None:
     )
 
 
+def test_equal_answers_are_no_tail() -> None:
+    """However many null answers are equal, only those that lie off say how far noise goes."""
+    off = [0.47, 0.41, 0.40]
+    alone = limits.gross_limit(off, judged=3, resolution=RESOLUTION)
+    beside_equal_ones = limits.gross_limit([*off, *[0.0] * 13], judged=16, resolution=RESOLUTION)
+    assert beside_equal_ones == pytest.approx(alone) == pytest.approx(GROSS * 0.47)
+    assert limits.gross_limit([0.47, *[0.0] * 15], judged=16, resolution=RESOLUTION) == pytest.approx(
+        GROSS * 0.47
+    )
+
+
 def test_two_null_answers_have_a_tail_of_one() -> None:
     """As few as there are, the last of them is what the others are held against."""
     assert limits.gross_limit([2.0, 1.0], judged=2, resolution=RESOLUTION) == pytest.approx(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from harness.check.limits import LEAST_NULL_ANSWERS
 from harness.check.result import Cause, CellResult, Verdict
 from harness.engine_plugin.faults import FAULTS
 from harness.errors import UsageError
-from harness.explore.selftest import CANNOT_RUN, Outcome, conclusion, faults_named, table
+from harness.explore.selftest import CANNOT_RUN, Outcome, conclusion, faults_named, scenario_for, table
 from harness.scenario.loader import load_scenario
+from harness.scenario.schema import NullTransition
 from harness.workflow import shipped_scenarios
 from tests.check.stories import Story, failing, garbage
 
@@ -95,3 +97,22 @@ def test_every_cause_class_has_a_fault_that_can_be_planted() -> None:
     planted = {fault.cause for fault in FAULTS.values() if fault.name not in CANNOT_RUN}
 
     assert {cause.value for cause in Cause} - planted == {"unknown", "adapter"}
+
+
+def test_an_engine_with_a_quantised_cache_has_its_noise_measured() -> None:
+    """Its answers differ by themselves: every prompt gets as many null answers as a verdict needs."""
+    plain = load_scenario(shipped_scenarios() / "selftest.yaml")
+    assert scenario_for((), plain) is plain
+    script = scenario_for(FAULTS["shrink-kv-scales"].needs, plain).script
+    [noise] = [step for step in script if isinstance(step, NullTransition)]
+    assert noise.null_transition.passes == LEAST_NULL_ANSWERS
+    assert [step for step in script if step is not noise] == [
+        step for step in plain.script if not isinstance(step, NullTransition)
+    ]
+
+
+def test_an_engine_that_drafts_has_time_to_do_without() -> None:
+    """A draft model that is lost makes answers late, which is not what its trial is about."""
+    plain = load_scenario(shipped_scenarios() / "selftest.yaml")
+    patient = scenario_for(FAULTS["lose-draft-weights"].needs, plain)
+    assert patient.deadlines.answer > plain.deadlines.answer
