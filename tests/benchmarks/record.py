@@ -95,7 +95,7 @@ class Subject:
 
 SUBJECTS = (
     Subject(dtype="float32", concurrency=16, null_passes=1, with_controls=True),
-    Subject(dtype="bfloat16", concurrency=16),
+    Subject(dtype="bfloat16", concurrency=16, with_controls=True),
     *(
         Subject(
             dtype="bfloat16",
