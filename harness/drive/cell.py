@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -61,12 +62,20 @@ class CellJob:
             cell=self.cell.id,
             model=self.model.location,
             served_model_name=self.model.served_name,
-            args=(*self.extra_args, *self.cell.arm.args),
+            args=tuple(map(self._filled_in, (*self.extra_args, *self.cell.arm.args))),
             env={**self.cell.arm.env, **fault_env},
             files=tuple(files),
             log_path=self.directory / SERVER_LOG,
             boot_deadline_s=self.cell.scenario.deadlines.boot,
         )
+
+    @property
+    def scratch(self) -> Path:
+        """A folder the server may fill while the cell runs; a container makes its own under this path."""
+        return self.directory.absolute() / "scratch"
+
+    def _filled_in(self, word: str) -> str:
+        return word.replace("$MODEL", self.model.location).replace("$SCRATCH", str(self.scratch))
 
 
 async def run_cell(job: CellJob, runtime: Runtime, *, watcher: Watcher) -> None:
@@ -117,7 +126,7 @@ async def run_on_server(
         InfrastructureError: the machine got in the way.
     """
     asked_at = recorder.now()
-    async with runtime.start(job.spec) as server:
+    async with _emptied(job.scratch), runtime.start(job.spec) as server:
         boot_seconds = recorder.now() - asked_at
         async with connect(server.base_url) as connection:
             configuration = await _configuration(connection)
@@ -144,6 +153,15 @@ async def run_on_server(
                 await body(session)
 
             await _while_alive(session, prepared)
+
+
+@asynccontextmanager
+async def _emptied(scratch: Path) -> AsyncIterator[None]:
+    """Remove what a server left in its folder, once it has ended."""
+    try:
+        yield
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 async def _while_alive(session: Session, body: Callable[[], Awaitable[None]]) -> None:

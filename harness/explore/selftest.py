@@ -28,7 +28,7 @@ from harness.report.tables import Row, Table
 from harness.report.text import count
 from harness.scenario.cells import Cell, load_cells
 from harness.scenario.schema import Deadlines, NullTransition, NullTransitionOptions, Scenario
-from harness.servers.models import Model, provide_model
+from harness.servers.models import provide_model
 from harness.servers.select import Choice
 from harness.workflow import shipped_scenarios
 
@@ -151,9 +151,7 @@ class Selftest:
         """One engine for all faults that need the same flags."""
         by_needs = groupby(trials, key=lambda trial: trial[1].needs if trial[1] else ())
         for number, (needs, group) in enumerate(by_needs):
-            arm = base.arm.model_copy(
-                update={"args": (*base.arm.args, *_flags(needs, plan.model, plan.directory))}
-            )
+            arm = base.arm.model_copy(update={"args": (*base.arm.args, *_flags(needs))})
             cell = replace(base, arm=arm, scenario=scenario_for(needs, base.scenario))
             shared = replace(
                 plan.job(cell),
@@ -171,17 +169,17 @@ class Selftest:
             )
 
 
-def _flags(needs: tuple[str, ...], model: Model, directory: Path) -> tuple[str, ...]:
+def _flags(needs: tuple[str, ...]) -> tuple[str, ...]:
     """The flags that give an engine the part a fault breaks."""
     match needs:
         case ("--speculative-config",):
-            draft = {"method": "draft_model", "model": model.location, "num_speculative_tokens": 2}
+            draft = {"method": "draft_model", "model": "$MODEL", "num_speculative_tokens": 2}
             return (*needs, json.dumps(draft))
         case ("--kv-transfer-config",):
             connector = {
                 "kv_connector": "ExampleConnector",
                 "kv_role": "kv_both",
-                "kv_connector_extra_config": {"shared_storage_path": str(directory.resolve() / "kv-blocks")},
+                "kv_connector_extra_config": {"shared_storage_path": "$SCRATCH"},
             }
             return (*needs, json.dumps(connector))
         case _:

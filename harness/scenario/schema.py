@@ -27,7 +27,10 @@ class _Strict(BaseModel):
 class Arm(_Strict):
     """One server configuration under comparison."""
 
-    args: tuple[str, ...] = Field(default=(), description="vLLM command line flags")
+    args: tuple[str, ...] = Field(
+        default=(),
+        description="vLLM command line flags; `$MODEL` is the model, `$SCRATCH` an empty folder",
+    )
     env: dict[str, str] = Field(default={}, description="environment variables of the server")
 
     @field_validator("args", mode="before")

@@ -224,3 +224,18 @@ async def test_secrets_on_the_command_line_stay_out_of_the_history(driver: Drive
     )
 
     assert "not-for-you" not in (job.directory / HISTORY_FILE).read_text(encoding="utf-8")
+
+
+async def test_flags_may_name_the_model_and_a_folder_that_goes_with_the_cell(driver: Driver) -> None:
+    """An arm cannot know where they are; what the server left in the folder is gone when it is."""
+    cell = driver.cell()
+    arm = cell.arm.model_copy(
+        update={"args": ('--speculative-config={"model":"$MODEL"}', "--spill=$SCRATCH")}
+    )
+    spec = driver.job(replace(cell, arm=arm)).spec
+    job = driver.job(cell)
+    assert spec.args == (f'--speculative-config={{"model":"{job.model.location}"}}', f"--spill={job.scratch}")
+    job.scratch.mkdir(parents=True)
+    (job.scratch / "block").touch()
+    await driver.run()
+    assert not job.scratch.exists()
