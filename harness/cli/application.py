@@ -1,0 +1,70 @@
+"""The application: every command by its name, and how a call of one ends."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+from rich.text import Text
+
+from harness import __version__
+from harness.cli import machine, stored_runs, with_servers
+from harness.errors import ExitCode, SleepwakeError
+from harness.option_sources import note_sources, variables_taken
+
+app = App(
+    name="sleepwake",
+    help="Is the vLLM engine that wakes up still the one that fell asleep?",
+    version=__version__,
+    help_format="plaintext",
+    config=note_sources,
+    default_parameter=Parameter(negative_iterable=(), show_default=lambda value: value or None),
+)
+app.register_install_completion_command(
+    name="--install-completion", help="Let bash, zsh or fish complete commands and options."
+)
+for command in (
+    *(with_servers.run, with_servers.bisect, with_servers.selftest),
+    *(
+        stored_runs.check,
+        stored_runs.report,
+        stored_runs.compare,
+        stored_runs.bug_report,
+        stored_runs.history,
+    ),
+    *(machine.clean, machine.doctor, machine.schema),
+):
+    app.command(command)
+image = App(name="image", help="Build the CPU images of the Docker runtime.")
+image.command(machine.build_image, name="build")
+app.command(image)
+
+
+def main() -> None:
+    """Run the ``sleepwake`` command."""
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: list[str]) -> int:
+    """Run one command and return its exit code; errors of ours are told in words on standard error."""
+    errors = Console(stderr=True, highlight=False)
+    try:
+        code = app(arguments, exit_on_error=False, error_console=errors, result_action="return_value")
+    except CycloptsError:
+        return ExitCode.USAGE
+    except SleepwakeError as error:
+        errors.print(Text(f"sleepwake: {error}"), soft_wrap=True)
+        if taken := variables_taken():
+            errors.print(Text(f"  (options from the environment: {', '.join(taken)})"), soft_wrap=True)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except Exception:  # noqa: BLE001 - Python's own exit code for it, 1, would read as a verdict
+        traceback.print_exc()
+        errors.print(
+            Text("sleepwake: the above is a defect of sleepwake itself, not a verdict"), soft_wrap=True
+        )
+        return ExitCode.DEFECT
+    return int(code or 0)

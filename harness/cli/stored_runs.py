@@ -1,0 +1,130 @@
+"""The commands that read runs on disk: no server is started.
+
+What only one of them needs is imported by it, so that judging a run starts in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from harness.cli.shared import OutOption, RunArgument, print_lines
+from harness.errors import ExitCode
+from harness.option_sources import runs_folder
+from harness.report import show_report, write_report
+from harness.report.tables import show_table
+from harness.report.writer import write_whole
+from harness.stored_run import REPORTS, find_run, judge_directory
+
+
+def check(name: RunArgument = None, /) -> int:
+    """Judge a stored run again, without a server.
+
+    Args:
+        name: A run directory. Without one: the latest.
+    """
+    directory = _find_run(name)
+    judged = judge_directory(directory)
+    write_report(directory, judged.report, html=False)
+    show_report(judged.report, Console(highlight=False))
+    return judged.result.exit_code
+
+
+def report(name: RunArgument = None, /) -> int:
+    """Write the reports of a stored run again, and say where the HTML report is.
+
+    Args:
+        name: A run directory. Without one: the latest.
+    """
+    directory = _find_run(name)
+    print_lines([str(write_report(directory, judge_directory(directory).report).html)])
+    return ExitCode.CLEAN
+
+
+def compare(
+    first: Annotated[str, Parameter(name="A")],
+    second: Annotated[str, Parameter(name="B")],
+    /,
+    *,
+    markdown: Annotated[bool, Parameter(negative=())] = False,
+    html: Path | None = None,
+) -> int:
+    """Set two stored runs side by side: verdicts, times, memory, noise floors.
+
+    Args:
+        first: A run directory.
+        second: Another one.
+        markdown: Print Markdown, for comments and summaries.
+        html: Write the comparison to this file as well.
+    """
+    from harness.report.two_runs import TwoRuns, show_two_runs, two_runs_md
+
+    runs = TwoRuns(
+        first=judge_directory(_find_run(first)).report, second=judge_directory(_find_run(second)).report
+    )
+    if markdown:
+        print_lines([two_runs_md(runs)])
+    else:
+        show_two_runs(runs, Console(highlight=False))
+    if html is not None:
+        from harness.report.two_runs_page import two_runs_html
+
+        write_whole(html, two_runs_html(runs))
+    return ExitCode.CLEAN
+
+
+def bug_report(
+    name: RunArgument = None,
+    /,
+    *,
+    cell: str | None = None,
+    out: Path | None = None,
+) -> int:
+    """Write a directory that can be attached to a vLLM issue.
+
+    It holds ISSUE.md in the shape of vLLM's bug template, and repro.sh and repro.py, which show the bug
+    again with nothing but vLLM and httpx. Secrets, host names and home folders are taken out; prompts and
+    answers are not.
+
+    Args:
+        name: A run directory. Without one: the latest.
+        cell: The cell to report. Default: the worst one.
+        out: The directory to write. Default: one for the cell within the run.
+    """
+    from harness.report import bug_report as bundle
+
+    directory = _find_run(name)
+    report = judge_directory(directory).report
+    reported = bundle.choose_cell(report, cell)
+    written = bundle.write_bug_report(
+        report,
+        reported,
+        run_directory=directory,
+        out=out or directory / bundle.FOLDER / reported.result.cell,
+        private=bundle.Private.of_this_machine(),
+    )
+    print_lines([f"{written.cell}: {', '.join(written.files)}", f"bug report: {written.directory}"])
+    return ExitCode.CLEAN
+
+
+def history(*, out: OutOption = REPORTS) -> int:
+    """List the runs on disk, the newest last.
+
+    Args:
+        out: The folder that holds the run directories.
+    """
+    from harness.past_runs import past_runs, past_runs_table
+
+    runs = past_runs(out)
+    if runs:
+        show_table(past_runs_table(runs), Console(highlight=False))
+    else:
+        print_lines([f"no run in {out}"])
+    return ExitCode.CLEAN
+
+
+def _find_run(name: str | None) -> Path:
+    return find_run(name, out=runs_folder(REPORTS))
