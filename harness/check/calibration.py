@@ -27,7 +27,6 @@ from harness.check.pass_tests import JudgedPass, PassTest, tests_of
 from harness.check.result import Finding, Strength
 from harness.check.statistics import holm
 from harness.check.wording import occasion
-from harness.history.events import Method
 
 CONTROL_ALPHA = 1e-2
 """Below this a control pass still shows damage: here a miss would name a wrong cause."""
@@ -79,14 +78,14 @@ class Calibration:
         return max(self._gross_limits.values(), default=limits.GROSS * self.resolution)
 
     @cached_property
-    def _gross_limits(self) -> Mapping[Method, float]:
-        """The limit of each method: a prefill computes otherwise than decoding, and so rounds otherwise."""
+    def _gross_limits(self) -> Mapping[bool, float]:
+        """The limit where tokens were decoded, and where they were not: a prefill rounds otherwise."""
         limit = {}
-        for method in dict.fromkeys(row.method for row in self.rows):
-            rows = [row for row in self.rows if row.method is method]
+        for decoded in dict.fromkeys(row.decoded for row in self.rows):
+            rows = [row for row in self.rows if row.decoded is decoded]
             pools = {id(row.pool): row.pool for row in rows}.values()
             null = [each.furthest for pool in pools for each in pool.deviations]
-            limit[method] = limits.gross_limit(null, judged=len(rows), resolution=self.resolution)
+            limit[decoded] = limits.gross_limit(null, judged=len(rows), resolution=self.resolution)
         return limit
 
     @cached_property
@@ -218,7 +217,7 @@ class Calibration:
         )
 
     def _is_gross(self, row: Row) -> bool:
-        return row.deviation.furthest > self._gross_limits.get(row.method, self.gross_limit)
+        return row.deviation.furthest > self._gross_limits.get(row.decoded, self.gross_limit)
 
     def _of_gross(self, row: Row) -> Finding:
         start, off = row.track.reply.start, row.deviation
@@ -227,7 +226,7 @@ class Calibration:
         return Finding(
             checker="divergence",
             message=f"{row.track.reply.answer.prompt}, {occasion(start)}: token {off.furthest_at} {how_far}; "
-            f"{self._gross_limits[row.method]:.2g} is the most that noise explains",
+            f"{self._gross_limits[row.decoded]:.2g} is the most that noise explains",
             strength=Strength.PROOF,
             prompt=row.track.reply.answer.prompt,
             pass_number=start.number,
@@ -235,7 +234,7 @@ class Calibration:
             evidence={
                 "test": "gross",
                 "deviation": off.furthest if finite else None,
-                "limit": self._gross_limits[row.method],
+                "limit": self._gross_limits[row.decoded],
                 "position": off.furthest_at,
                 "null_answers": len(row.pool.null),
             },

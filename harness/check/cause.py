@@ -9,13 +9,15 @@ stale prefix cache    heals        not needed      unchanged          intact
 kv connector          heals        not needed      unchanged          intact
 lost weights          stays bad    heals           changed, if told   damaged
 lost buffers          stays bad    stays bad       unchanged          damaged
-kv scales             stays bad    stays bad       unchanged          any, with an fp8 cache
+kv scales             stays bad    either          unchanged          any, with an fp8 cache
 graph or decode path  stays bad    stays bad       unchanged          intact, or only scaled
 ====================  ===========  ==============  =================  =====================
 
-Weights and buffers serve every prompt: where unseen prompts hold, they are whole.  A connector
-differs from the prefix cache in that forgetting the prefix cache does not heal; or, if it goes by
-the tokens alone, in that it serves a prompt under a salt never used before.
+Weights and buffers serve every prompt: where unseen prompts hold, they are whole.  Loading the
+weights sets the scales of a quantised KV cache anew
+(vllm/model_executor/layers/quantization/kv_cache.py): only checksums tell the two apart.
+A connector differs from the prefix cache in that forgetting the prefix cache does not heal; or, if it
+goes by the tokens alone, in that it serves a prompt under a salt never used before.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ def _decide(clues: Clues) -> tuple[Cause, str]:
 
 
 def _decide_on_computed_answers(clues: Clues) -> tuple[Cause, str]:
-    if not clues.unseen_hold and (weights := tuple(clues.for_weights())):
+    maybe_scales = clues.quantised_kv_cache and clues.checksums_equal
+    if not (maybe_scales or clues.unseen_hold) and (weights := tuple(clues.for_weights())):
         return Cause.LOST_WEIGHTS, "; ".join(weights)
     if not (clues.checksums_equal or clues.reload_fails):
         return Cause.UNKNOWN, ""

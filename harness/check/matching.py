@@ -69,9 +69,9 @@ class Row:
     pool: Pool
 
     @property
-    def method(self) -> Method:
-        """How its tokens came about."""
-        return self.track.reply.start.method
+    def decoded(self) -> bool:
+        """Whether its tokens were decoded one by one, not scored in one prefill."""
+        return self.track.reply.start.method is not Method.SCORED
 
     @property
     def exceeds(self) -> bool:

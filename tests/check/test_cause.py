@@ -212,6 +212,15 @@ def test_a_quantised_cache_accuses_its_scales() -> None:
     )
 
 
+def test_scales_that_a_reload_sets_anew_are_told_from_weights_by_checksums() -> None:
+    """Loading the weights heals either: what did not change was not lost."""
+    for after, cause in (({"w": "1"}, Cause.KV_SCALES), ({"w": "2"}, Cause.LOST_WEIGHTS)):
+        story = Story(extra_args=("--kv-cache-dtype", "fp8")).baseline().checksums({"w": "1"}).null()
+        story.sleep().wake().probe(1, warm=damage(ALL), cold=damage(ALL)).checksums(after)
+        story.control(Control.UNSEEN_PROMPTS, damage(ALL)).control(Control.RELOAD_WEIGHTS)
+        assert story.judged().cause is cause
+
+
 def test_a_connector_is_not_healed_by_forgetting_the_prefix_cache() -> None:
     """Blocks that come back after a reset come from elsewhere."""
     story = stale_prefix_cache(extra_args=("--kv-transfer-config", "{}"))
