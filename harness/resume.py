@@ -10,7 +10,7 @@ from pydantic import JsonValue, ValidationError
 
 from harness.check import judge
 from harness.check.result import Verdict
-from harness.drive.run import describe_cell
+from harness.drive.run_directory import describe_cell
 from harness.errors import HistoryError, UsageError
 from harness.history.layout import HISTORY_FILE, RUN_FILE, cell_folder
 from harness.history.recording import load_recording

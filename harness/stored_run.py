@@ -7,13 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import JsonValue
+from pydantic import JsonValue, ValidationError
 
 from harness.check import judge, judge_run
 from harness.check.result import CellResult, RunResult
 from harness.errors import HistoryError
-from harness.history.layout import HISTORY_FILE, LATEST_LINK, RUN_FILE, SERVER_LOG, cell_folder
+from harness.history.layout import (
+    HISTORY_FILE,
+    LATEST_LINK,
+    OUTSIDE_CELLS,
+    RUN_FILE,
+    SERVER_LOG,
+    cell_folder,
+)
 from harness.history.recording import Recording, load_recording
+from harness.history.time_spent import TimeSpent
 from harness.report import Report, assemble
 from harness.servers.logs import tail
 
@@ -63,7 +71,7 @@ def judge_directory(directory: Path) -> JudgedRun:
             continue
         recordings[cell] = load_recording(folder)
         results.append(judge(recordings[cell]))
-    result = judge_run(results, run=str(description["run"]))
+    result = judge_run(results, run=str(description["run"]), outside_cells=outside_cells(description))
     return JudgedRun(directory=directory, result=result, recordings=recordings, description=description)
 
 
@@ -112,6 +120,14 @@ def planned_cells(
     if not isinstance(cells, dict):
         raise HistoryError("names no cells", path=directory / RUN_FILE, remedy="name a run directory")
     return {name: cell for name, cell in cells.items() if isinstance(cell, dict)}
+
+
+def outside_cells(description: Mapping[str, JsonValue]) -> TimeSpent:
+    """What the time of a run was spent on besides its cells; nothing where it was not written down."""
+    try:
+        return TimeSpent.model_validate(description.get(OUTSIDE_CELLS))
+    except ValidationError:
+        return TimeSpent()
 
 
 def _never_run(cell: str, planned: Mapping[str, JsonValue]) -> CellResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from harness.check.result import CellResult
 from harness.drive.cell import CellJob
 from harness.drive.faults import require_fault
 from harness.drive.recorder import Watcher
-from harness.drive.run import RunPlan, new_run_directory, run_cells
+from harness.drive.run import run_cells
+from harness.drive.run_directory import RunPlan, new_run_directory
 from harness.errors import UsageError
 from harness.history.events import CellFailed, CellFinished, Event
 from harness.history.recording import load_recording
@@ -134,12 +136,15 @@ def run(
         ModelError: the model cannot be provided.
         StorageError: the run directory cannot be written.
     """
+    asked_at = time.monotonic()
     for sentence in choice.runtime.sweep():
         progress.note(f"cleaned up: {sentence}")
     model = _model(options, choice)
     directory = resume_in or new_run_directory(options.out)
     plan = replace(
-        _plan(options, cells, choice, model=model, directory=directory), resumes=resume_in is not None
+        _plan(options, cells, choice, model=model, directory=directory),
+        resumes=resume_in is not None,
+        asked_at=asked_at,
     )
     whole = anyio.run(lambda: run_cells(plan, choice.runtime, watcher_of=lambda job: _watcher(job, progress)))
     return FinishedRun(directory=plan.directory, whole=whole)

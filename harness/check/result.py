@@ -12,6 +12,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from harness.history.time_spent import TimeSpent
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -161,6 +163,7 @@ class CellResult(_Frozen):
     emulated: tuple[str, ...] = ()
     fault: str | None = None
     error: str | None = None
+    milliseconds: TimeSpent = Field(default=TimeSpent(), description="where the cell's time went")
 
 
 class RunResult(_Frozen):
@@ -171,3 +174,7 @@ class RunResult(_Frozen):
     verdict: Verdict | None = Field(description="the worst of the cells; None when no cell has one")
     exit_code: int
     cells: tuple[CellResult, ...]
+    milliseconds: TimeSpent = Field(
+        default=TimeSpent(),
+        description="where the run's time went: that of all cells, and what lay outside of them",
+    )

@@ -6,18 +6,24 @@ from collections.abc import Sequence
 
 from harness.check.result import CellResult, RunResult, Verdict
 from harness.errors import ExitCode
+from harness.history.time_spent import TimeSpent
 
+NO_TIME = TimeSpent()
 WORST_FIRST = (Verdict.CORRUPT, Verdict.DEGRADED, Verdict.INCONCLUSIVE, Verdict.CLEAN)
 
 
-def judge_run(results: Sequence[CellResult], *, run: str) -> RunResult:
-    """Gather the judgements of the cells of ``run``: its verdict is the worst of theirs."""
+def judge_run(results: Sequence[CellResult], *, run: str, outside_cells: TimeSpent = NO_TIME) -> RunResult:
+    """Gather the judgements of the cells of ``run``: its verdict is the worst of theirs.
+
+    ``outside_cells`` is what the run's time was spent on besides its cells.
+    """
     verdicts = {result.verdict for result in results}
     return RunResult(
         run=run,
         verdict=next((verdict for verdict in WORST_FIRST if verdict in verdicts), None),
         exit_code=_exit_code(results),
         cells=tuple(results),
+        milliseconds=sum((result.milliseconds for result in results), start=outside_cells),
     )
 
 

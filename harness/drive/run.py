@@ -2,110 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
-import os
-import platform
 import signal
-import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
-import psutil
 from anyio.abc import TaskStatus
-from pydantic import JsonValue
 
-from harness import __version__
 from harness.drive.cell import CellJob, run_cell
 from harness.drive.recorder import Watcher
-from harness.errors import StorageError, UsageError
-from harness.history.events import Event, ServerReady
-from harness.history.layout import LATEST_LINK, RUN_FILE, cell_folder, set_aside
-from harness.redaction import HIDDEN, is_secret_name, without_secret_flags
-from harness.scenario.cells import Cell
-from harness.scenario.sources import SCENARIO, key_sources
+from harness.drive.run_directory import RunPlan, RunRecord, alone_in
+from harness.errors import StorageError
+from harness.history.layout import set_aside
 from harness.servers.base import Runtime
-from harness.servers.flags import flag_name
-from harness.servers.models import Model
-
-_SERVER_FIELDS = {"runtime", "command", "vllm_version", "image", "image_digest", "emulated"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunPlan:
-    """What is going to be run, where, and why in this way.
-
-    ``options`` is what was asked for, enough to ask for it again, and ``sources`` says where each option
-    came from.  With ``resumes`` the directory holds a run already: ``cells`` are those of its cells that
-    are run once more.
-    """
-
-    run_id: str
-    directory: Path
-    cells: tuple[Cell, ...]
-    model: Model
-    runtime_name: str
-    runtime_reason: str
-    fault: str | None
-    command: tuple[str, ...]
-    extra_args: tuple[str, ...] = ()
-    options: Mapping[str, JsonValue] = field(default_factory=dict)
-    sources: Mapping[str, str] = field(default_factory=dict)
-    resumes: bool = False
-
-    def job(self, cell: Cell) -> CellJob:
-        """The part of the plan that is one cell's."""
-        return CellJob(
-            cell=cell,
-            run_id=self.run_id,
-            directory=cell_folder(self.directory, cell.id),
-            model=self.model,
-            fault=self.fault,
-            extra_args=self.extra_args,
-        )
-
-
-def new_run_directory(parent: Path, *, now: datetime | None = None) -> Path:
-    """Create a directory named after the time, and point ``latest`` at it.
-
-    Raises:
-        UsageError: ``parent`` cannot be written.
-    """
-    moment = now or datetime.now().astimezone()
-    try:
-        parent.mkdir(parents=True, exist_ok=True)
-        directory = _first_free(parent, moment.strftime("%Y-%m-%dT%H-%M-%S"))
-        _point_latest_at(directory)
-    except OSError as error:
-        raise UsageError(
-            f"--out: cannot write to {parent}: {error.strerror}", remedy="choose another place with --out"
-        ) from error
-    return directory
-
-
-def _first_free(parent: Path, stem: str) -> Path:
-    """Two runs may start in the same second: the later ones are numbered."""
-    number = 1
-    while True:
-        directory = parent / (stem if number == 1 else f"{stem}-{number}")
-        try:
-            directory.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return directory
-
-
-def _point_latest_at(directory: Path) -> None:
-    temporary = directory.parent / f".{LATEST_LINK}-{os.getpid()}"
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(directory.name, target_is_directory=True)
-    temporary.replace(directory.parent / LATEST_LINK)
 
 
 async def run_cells(plan: RunPlan, runtime: Runtime, *, watcher_of: Callable[[CellJob], Watcher]) -> bool:
@@ -123,7 +32,7 @@ async def run_cells(plan: RunPlan, runtime: Runtime, *, watcher_of: Callable[[Ce
         for cell in plan.cells:
             job = plan.job(cell)
             _make_room(job.directory)
-            await run_cell(job, runtime, watcher=record.noting_servers(cell.id, watcher_of(job)))
+            await run_cell(job, runtime, watcher=record.noting(cell.id, watcher_of(job)))
 
     return await carry_out(plan, one_after_the_other)
 
@@ -137,23 +46,8 @@ async def carry_out(plan: RunPlan, body: Callable[[RunRecord], Awaitable[None]])
         UsageError: another harness is at work in the run directory.
         StorageError: the run directory cannot be written any more.
     """
-    with _alone_in(plan.directory):
+    with alone_in(plan.directory):
         return await _carry_out(plan, body)
-
-
-@contextmanager
-def _alone_in(directory: Path) -> Iterator[None]:
-    """Hold the directory; the system lets go of it when the harness ends, however it ends."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise UsageError(
-            f"{directory}: another sleepwake is at work in this run", remedy="wait for it, or interrupt it"
-        ) from error
-    finally:
-        os.close(handle)
 
 
 async def _carry_out(plan: RunPlan, body: Callable[[RunRecord], Awaitable[None]]) -> bool:
@@ -190,148 +84,4 @@ def _make_room(cell_directory: Path) -> None:
         raise StorageError(
             f"{cell_directory}: cannot set the earlier attempt aside: {error.strerror}",
             remedy="make the folder writable",
-        ) from error
-
-
-class RunRecord:
-    """``run.json``: written when the run starts, again whenever a server tells what it is, and at the end."""
-
-    def __init__(self, plan: RunPlan) -> None:
-        self._path = plan.directory / RUN_FILE
-        self._content = _taken_up(plan) if plan.resumes else _describe(plan)
-        servers = self._content.pop("servers", None)
-        run_anew = {cell.id for cell in plan.cells}
-        self._servers: dict[str, JsonValue] = (
-            {cell: facts for cell, facts in servers.items() if cell not in run_anew}
-            if isinstance(servers, dict)
-            else {}
-        )
-
-    def write(self) -> None:
-        """Write what is known so far."""
-        write_json(self._path, {**self._content, "servers": self._servers})
-
-    def finish(self, *, interrupted: bool) -> None:
-        """Write that the run has ended."""
-        self._content["finished_at"] = _now()
-        self._content["interrupted"] = interrupted
-        self.write()
-
-    def noting_servers(self, cell: str, watcher: Watcher) -> Watcher:
-        """Wrap ``watcher`` so that what a server is gets into ``run.json`` as soon as it is known."""
-
-        def watch(event: Event) -> None:
-            if isinstance(event, ServerReady):
-                self._servers[cell] = event.model_dump(mode="json", include=_SERVER_FIELDS)
-                self.write()
-            watcher(event)
-
-        return watch
-
-
-def _taken_up(plan: RunPlan) -> dict[str, JsonValue]:
-    """What ``run.json`` says already, and that the run goes on."""
-    content: dict[str, JsonValue] = json.loads((plan.directory / RUN_FILE).read_text(encoding="utf-8"))
-    before = content.get("resumed")
-    again: JsonValue = {
-        "at": _now(),
-        "command": [*without_secret_flags(plan.command)],
-        "cells": [cell.id for cell in plan.cells],
-    }
-    return {
-        **content,
-        "finished_at": None,
-        "interrupted": None,
-        "resumed": [*(before if isinstance(before, list) else []), again],
-    }
-
-
-def _describe(plan: RunPlan) -> dict[str, JsonValue]:
-    return {
-        "format": 1,
-        "run": plan.run_id,
-        "sleepwake": __version__,
-        "started_at": _now(),
-        "finished_at": None,
-        "interrupted": None,
-        "command": [*without_secret_flags(plan.command)],
-        "options": dict(plan.options),
-        "sources": dict(plan.sources),
-        "runtime": {"name": plan.runtime_name, "why": plan.runtime_reason},
-        "model": {
-            "name": plan.model.served_name,
-            "source": plan.model.source,
-            "checksum": plan.model.checksum,
-            "bytes_on_disk": plan.model.bytes_on_disk,
-        },
-        "fault": plan.fault,
-        "extra_args": [*without_secret_flags(plan.extra_args)],
-        "machine": _machine(),
-        "cells": {cell.id: {**describe_cell(cell), "sources": _sources(plan, cell)} for cell in plan.cells},
-    }
-
-
-def describe_cell(cell: Cell) -> dict[str, JsonValue]:
-    """What ``run.json`` says of a cell: all that decides what is sent, and no secret."""
-    scenario = cell.scenario.model_dump(mode="json")
-    for arm in scenario["arms"].values():
-        arm["args"] = [*without_secret_flags(arm["args"])]
-        arm["env"] = {name: HIDDEN if is_secret_name(name) else value for name, value in arm["env"].items()}
-    texts = json.dumps([[prompt.id, prompt.text] for prompt in (*cell.prompts, *cell.held_out)])
-    return {
-        "scenario": scenario,
-        "scenario_file": str(cell.scenario_path),
-        "arm": cell.arm_name,
-        "prompts_checksum": f"sha256:{hashlib.sha256(texts.encode()).hexdigest()}",
-    }
-
-
-def _sources(plan: RunPlan, cell: Cell) -> dict[str, JsonValue]:
-    """Where the cell's own values came from, and those of the vLLM flags that were asked for."""
-    asked = dict.fromkeys(_flag_names(plan.extra_args), plan.sources.get("vllm_args", "command line"))
-    flags = {**asked, **dict.fromkeys(_flag_names(cell.arm.args), SCENARIO)}
-    return {**key_sources(cell.scenario), "flags": {f"--{name}": source for name, source in flags.items()}}
-
-
-def _flag_names(words: Iterable[str]) -> list[str]:
-    return [name for word in words if (name := flag_name(word)) is not None]
-
-
-def _machine() -> dict[str, JsonValue]:
-    return {
-        "system": f"{platform.system()} {platform.release()}",
-        "processor": _processor(),
-        "cores": psutil.cpu_count(logical=True),
-        "memory_bytes": psutil.virtual_memory().total,
-        "python": sys.version.split()[0],
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next(
-        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown"
-    )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def write_json(path: Path, content: Mapping[str, JsonValue]) -> None:
-    """Write ``content`` so that ``path`` always holds a whole document.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    temporary = path.with_suffix(".tmp")
-    try:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"{path}: cannot be written: {error.strerror}", remedy="free disk space"
         ) from error

@@ -17,7 +17,8 @@ from harness.check.limits import LEAST_NULL_ANSWERS
 from harness.check.result import CellResult, Verdict
 from harness.drive.cell import CellJob
 from harness.drive.recorder import Watcher
-from harness.drive.run import RunPlan, RunRecord, carry_out, new_run_directory
+from harness.drive.run import carry_out
+from harness.drive.run_directory import RunPlan, RunRecord, new_run_directory
 from harness.drive.trials import SWITCHBOARD, run_trials
 from harness.engine_plugin.faults import FAULTS, Fault
 from harness.errors import UsageError
@@ -165,7 +166,7 @@ class Selftest:
                     replace(plan.job(replace(cell, arm_name=name)), fault=fault.name if fault else None)
                     for name, fault in group
                 ],
-                watcher_of=lambda job: record.noting_servers(job.cell.id, _watcher(job, progress)),
+                watcher_of=lambda job: record.noting(job.cell.id, _watcher(job, progress)),
             )
 
 

@@ -30,6 +30,7 @@ from harness.history.events import (
 )
 from harness.history.layout import HISTORY_FILE
 from harness.history.store import read_events
+from harness.history.time_spent import TimeSpent, time_spent
 
 _E = TypeVar("_E", bound=Event)
 
@@ -68,6 +69,7 @@ class Recording:
     observations: tuple[Observation, ...] = ()
     weight_checksums: tuple[WeightChecksums, ...] = ()
     token_texts: Mapping[int, str] = field(default_factory=dict)
+    time_spent: TimeSpent = field(default_factory=TimeSpent)
     unavailable: CellUnavailable | None = None
     failure: CellFailed | None = None
     finished: bool = False
@@ -88,13 +90,13 @@ def gather(events: Iterable[Event]) -> Recording:
     Raises:
         ValueError: the first event is not ``cell_started``.
     """
-    iterator = iter(events)
-    first = next(iterator, None)
+    recorded = list(events)
+    first = recorded[0] if recorded else None
     if not isinstance(first, CellStarted):
         raise ValueError("a history begins with a cell_started event")  # noqa: TRY004 - the file is wrong, not a type
     of: dict[type, list[Event]] = {}
     answers: dict[int, dict[str, Answer]] = {}
-    for event in iterator:
+    for event in recorded[1:]:
         if isinstance(event, Answer):
             answers.setdefault(event.pass_number, {})[event.prompt] = event
         else:
@@ -116,6 +118,7 @@ def gather(events: Iterable[Event]) -> Recording:
         observations=_all(of, Observation),
         weight_checksums=_all(of, WeightChecksums),
         token_texts={token: text for each in _all(of, TokenTexts) for token, text in each.texts.items()},
+        time_spent=time_spent(recorded),
         unavailable=_last(of, CellUnavailable),
         failure=_last(of, CellFailed),
         finished=_last(of, CellFinished) is not None,

@@ -22,6 +22,7 @@ from harness.report.changes import Change, Spread, agreements, changes, shapes, 
 from harness.report.model import CellReport, Report
 from harness.report.plots import agreement_plot, memory_plot, shape_plot
 from harness.report.remarks import Remark, remarks
+from harness.report.spending import spending
 from harness.report.text import shorten, visible
 from harness.report.timeline import Moment, moments
 from harness.report.tokens import Choice, Strip, likeliest, token_strip
@@ -88,6 +89,7 @@ def report_html(report: Report) -> str:
             scenarios=list(dict.fromkeys(cell.result.scenario for cell in report.cells)),
             arms=list(dict.fromkeys(cell.result.arm for cell in report.cells)),
             grounds=_grounds(report),
+            spending=spending(report),
             settings=list(_settings(report.run)),
             rows_shown=_ROWS_SHOWN,
         )

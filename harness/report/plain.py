@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from harness.report.model import CellReport, Report
 from harness.report.remarks import remarks
+from harness.report.spending import spending_sentence
 from harness.report.text import one_line
 from harness.report.witness import ENDS_HERE, facts, parting, where_they_part
 from harness.report.words import cause_of, headline, run_outcome
@@ -30,6 +31,8 @@ def plain_lines(report: Report) -> Iterator[str]:
     yield f"emulated: {one_line('; '.join(report.emulated)) or 'nothing'}"
     if report.faults:
         yield f"planted on purpose: {one_line('; '.join(report.faults))}"
+    if spent := spending_sentence(report):
+        yield f"time: {spent}"
     for cell in report.cells:
         yield ""
         yield from cell_lines(cell)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from harness.check.result import Witness
 from harness.report.model import CellReport, Report
 from harness.report.remarks import remarks
+from harness.report.spending import spending_md
 from harness.report.text import count, end_of, one_line, shorten, visible
 from harness.report.witness import ENDS_HERE, facts, parting, where_they_part
 from harness.report.words import cause_of, headline, run_outcome, short_bound
@@ -91,6 +92,7 @@ def _overview(report: Report) -> Iterator[str]:
     if report.faults:
         yield ""
         yield f"Planted on purpose: {_short('; '.join(report.faults))}."
+    yield from spending_md(report)
 
 
 def _short(text: str) -> str:

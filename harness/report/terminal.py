@@ -18,6 +18,7 @@ from harness.check.result import Witness
 from harness.report.model import CellReport, Report
 from harness.report.plain import plain_lines
 from harness.report.remarks import remarks
+from harness.report.spending import spending_sentence
 from harness.report.text import count, end_of, one_line, shorten, visible
 from harness.report.witness import ENDS_HERE, Row, facts, parting, where_they_part
 from harness.report.words import cause_of, headline, run_outcome, short_bound
@@ -74,6 +75,8 @@ def render_terminal(report: Report, *, width: int) -> RenderableType:
     parts.append(_labelled("emulated", "; ".join(report.emulated) or "nothing"))
     if report.faults:
         parts.append(_labelled("planted on purpose", "; ".join(report.faults)))
+    if spent := spending_sentence(report):
+        parts.append(_labelled("time", spent))
     for cell in report.cells:
         if cell.outcome != "clean":
             parts += ["", _title(cell), _indented(*_details(cell, width=width)), _command(cell)]

@@ -20,7 +20,8 @@ from rich.console import Console
 
 from harness.drive.cell import CellJob
 from harness.drive.recorder import Watcher
-from harness.drive.run import RunPlan, carry_out
+from harness.drive.run import carry_out
+from harness.drive.run_directory import RunPlan
 from harness.drive.trials import SWITCHBOARD, run_trials
 from harness.engine_plugin.faults import FAULTS
 from harness.history.events import Event
