@@ -18,7 +18,7 @@ from harness.check.result import NoiseFloor
 from harness.history.events import Control, Method, PassStarted, Prompt, Role, StepStarted
 from harness.history.recording import Pass, Recording
 
-NOT_A_TRANSITION = frozenset({"probe", "null_transition", "repeat"})
+NOT_A_TRANSITION = frozenset({"probe", "null_transition", "repeat", "start_requests", "finish_requests"})
 """Steps that leave the engine as it is."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.check import protocol, state
+from harness.check import conservation, protocol, state
 from harness.check.case import Case
 from harness.check.evidence import Evidence
 from harness.check.wording import counted, occasion
@@ -26,6 +26,7 @@ def find(case: Case) -> tuple[str, ...]:
             _missing(evidence),
             _unsound_baseline(evidence),
             _nothing_happened(evidence),
+            conservation.obstacles(evidence),
             _noise(case),
             _could_not_alarm(evidence),
         )

@@ -63,7 +63,16 @@ class Finding(_Frozen):
     """One observation that differs from the baseline, with its evidence."""
 
     checker: Literal[
-        "protocol", "divergence", "repetition", "termination", "cache", "drafts", "state", "memory", "speed"
+        "protocol",
+        "divergence",
+        "repetition",
+        "termination",
+        "conservation",
+        "cache",
+        "drafts",
+        "state",
+        "memory",
+        "speed",
     ]
     message: str = Field(description="one sentence a person can read without the evidence")
     strength: Strength

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from harness.check import bound, cache, cause, drafts, memory, obstacles, speed, state, witness
+from harness.check import bound, cache, cause, conservation, drafts, memory, obstacles, speed, state, witness
 from harness.check.case import Case
 from harness.check.comparison import Comparison
 from harness.check.evidence import Evidence
@@ -40,14 +40,17 @@ def judge(recording: Recording) -> CellResult:
     evidence = Evidence(recording)
     case = Case(evidence)
     of_answers = case.findings()
+    of_requests = conservation.check(evidence)
     of_the_engine = [finding for check in OF_THE_ENGINE for finding in check(evidence)]
-    unjudged = _unjudged(evidence, (*of_answers, *of_the_engine))
+    unjudged = _unjudged(evidence, (*of_answers, *of_requests, *of_the_engine))
     if proofs := _proofs(of_answers):
         return _corrupt(unjudged, case, proofs)
     if recording.failure is not None:
         return unjudged.model_copy(
             update={"error": recording.failure.error, "reason": recording.failure.cause}
         )
+    if proofs := _proofs(of_requests):
+        return _lost_requests(unjudged, case, proofs)
     if proofs := _proofs(of_the_engine):
         return _degraded(unjudged, case, proofs)
     if reasons := obstacles.find(case):
@@ -103,6 +106,18 @@ def _corrupt(unjudged: CellResult, case: Case, proofs: Sequence[Finding]) -> Cel
 def _interruption(evidence: Evidence) -> str:
     failure = evidence.recording.failure
     return f"the run then broke off: {failure.error}" if failure else ""
+
+
+def _lost_requests(unjudged: CellResult, case: Case, proofs: Sequence[Finding]) -> CellResult:
+    """Every probe was answered as before: it is what carries requests that broke, not what computes them."""
+    return unjudged.model_copy(
+        update={
+            "verdict": Verdict.CORRUPT,
+            "cause": Cause.SCHEDULER,
+            "reason": "; ".join((*_summary(proofs), *obstacles.find(case))),
+            "witness": witness.choose(case.evidence, damaged=(), proofs=proofs),
+        }
+    )
 
 
 def _degraded(unjudged: CellResult, case: Case, proofs: Sequence[Finding]) -> CellResult:

@@ -150,7 +150,8 @@ async def run_on_server(
 
             async def prepared() -> None:
                 await _prepare_prompts(session, job, configuration)
-                await body(session)
+                async with session.in_flight.allowed():
+                    await body(session)
 
             await _while_alive(session, prepared)
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from harness.drive import transitions
+from harness.drive import requests, transitions
 from harness.drive.conditions import plan, repeated
 from harness.drive.controls import ask_controls
 from harness.drive.probing import run_passes, run_probe
 from harness.drive.session import Session
 from harness.history.events import Role, StepFinished, StepStarted
 from harness.scenario.schema import (
+    CancelRequests,
+    FinishRequests,
     NullTransition,
     NullTransitionOptions,
     Probe,
@@ -22,6 +24,7 @@ from harness.scenario.schema import (
     ResetPrefixCache,
     Sleep,
     SleepOptions,
+    StartRequests,
     Step,
     WakeOptions,
     WakeUp,
@@ -114,7 +117,6 @@ async def _carry_out(session: Session, step: Step) -> list[str]:
     match step:
         case Probe():
             await _probe(session, step)
-            return []
         case NullTransition():
             return await _null_transition(session, step.null_transition)
         case Sleep():
@@ -129,8 +131,11 @@ async def _carry_out(session: Session, step: Step) -> list[str]:
         case ResetPrefixCache():
             session.transitions += 1
             return await transitions.reset_prefix_cache(session)
+        case StartRequests() | FinishRequests() | CancelRequests():
+            await requests.carry_out(session, step)
         case Repeat():
             raise AssertionError("repetitions are written out before they are carried out")
+    return []
 
 
 async def _probe(session: Session, step: Probe) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from harness.drive.conditions import Condition
+from harness.drive.in_flight import RequestsInFlight
 from harness.drive.recorder import Recorder
 from harness.errors import ServerDiedError
 from harness.history.events import (
@@ -59,11 +60,17 @@ class Session:
     transitions: int = 0
     baseline: dict[Condition, dict[str, Answer]] = field(default_factory=dict)
     controls_asked: bool = False
+    in_flight: RequestsInFlight = field(default_factory=RequestsInFlight)
     salt: str = field(default_factory=lambda: f"sleepwake-{secrets.token_hex(8)}")
 
     def lacks(self, feature: Feature) -> bool:
         """Whether the release under test is known not to have ``feature``; what is unknown is tried."""
         return self.vllm_version is not None and has(feature, self.vllm_version) is False
+
+    @property
+    def rests(self) -> bool:
+        """Whether the engine will not begin with a request now."""
+        return bool(self.asleep)
 
     def branch(self, recorder: Recorder) -> Session:
         """A session that goes on from here by itself and writes what it does to ``recorder``."""

@@ -319,6 +319,39 @@ class Answer(_Event):
     failure: CallFailure | None = None
 
 
+class RequestStarted(_Event):
+    """A request is sent beside the script, which goes on without its answer."""
+
+    kind: Literal["request_started"] = "request_started"
+    number: int
+    step: str
+    group: str = Field(description="the name its step gives it")
+    prompt: str
+
+
+class RequestRunning(_Event):
+    """The first token of a request has come."""
+
+    kind: Literal["request_running"] = "request_running"
+    number: int
+
+
+class RequestEnded(_Event):
+    """Nothing more comes for a request: the stream ended or broke off, or the client left."""
+
+    kind: Literal["request_ended"] = "request_ended"
+    number: int
+    token_ids: tuple[int, ...] = ()
+    text: str = ""
+    finish_reasons: tuple[str, ...] = Field(default=(), description="each that came; a sound stream has one")
+    tokens_after_end: int = Field(default=0, description="tokens that came after the first finish reason")
+    completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    client_left: bool = Field(default=False, description="the script closed the connection on purpose")
+    seconds: float
+    failure: CallFailure | None = None
+
+
 class CellUnavailable(_Event):
     """The release under test lacks what the script needs, so the script was not begun."""
 
@@ -356,6 +389,9 @@ Event = Annotated[
     | TokenTexts
     | PassStarted
     | Answer
+    | RequestStarted
+    | RequestRunning
+    | RequestEnded
     | CellUnavailable
     | CellFailed
     | CellFinished,

@@ -21,6 +21,9 @@ from harness.history.events import (
     PassStarted,
     Prompt,
     PromptsPrepared,
+    RequestEnded,
+    RequestRunning,
+    RequestStarted,
     Role,
     ServerReady,
     StepFinished,
@@ -49,6 +52,22 @@ class Pass:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InFlight:
+    """One request that was sent beside the script, and what became of it."""
+
+    start: RequestStarted
+    running: RequestRunning | None
+    """When its first token came."""
+    ends: tuple[RequestEnded, ...]
+    """One of a sound history; none where it broke off."""
+
+    @property
+    def end(self) -> RequestEnded | None:
+        """How it ended."""
+        return self.ends[-1] if self.ends else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recording:
     """Everything recorded about one cell.
 
@@ -63,6 +82,7 @@ class Recording:
     vocabulary_size: int | None = None
     block_size: int | None = None
     passes: tuple[Pass, ...] = ()
+    requests: tuple[InFlight, ...] = ()
     steps: tuple[StepStarted, ...] = ()
     step_ends: Mapping[str, StepFinished] = field(default_factory=dict)
     calls: tuple[Call, ...] = ()
@@ -112,6 +132,7 @@ def gather(events: Iterable[Event]) -> Recording:
         passes=tuple(
             Pass(start=start, answers=answers.get(start.number, {})) for start in _all(of, PassStarted)
         ),
+        requests=tuple(_requests(of)),
         steps=_all(of, StepStarted),
         step_ends={end.step: end for end in _all(of, StepFinished)},
         calls=_all(of, Call),
@@ -123,6 +144,14 @@ def gather(events: Iterable[Event]) -> Recording:
         failure=_last(of, CellFailed),
         finished=_last(of, CellFinished) is not None,
     )
+
+
+def _requests(of: Mapping[type, list[Event]]) -> Iterator[InFlight]:
+    running = {event.number: event for event in _all(of, RequestRunning)}
+    ends = _all(of, RequestEnded)
+    for start in _all(of, RequestStarted):
+        own = tuple(end for end in ends if end.number == start.number)
+        yield InFlight(start=start, running=running.get(start.number), ends=own)
 
 
 def _all(of: Mapping[type, list[Event]], kind: type[_E]) -> tuple[_E, ...]:

@@ -6,7 +6,7 @@ The models have the shape of the YAML itself, so that the published JSON Schema
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
@@ -120,6 +120,37 @@ class NullTransitionOptions(_Strict):
     passes: int = Field(default=1, ge=1, le=64, description="matched passes of each cache condition")
 
 
+class StartRequestsOptions(_Strict):
+    """Requests that are sent and not waited for."""
+
+    name: Name = Field(description="by which `finish_requests` or `cancel_requests` means them")
+    count: int | None = Field(
+        default=None, ge=1, description="how many of the prompts are sent, all at once; all without it"
+    )
+    until: Literal["running", "sent"] | None = Field(
+        default=None,
+        description="when the script goes on: the first token of each was seen, or the server has them; "
+        "without it `running` where the engine is awake, `sent` where it rests",
+    )
+
+
+class FinishRequestsOptions(_Strict):
+    """What must have become of requests that were started."""
+
+    name: Name = Field(description="of their `start_requests`")
+    expect: Literal["same", "aborted", "ended"] = Field(
+        default="same",
+        description="the baseline's answers; ends with the finish reason `abort`; or any end whatever",
+    )
+    within: float = Field(default=60.0, gt=0, description="seconds from this step on; then they are given up")
+
+
+class CancelRequestsOptions(_Strict):
+    """Requests whose clients leave before they have their answers."""
+
+    name: Name = Field(description="of their `start_requests`")
+
+
 class NoOptions(_Strict):
     """The step has no options: write ``{}``."""
 
@@ -159,6 +190,24 @@ class ResetPrefixCache(_Strict):
     reset_prefix_cache: NoOptions
 
 
+class StartRequests(_Strict):
+    """Send prompts as streams and go on while they are answered."""
+
+    start_requests: StartRequestsOptions
+
+
+class FinishRequests(_Strict):
+    """Wait until requests have ended, each in the way that is expected."""
+
+    finish_requests: FinishRequestsOptions
+
+
+class CancelRequests(_Strict):
+    """Close the connections of requests, as clients do that give up."""
+
+    cancel_requests: CancelRequestsOptions
+
+
 class NullTransition(_Strict):
     """Do something that must change nothing, and measure what changes all the same."""
 
@@ -176,6 +225,7 @@ class Repeat(_Strict):
     def _not_nested(cls, value: tuple[Step, ...]) -> tuple[Step, ...]:
         if any(isinstance(step, Repeat) for step in value):
             raise ValueError("repeat cannot stand inside repeat")
+        check_requests_end(value, place="repeat")
         return value
 
 
@@ -185,6 +235,9 @@ STEPS: dict[str, type[_Strict]] = {
     "wake_up": WakeUp,
     "reload_weights": ReloadWeights,
     "reset_prefix_cache": ResetPrefixCache,
+    "start_requests": StartRequests,
+    "finish_requests": FinishRequests,
+    "cancel_requests": CancelRequests,
     "null_transition": NullTransition,
     "repeat": Repeat,
 }
@@ -203,6 +256,9 @@ Step = Annotated[
     | Annotated[WakeUp, Tag("wake_up")]
     | Annotated[ReloadWeights, Tag("reload_weights")]
     | Annotated[ResetPrefixCache, Tag("reset_prefix_cache")]
+    | Annotated[StartRequests, Tag("start_requests")]
+    | Annotated[FinishRequests, Tag("finish_requests")]
+    | Annotated[CancelRequests, Tag("cancel_requests")]
     | Annotated[NullTransition, Tag("null_transition")]
     | Annotated[Repeat, Tag("repeat")],
     Discriminator(
@@ -256,6 +312,39 @@ class Scenario(_Strict):
         if not isinstance(last, Probe | NullTransition):
             raise ValueError("the script must end with a probe: nothing after the last one would be judged")  # noqa: TRY004 - wrong file
         return self
+
+    @model_validator(mode="after")
+    def _every_request_ends(self) -> Scenario:
+        check_requests_end(self.script, place="script")
+        for step in flat_steps(self.script):
+            if isinstance(step, StartRequests) and (step.start_requests.count or 0) > self.prompts.count:
+                name = step.start_requests.name
+                raise ValueError(f"start_requests {name!r}: there are only {self.prompts.count} prompts")
+        return self
+
+
+def check_requests_end(steps: Iterable[Step], *, place: str) -> None:
+    """Return if every request that ``steps`` start ends in them, and nothing else is said to end.
+
+    Raises:
+        ValueError: one is started twice, ends without having been started, or is left running.
+    """
+    running: set[str] = set()
+    for step in steps:
+        match step:
+            case StartRequests(start_requests=options):
+                if options.name in running:
+                    raise ValueError(f"requests {options.name!r} are started while they still run")
+                running.add(options.name)
+            case FinishRequests(finish_requests=options) | CancelRequests(cancel_requests=options):
+                if options.name not in running:
+                    raise ValueError(f"no requests {options.name!r} run here: start them before")
+                running.remove(options.name)
+            case NullTransition() if running:
+                raise ValueError("a null transition must change nothing: finish the requests before it")
+    if running:
+        names = ", ".join(sorted(running))
+        raise ValueError(f"requests are left running at the end of the {place}: finish or cancel {names}")
 
 
 def flat_steps(script: tuple[Step, ...]) -> Iterator[Step]:

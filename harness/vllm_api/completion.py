@@ -122,3 +122,18 @@ class ScoredCompletion(_Completion):
     """The whole answer to a scoring."""
 
     choices: tuple[ScoredChoice]
+
+
+class StreamedChoice(_Body):
+    """What one part of a stream adds to a completion that was asked for with ``logprobs``."""
+
+    text: str = ""
+    finish_reason: str | None = None
+    logprobs: TokenLogprobs | None = None
+
+
+class StreamedPart(_Body):
+    """One part of a streamed completion; the last has the counts and adds nothing."""
+
+    choices: tuple[StreamedChoice, ...] = ()
+    usage: Usage | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -46,10 +47,13 @@ class Driver:
     model: Path
     engine_command: tuple[str, ...]
 
-    def cell(self, arm: str = "on", *, level: int = 1, more: str = "") -> Cell:
-        """One cell of the small scenario; ``more`` is YAML for keys of its own."""
+    def cell(self, arm: str = "on", *, level: int = 1, more: str = "", script: str = "") -> Cell:
+        """One cell of the small scenario; ``more`` is YAML for keys of its own, ``script`` for its steps."""
         path = self.folder / "small.yaml"
-        path.write_text(SCRIPT.replace("LEVEL", str(level)).replace("MORE", more), encoding="utf-8")
+        text = SCRIPT.replace("LEVEL", str(level)).replace("MORE", more)
+        if script:
+            text = f"{text.partition('script:')[0]}script:\n{indent(script, '  ')}\n"
+        path.write_text(text, encoding="utf-8")
         corpora = self.folder / "corpora"
         if not corpora.exists():
             corpora.symlink_to(SCENARIOS / "corpora")
@@ -81,10 +85,13 @@ class Driver:
         fault: str | None = None,
         misbehave: str = "",
         more: str = "",
+        script: str = "",
         watcher: Callable[[Event], None] = lambda _: None,
     ) -> Recording:
         """Run one cell and read its history back."""
-        job = self.job(self.cell(arm, level=level, more=more), fault=fault, env={"FAKE_VLLM": misbehave})
+        job = self.job(
+            self.cell(arm, level=level, more=more, script=script), fault=fault, env={"FAKE_VLLM": misbehave}
+        )
         await run_cell(job, self.runtime, watcher=watcher)
         return load_recording(job.directory)
 

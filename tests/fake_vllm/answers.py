@@ -47,7 +47,7 @@ def completion(
         "routed_experts": None,
     }
     return {
-        "id": f"cmpl-{next(_numbers):032x}",
+        "id": new_id(),
         "object": "text_completion",
         "created": int(time.time()),
         "model": model,
@@ -59,6 +59,37 @@ def completion(
         "ec_transfer_params": None,
         "metrics": None,
     }
+
+
+def stream_part(
+    sequence: Sequence, request: CompletionRequest, *, known: int, model: str, id_: str
+) -> JsonValue:
+    """What a stream tells after the first ``known`` tokens."""
+    logprobs = None if request.logprobs is None else _logprobs(sequence, request, known=known)
+    choice: dict[str, JsonValue] = {
+        "index": 0,
+        "text": vocabulary.decode(sequence.generated[known:]),
+        "logprobs": logprobs,
+        "finish_reason": sequence.finish_reason,
+        "stop_reason": None,
+        "token_ids": [*sequence.generated[known:]] if request.return_token_ids else None,
+    }
+    return {**_stream_head(id_, model), "choices": [choice]}
+
+
+def stream_usage(sequence: Sequence, *, model: str, id_: str, fingerprint: str, details: bool) -> JsonValue:
+    """The last part of a stream, where usage was asked for."""
+    head = {**_stream_head(id_, model), "choices": [], "system_fingerprint": fingerprint}
+    return {**head, "usage": _usage(sequence, details=details, miscount=0)}
+
+
+def new_id() -> str:
+    """The id of a completion."""
+    return f"cmpl-{next(_numbers):032x}"
+
+
+def _stream_head(id_: str, model: str) -> dict[str, JsonValue]:
+    return {"id": id_, "object": "text_completion", "created": int(time.time()), "model": model}
 
 
 def _usage(sequence: Sequence, *, details: bool, miscount: int) -> dict[str, JsonValue]:
@@ -77,11 +108,11 @@ def _usage(sequence: Sequence, *, details: bool, miscount: int) -> dict[str, Jso
     }
 
 
-def _logprobs(sequence: Sequence, request: CompletionRequest) -> dict[str, JsonValue]:
+def _logprobs(sequence: Sequence, request: CompletionRequest, *, known: int = 0) -> dict[str, JsonValue]:
     name = _as_id if request.return_tokens_as_token_ids else _as_text
-    tokens = [name(token) for token in sequence.generated]
+    tokens = [name(token) for token in sequence.generated[known:]]
     offsets: list[JsonValue] = [0, *itertools.accumulate(map(len, tokens))]
-    rows = list(zip(sequence.generated, sequence.logprobs, strict=True))
+    rows = list(zip(sequence.generated, sequence.logprobs, strict=True))[known:]
     return {
         "text_offset": offsets[: len(tokens)],
         "token_logprobs": [_finite(row[token]) for token, row in rows],

@@ -48,6 +48,8 @@ class Behaviour(StrEnum):
     """Tell another ``system_fingerprint`` after the first wake-up."""
     GARBAGE_AFTER_WAKE = "garbage-after-wake"
     """After the first wake-up answer right for NUMBER (default 8) tokens, then shuffle the logits."""
+    SLOW = "slow"
+    """Take NUMBER (default 10) milliseconds more for every step, from the start."""
     NOISE = "noise"
     """Add noise of NUMBER/1000 (default 20) standard deviation to all logits, from the start."""
     SLEEP_DOES_NOTHING = "sleep-does-nothing"
@@ -56,7 +58,12 @@ class Behaviour(StrEnum):
     """Answer ``/wake_up`` with HTTP 500 and stay asleep."""
 
 
-_DEFAULT_NUMBERS = {Behaviour.DIE_IN_PROBE: 3, Behaviour.GARBAGE_AFTER_WAKE: 8, Behaviour.NOISE: 20}
+_DEFAULT_NUMBERS = {
+    Behaviour.DIE_IN_PROBE: 3,
+    Behaviour.GARBAGE_AFTER_WAKE: 8,
+    Behaviour.NOISE: 20,
+    Behaviour.SLOW: 10,
+}
 
 
 @dataclass(frozen=True)

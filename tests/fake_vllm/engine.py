@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from collections.abc import Sequence as Tags
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -38,6 +39,7 @@ class Engine:
         model = ToyModel(self.memory.weights, max_model_len=options.max_model_len)
         self.scheduler = Scheduler(model, self._pool, prefix_caching=options.enable_prefix_caching)
         self.scheduler.distortion.noise = (self._misbehaviour.number(Behaviour.NOISE) or 0) / 1000
+        self.scheduler.seconds_a_step = (self._misbehaviour.number(Behaviour.SLOW) or 0) / 1000
         self.adapters: dict[str, Adapter] = {}
         self.sleep_gauge: tuple[bool, int] = (False, 0)
         """Whether the sleep-state metric says asleep, and at which level: set by calls, not by the memory."""
@@ -48,6 +50,17 @@ class Engine:
         self.scheduler.submit(sequence)
         try:
             await sequence.finished.wait()
+        finally:
+            self.scheduler.abort([sequence])
+
+    async def stream(self, sequence: Sequence) -> AsyncIterator[int]:
+        """Run a sequence and yield how many tokens it has, whenever it has more; leaving early aborts it."""
+        self.scheduler.submit(sequence)
+        try:
+            while sequence.finish_reason is None:
+                await sequence.news.wait()
+                sequence.news.clear()
+                yield len(sequence.generated)
         finally:
             self.scheduler.abort([sequence])
 

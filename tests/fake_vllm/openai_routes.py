@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from http import HTTPStatus
 
+from pydantic import JsonValue
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tests.fake_vllm import answers, metrics, vocabulary
@@ -81,7 +83,30 @@ class OpenAiRoutes:
             os._exit(1)
         if self._happens(Behaviour.ERROR_AFTER_WAKE):
             raise EngineError("EngineCore encountered an issue.")
+        if body.stream:
+            return StreamingResponse(self._parts(sequence, body), media_type="text/event-stream")
         return await _unless_the_client_leaves(request, self._answer(sequence, body))
+
+    async def _parts(self, sequence: Sequence, body: CompletionRequest) -> AsyncIterator[str]:
+        if Behaviour.HANG in self._misbehaviour or self._happens(Behaviour.HANG_AFTER_WAKE):
+            await asyncio.Event().wait()
+        model, id_, known = body.model or self._options.served_model_name, answers.new_id(), 0
+        async for now in self._engine.stream(sequence):
+            # As in vLLM, nothing is said of an end that comes before the first token.
+            if now:
+                yield _event(answers.stream_part(sequence, body, known=known, model=model, id_=id_))
+            known = now
+        if body.stream_options and body.stream_options.include_usage:
+            yield _event(
+                answers.stream_usage(
+                    sequence,
+                    model=model,
+                    id_=id_,
+                    fingerprint=self._fingerprint(),
+                    details=self._options.enable_prompt_tokens_details,
+                )
+            )
+        yield "data: [DONE]\n\n"
 
     async def _answer(self, sequence: Sequence, body: CompletionRequest) -> Response:
         if Behaviour.HANG in self._misbehaviour or self._happens(Behaviour.HANG_AFTER_WAKE):
@@ -154,6 +179,10 @@ class OpenAiRoutes:
         if self._engine.adapters.pop(body.lora_name, None) is None:
             raise not_found(f"The lora adapter '{body.lora_name}' cannot be found.")
         return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")
+
+
+def _event(part: JsonValue) -> str:
+    return f"data: {json.dumps(part)}\n\n"
 
 
 def _text(body: TokenizeRequest) -> str:

@@ -12,6 +12,12 @@ from pydantic import BaseModel, Field
 from tests.fake_vllm.vocabulary import Message
 
 
+class StreamOptions(BaseModel):
+    """What a stream tells besides its tokens."""
+
+    include_usage: bool = False
+
+
 class CompletionRequest(BaseModel):
     """The body of ``POST /v1/completions``."""
 
@@ -27,7 +33,8 @@ class CompletionRequest(BaseModel):
     cache_salt: str | None = None
     ignore_eos: bool = False
     n: Literal[1] = 1
-    stream: Literal[False] | None = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
 
 
 class TokenizeRequest(BaseModel):

@@ -59,6 +59,8 @@ class Scheduler:
         self.pause = Pause.NOTHING
         self.counters = Counters()
         self.distortion = Distortion()
+        self.seconds_a_step = 0.0
+        """How long it rests after each: 0 is as fast as it can."""
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
         self._model = model
@@ -121,7 +123,7 @@ class Scheduler:
             for sequence in self.running.copy():
                 self._advance(sequence)
             self._observe()
-            await asyncio.sleep(0)
+            await asyncio.sleep(self.seconds_a_step)
 
     def _observe(self) -> None:
         """Update the gauges, which rest while nothing is scheduled: who waits for a sleeper is not seen."""
@@ -184,6 +186,7 @@ class Scheduler:
             token = int(np.argmax(logits / sampling.temperature + sequence.random.gumbel(size=len(logits))))
         sequence.tokens.append(token)
         sequence.logprobs.append(_log_softmax(logits))
+        sequence.news.set()
         self.counters.generation_tokens += 1
         if token == vocabulary.END_OF_SEQUENCE and not sampling.ignore_eos:
             self._leave(sequence)

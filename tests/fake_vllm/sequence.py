@@ -53,6 +53,8 @@ class Sequence:
     prompt_logprobs: list[Array] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     finished: asyncio.Event = field(default_factory=asyncio.Event)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever it has got a token or an end."""
     _hashes: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -87,3 +89,4 @@ class Sequence:
         """End it; whoever waits for it goes on."""
         self.finish_reason = reason
         self.finished.set()
+        self.news.set()

@@ -150,3 +150,32 @@ def test_evidence_named_twice_is_refused() -> None:
     """Asking the same twice in a row under the same conditions is a slip of the pen."""
     with pytest.raises(ValidationError, match="named once"):
         ProbeOptions(name="p", evidence=("warm", "warm"))
+
+
+HELD = {"start_requests": {"name": "held"}}
+ENDED = {"finish_requests": {"name": "held"}}
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([HELD], "left running at the end of the script: finish or cancel held"),
+        ([ENDED], "no requests 'held' run here"),
+        ([HELD, HELD, ENDED], "started while they still run"),
+        ([HELD, ENDED, {"cancel_requests": {"name": "held"}}], "no requests 'held' run here"),
+        ([HELD, {"null_transition": {}}, ENDED], "null transition must change nothing"),
+        ([{"repeat": 2, "steps": [HELD, {"sleep": {}}]}], "left running at the end of the repeat"),
+        ([HELD, {"repeat": 2, "steps": [ENDED]}], "no requests 'held' run here"),
+        ([{"start_requests": {"name": "held", "count": 17}}, ENDED], "there are only 16 prompts"),
+    ],
+)
+def test_what_is_started_must_end(steps: list[object], message: str) -> None:
+    """Requests that nobody waits for, or that were never sent, are mistakes found before anything starts."""
+    with pytest.raises(ValidationError, match=message):
+        Scenario.model_validate(minimal(script=[{"probe": "a"}, *steps, {"probe": "b"}]))
+
+
+def test_requests_may_end_by_either_step_and_begin_again() -> None:
+    """A name is free again after its end."""
+    steps = [HELD, {"cancel_requests": {"name": "held"}}, HELD, ENDED, {"repeat": 2, "steps": [HELD, ENDED]}]
+    Scenario.model_validate(minimal(script=[{"probe": "a"}, *steps, {"probe": "b"}]))

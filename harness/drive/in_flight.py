@@ -1,0 +1,177 @@
+"""Requests that run beside the script: started by one step, ended by a later one.
+
+They are tasks of one group that lives as long as the cell's session.  When that ends, whatever
+the reason, none is left: what still runs is cancelled, which closes its connection.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+from anyio.abc import TaskGroup
+
+from harness.drive.recorder import Recorder
+from harness.history.events import CallFailure, RequestEnded, RequestRunning, RequestStarted
+from harness.vllm_api.calls import CallError
+from harness.vllm_api.connection import Connection
+from harness.vllm_api.generation import GenerationRequest
+from harness.vllm_api.streaming import Streamed, stream
+
+NO_DEADLINE_S = math.inf
+"""Of a request itself: the step that ends it has one, and the cell's end is the last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """One request: which prompt it sends and what it asks for."""
+
+    prompt: str
+    request: GenerationRequest
+
+
+@dataclass(kw_only=True, eq=False)
+class _Running:
+    """A request on its way."""
+
+    number: int
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    streamed: Streamed = field(default_factory=Streamed)
+    accepted: anyio.Event = field(default_factory=anyio.Event)
+    begun: anyio.Event = field(default_factory=anyio.Event)
+    ended: anyio.Event = field(default_factory=anyio.Event)
+    client_left: bool = False
+    given_up_after: float | None = None
+
+
+class RequestsInFlight:
+    """The requests that run beside the script, by the name of their group."""
+
+    def __init__(self) -> None:
+        self._tasks: TaskGroup | None = None
+        self._groups: dict[str, list[_Running]] = {}
+        self._last_number = 0
+
+    @asynccontextmanager
+    async def allowed(self) -> AsyncIterator[None]:
+        """Requests may run until the block is left, and none outlives it."""
+        async with anyio.create_task_group() as self._tasks:
+            yield
+            self._tasks.cancel_scope.cancel()
+
+    async def start(
+        self,
+        name: str,
+        asked: Sequence[Asked],
+        *,
+        connection: Connection,
+        recorder: Recorder,
+        step: str,
+        until_running: bool,
+        patience_s: float,
+    ) -> None:
+        """Send requests and return when each runs, or when the server has them, or after ``patience_s``."""
+        if self._tasks is None:
+            raise RuntimeError("requests may run only inside allowed()")
+        group = self._groups[name] = []
+        for each in asked:
+            self._last_number += 1
+            running = _Running(number=self._last_number)
+            group.append(running)
+            recorder.record(
+                RequestStarted(
+                    t=recorder.now(), number=running.number, step=step, group=name, prompt=each.prompt
+                )
+            )
+            self._tasks.start_soon(_carry, running, each.request, connection, recorder)
+        with anyio.move_on_after(patience_s):
+            for running in group:
+                await (running.begun if until_running else running.accepted).wait()
+
+    async def finish(self, name: str, *, within_s: float) -> None:
+        """Return when all requests of a group have ended; those that have not in time are given up."""
+        group = self._groups.pop(name)
+        with anyio.move_on_after(within_s):
+            for running in group:
+                await running.ended.wait()
+        for running in group:
+            if not running.ended.is_set():
+                running.given_up_after = within_s
+                running.scope.cancel()
+        await _all_ended(group)
+
+    async def cancel(self, name: str) -> None:
+        """Close the connections of a group's requests that have not ended by themselves."""
+        group = self._groups.pop(name)
+        for running in group:
+            running.client_left = not running.ended.is_set()
+            running.scope.cancel()
+        await _all_ended(group)
+
+    async def give_up_all(self) -> None:
+        """Close the connections of whatever still runs, as for :meth:`cancel`."""
+        for name in list(self._groups):
+            await self.cancel(name)
+
+
+async def _all_ended(group: Sequence[_Running]) -> None:
+    for running in group:
+        await running.ended.wait()
+
+
+async def _carry(
+    running: _Running, request: GenerationRequest, connection: Connection, recorder: Recorder
+) -> None:
+    """Carry one request to its end and record it, also when it is cut short."""
+
+    def begun() -> None:
+        recorder.record(RequestRunning(t=recorder.now(), number=running.number))
+        running.begun.set()
+
+    started = recorder.now()
+    try:
+        with running.scope:
+            await stream(
+                connection.openai,
+                request,
+                into=running.streamed,
+                on_accepted=running.accepted.set,
+                on_first_token=begun,
+            )
+    finally:
+        recorder.record(_end_of(running, recorder, started))
+        # Whoever waits for a beginning must not wait for one that cannot come.
+        for event in (running.accepted, running.begun, running.ended):
+            event.set()
+
+
+def _end_of(running: _Running, recorder: Recorder, started: float) -> RequestEnded:
+    now, streamed = recorder.now(), running.streamed
+    return RequestEnded(
+        t=now,
+        number=running.number,
+        token_ids=tuple(streamed.token_ids),
+        text=streamed.text,
+        finish_reasons=tuple(streamed.finish_reasons),
+        tokens_after_end=streamed.tokens_after_end,
+        completion_tokens=streamed.completion_tokens,
+        cached_tokens=streamed.cached_tokens,
+        client_left=running.client_left,
+        seconds=now - started,
+        failure=_failure(running),
+    )
+
+
+def _failure(running: _Running) -> CallFailure | None:
+    error = running.streamed.error
+    if error is None and not running.streamed.complete and not running.client_left:
+        message = (
+            f"no end within {running.given_up_after:g} s"
+            if running.given_up_after is not None
+            else "the cell ended before it did"
+        )
+        error = CallError(kind="timeout", message=message)
+    return None if error is None else CallFailure(kind=error.kind, message=error.message, status=error.status)

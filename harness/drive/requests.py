@@ -1,0 +1,62 @@
+"""The steps that send requests beside the script and see to their end."""
+
+from __future__ import annotations
+
+import secrets
+
+from harness.drive.in_flight import NO_DEADLINE_S, Asked
+from harness.drive.session import Session
+from harness.history.events import Prompt
+from harness.scenario.schema import CancelRequests, FinishRequests, StartRequests, StartRequestsOptions
+from harness.vllm_api.generation import GenerationRequest
+
+_ONLY_THE_TOKENS = 1
+"""Log-probabilities that are asked for: without any, no token has an id."""
+
+
+async def carry_out(session: Session, step: StartRequests | FinishRequests | CancelRequests) -> None:
+    """Carry out one of these steps; whether requests ended well is judged from the history."""
+    match step:
+        case StartRequests():
+            await _start(session, step.start_requests)
+        case FinishRequests():
+            options = step.finish_requests
+            await session.in_flight.finish(options.name, within_s=options.within)
+        case CancelRequests():
+            session.transitions += 1  # the engine has to forget them
+            await session.in_flight.cancel(step.cancel_requests.name)
+    # A round trip to the engine: what was sent before has reached it as well.
+    await session.observe("after")
+
+
+async def _start(session: Session, options: StartRequestsOptions) -> None:
+    """Send requests as streams; go on when they run, or where the engine rests when it has them.
+
+    They have a cache salt of their own: what a probe is served from the prefix cache is never
+    theirs, nor the other way round.
+    """
+    prompts = [prompt for prompt in session.prompts if not prompt.held_out][: options.count]
+    salt = f"{session.salt}-{secrets.token_hex(8)}"
+    await session.in_flight.start(
+        options.name,
+        [Asked(prompt=prompt.id, request=_request(session, prompt, salt)) for prompt in prompts],
+        connection=session.connection,
+        recorder=session.recorder,
+        step=session.step or "",
+        until_running=(options.until or ("sent" if session.rests else "running")) == "running",
+        patience_s=session.scenario.deadlines.answer,
+    )
+
+
+def _request(session: Session, prompt: Prompt, salt: str) -> GenerationRequest:
+    sampling = session.scenario.sampling
+    return GenerationRequest(
+        prompt_token_ids=prompt.token_ids,
+        max_tokens=sampling.max_tokens,
+        model=session.served_model_name,
+        deadline_s=NO_DEADLINE_S,
+        temperature=sampling.temperature,
+        seed=sampling.seed,
+        cache_salt=salt,
+        top_logprobs=_ONLY_THE_TOKENS,
+    )
