@@ -157,9 +157,14 @@ class Calibration:
             yield unsettled
         if self.gross_limit > limits.TOO_COARSE:
             yield (
-                f"the noise is so coarse that an answer {self.gross_limit:.2g} nat off would not show: "
-                "serve the model in float32, or lower the concurrency to 1"
+                f"the noise is so {self._how_coarse()} would not show: serve the model in float32, or lower "
+                "the concurrency to 1"
             )
+
+    def _how_coarse(self) -> str:
+        if self.gross_limit > limits.BOUNDLESS:
+            return "irregular that an answer, however far off,"
+        return f"coarse that an answer {self.gross_limit:.2g} nat off"
 
     def healed(self, replies: Sequence[Reply]) -> int:
         """How many of ``replies``, the answers of a control, are within the noise.

@@ -50,6 +50,9 @@ ON_GRID = 0.8
 TOO_COARSE = 6.0
 """nat; if a single answer would have to lie this far off to be seen, the noise hides too much."""
 
+BOUNDLESS = 50.0
+"""nat; no two logits of a working model lie further apart."""
+
 
 def rounding_step(contrasts: npt.NDArray[np.floating]) -> float:
     """The grid that logits are rounded to, nat; 0 where it is too fine to matter.

@@ -15,7 +15,7 @@ from harness.check.matching import Matching, Pool, Row
 from harness.check.result import Finding, Strength
 from harness.history.events import Control
 from tests.check.simulation import Noise, Setup, simulate
-from tests.check.stories import Change, Story, both, garbage, nearly_tied, shifted, updated
+from tests.check.stories import Change, Story, both, garbage, nearly_tied, shifted, stop_after, updated
 
 SLIGHT = 0.1 / 3
 """nat; what moving all of three candidates by 0.1 nat comes to in the mean."""
@@ -145,6 +145,12 @@ def test_noise_that_hides_too_much_is_named() -> None:
         "the noise is so coarse that an answer 8 nat off would not show: serve the model in float32, or "
         "lower the concurrency to 1"
     )
+
+
+def test_noise_without_a_bound_is_not_put_into_figures() -> None:
+    """A null answer that broke off lies infinitely far off: no figure says anything then."""
+    *_, obstacle = calibrated(noisy(null=stop_after(3)).probe(1)).obstacles()
+    assert obstacle.startswith("the noise is so irregular that an answer, however far off, would not show:")
 
 
 def test_null_answers_that_are_too_few_are_counted() -> None:
