@@ -15,7 +15,7 @@ from harness.check.matching import Matching, Pool, Row
 from harness.check.result import Finding, Strength
 from harness.history.events import Control
 from tests.check.simulation import Noise, Setup, simulate
-from tests.check.stories import Change, Story, both, garbage, nearly_tied, shifted, stop_after, updated
+from tests.check.stories import Change, Story, both, garbage, nearly_tied, shifted, updated
 
 SLIGHT = 0.1 / 3
 """nat; what moving all of three candidates by 0.1 nat comes to in the mean."""
@@ -148,8 +148,9 @@ def test_noise_that_hides_too_much_is_named() -> None:
 
 
 def test_noise_without_a_bound_is_not_put_into_figures() -> None:
-    """A null answer that broke off lies infinitely far off: no figure says anything then."""
-    *_, obstacle = calibrated(noisy(null=stop_after(3)).probe(1)).obstacles()
+    """Null answers that do not tell how likely their tokens were lie infinitely far off."""
+    unexplained = updated(logprobs=None)
+    [obstacle] = calibrated(noisy(null=unexplained).probe(1)).obstacles()
     assert obstacle.startswith("the noise is so irregular that an answer, however far off, would not show:")
 
 
