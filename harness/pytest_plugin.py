@@ -92,9 +92,12 @@ class CellItem(pytest.Item):
 
         chosen = {name: self.config.getoption(f"--sleepwake-{name}") for name in _OPTIONS}
         options = workflow.RunOptions(**{name: value for name, value in chosen.items() if value is not None})
+        choice = workflow.choose(options)
+        if reason := workflow.obstacle(self.cell, choice.runtime):
+            pytest.skip(f"{self.cell.id} {reason}")
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled(), Progress(Console(highlight=False), cells=1) as progress:
-            return workflow.run_one(options, self.cell, progress=progress)
+            return workflow.run_one(options, self.cell, choice, progress=progress)
 
     def repr_failure(
         self,

@@ -25,6 +25,7 @@ from harness.option_sources import is_environment
 from harness.redaction import without_secret_flags
 from harness.report.progress import Progress
 from harness.scenario.cells import Cell, load_cells, select_cells
+from harness.servers.base import Runtime
 from harness.servers.models import Model, provide_model
 from harness.servers.select import Choice, choose_runtime
 from harness.stored_run import REPORTS, judge_directory
@@ -104,6 +105,30 @@ def choose(options: RunOptions) -> Choice:
         endpoint=options.endpoint,
         keep_servers=options.keep_servers,
     )
+
+
+def obstacle(cell: Cell, runtime: Runtime) -> str | None:
+    """Why ``runtime`` cannot run ``cell``; None where nothing is known against it."""
+    if cell.scenario.requires == "gpu" and runtime.engine == "cpu":
+        return "needs a GPU, and the engine here computes on a CPU"
+    return None
+
+
+def fitting(cells: Sequence[Cell], runtime: Runtime) -> tuple[list[Cell], str | None]:
+    """Return the cells that ``runtime`` can run, and one line about those left out, if any are.
+
+    Raises:
+        UsageError: none can be run.
+    """
+    obstacles = {cell.id: reason for cell in cells if (reason := obstacle(cell, runtime))}
+    left_out = "; ".join(f"{name} {reason}" for name, reason in obstacles.items())
+    if cells and len(obstacles) == len(cells):
+        raise UsageError(
+            f"no cell can run: {left_out}",
+            remedy="run them where vLLM has a GPU (see `sleepwake doctor`), or name a server with --endpoint",
+        )
+    kept = [cell for cell in cells if cell.id not in obstacles]
+    return kept, f"left out: {left_out}" if left_out else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +245,7 @@ def commands(options: RunOptions, cells: Sequence[Cell], choice: Choice) -> Iter
         yield cell.id, choice.runtime.command(plan.job(cell).spec)
 
 
-def run_one(options: RunOptions, cell: Cell, *, progress: Progress) -> CellResult:
+def run_one(options: RunOptions, cell: Cell, choice: Choice, *, progress: Progress) -> CellResult:
     """Run a single cell and judge it; its run directory holds what was recorded."""
-    finished = run(options, [cell], choose(options), progress=progress)
+    finished = run(options, [cell], choice, progress=progress)
     return judge_directory(finished.directory).result.cells[0]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from harness import workflow
+from harness.servers.process import ProcessRuntime
+from harness.servers.select import Choice
 from tests.fake_vllm.behaviours import Fault, Misbehaviour
 from tests.fake_vllm.threads import Served
 
@@ -66,3 +71,17 @@ def test_a_wrong_scenario_is_a_collection_error(project: pytest.Pytester) -> Non
     result = project.runpytest_subprocess("-m", "sleepwake", "scenarios")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*small.yaml:*"])
+
+
+def test_a_cell_without_its_gpu_is_skipped(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What cannot run on this engine is said to be skipped, and why; nothing starts."""
+    path = project.path / "scenarios" / "small.yaml"
+    path.write_text(path.read_text() + "requires: gpu\n")
+    runtime = ProcessRuntime(engine="cpu", cache=tmp_path)
+    monkeypatch.setattr(workflow, "choose", lambda _: Choice(runtime=runtime, reason="asked for"))
+    result = project.runpytest_inprocess("-m", "sleepwake", "-rs", "scenarios")
+    result.assert_outcomes(skipped=1, deselected=1)
+    result.stdout.fnmatch_lines(["SKIPPED*small.only needs a GPU, and the engine here computes on a CPU"])
+    assert not (project.path / "reports").exists()

@@ -21,7 +21,7 @@ from harness.errors import (
 from harness.explore.bisection import Bisection, Outcome, Trial
 from harness.report.progress import Progress
 from harness.stored_run import judge_directory
-from harness.workflow import RunOptions, choose, plan_cells, run
+from harness.workflow import RunOptions, choose, fitting, plan_cells, run
 
 _RELEASE = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:\.post(\d+))?")
 
@@ -106,7 +106,10 @@ def _try(version: str, options: RunOptions, progress: Callable[[int], Progress])
     cells = plan_cells(options)
     try:
         choice = choose(options)
+        cells, left_out = fitting(cells, choice.runtime)
         with progress(len(cells)) as shown:
+            if left_out:
+                shown.note(left_out)
             finished = run(options, cells, choice, progress=shown)
     except SleepwakeError as error:
         if error.exit_code is ExitCode.INTERRUPTED or isinstance(error, StorageError):

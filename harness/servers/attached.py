@@ -10,7 +10,7 @@ import anyio.to_thread
 import httpx
 
 from harness.errors import RuntimeUnavailableError, UsageError
-from harness.servers.base import KeptServer, Memory, RuntimeName, Server, ServerFacts, ServerSpec
+from harness.servers.base import Engine, KeptServer, Memory, RuntimeName, Server, ServerFacts, ServerSpec
 from harness.servers.readiness import wait_until_ready
 
 _TIMEOUT_S = 10.0
@@ -32,6 +32,11 @@ class AttachedRuntime:
     def name(self) -> RuntimeName:
         """``attached``."""
         return "attached"
+
+    @property
+    def engine(self) -> Engine:
+        """``unknown``: only its HTTP side is visible."""
+        return "unknown"
 
     @property
     def can_restart(self) -> bool:

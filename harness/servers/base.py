@@ -136,6 +136,11 @@ class Runtime(Protocol):
         ...
 
     @property
+    def engine(self) -> Engine:
+        """What its servers compute on."""
+        ...
+
+    @property
     def can_restart(self) -> bool:
         """Whether leaving :meth:`start` and entering it again gives a fresh server."""
         ...

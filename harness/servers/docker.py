@@ -99,6 +99,11 @@ class DockerRuntime:
         return "docker"
 
     @property
+    def engine(self) -> Engine:
+        """What the image's vLLM computes on."""
+        return self._engine
+
+    @property
     def can_restart(self) -> bool:
         """True."""
         return True

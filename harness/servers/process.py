@@ -73,6 +73,11 @@ class ProcessRuntime:
         return "process"
 
     @property
+    def engine(self) -> Engine:
+        """What the engine command computes on."""
+        return self._engine
+
+    @property
     def can_restart(self) -> bool:
         """True."""
         return True

@@ -63,7 +63,11 @@ scenarios: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
             probes,
         ),
     },
-    optional={"default": st.booleans(), "concurrency": st.integers(1, 64)},
+    optional={
+        "default": st.booleans(),
+        "requires": st.sampled_from([None, "gpu"]),
+        "concurrency": st.integers(1, 64),
+    },
 )
 
 

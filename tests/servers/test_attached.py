@@ -28,6 +28,7 @@ async def test_server_is_used_and_left_running(stranger_port: int, make_spec: Sp
     runtime.check_available()
     assert runtime.sweep() == []
     assert not runtime.can_restart
+    assert runtime.engine == server.facts.engine == "unknown"
 
 
 @pytest.mark.anyio

@@ -1,0 +1,73 @@
+"""Which cells a runtime can run, by what they require."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UsageError
+from harness.scenario.cells import Cell
+from harness.scenario.schema import Scenario
+from harness.servers.attached import AttachedRuntime
+from harness.servers.base import Runtime
+from harness.servers.process import ProcessRuntime
+from harness.workflow import fitting
+
+
+def _cell(name: str, requires: str | None = None) -> Cell:
+    scenario = Scenario.model_validate(
+        {
+            "name": name,
+            "why": "because",
+            "requires": requires,
+            "arms": {"only": {}},
+            "prompts": {"corpus": "words"},
+            "script": [{"probe": "baseline"}],
+        }
+    )
+    return Cell(
+        scenario=scenario,
+        scenario_path=Path(f"{name}.yaml"),
+        arm_name="only",
+        arm=scenario.arms["only"],
+        prompts=(),
+        held_out=(),
+    )
+
+
+ANYWHERE, GPU, GPU_TOO = _cell("anywhere"), _cell("graphs", "gpu"), _cell("hybrid", "gpu")
+
+
+@pytest.fixture
+def cpu(tmp_path: Path) -> ProcessRuntime:
+    """A runtime whose engine computes on a CPU."""
+    return ProcessRuntime(engine="cpu", cache=tmp_path)
+
+
+def test_what_needs_a_gpu_is_left_out_on_a_cpu(cpu: ProcessRuntime) -> None:
+    """The rest runs, and one line names every cell that does not and says why."""
+    cells, left_out = fitting([GPU, ANYWHERE, GPU_TOO], cpu)
+    assert cells == [ANYWHERE]
+    assert left_out is not None
+    assert "graphs.only" in left_out
+    assert "hybrid.only" in left_out
+    assert "GPU" in left_out
+
+
+def test_nothing_is_left_out_without_need(cpu: ProcessRuntime, tmp_path: Path) -> None:
+    """A GPU runs everything, and nobody knows what an attached server computes on."""
+    runtimes: list[Runtime] = [
+        ProcessRuntime(engine="gpu", cache=tmp_path),
+        AttachedRuntime(endpoint="http://127.0.0.1:1"),
+    ]
+    for runtime in runtimes:
+        assert fitting([GPU, ANYWHERE], runtime) == ([GPU, ANYWHERE], None)
+    assert fitting([ANYWHERE], cpu) == ([ANYWHERE], None)
+
+
+def test_a_run_of_nothing_is_a_mistake(cpu: ProcessRuntime) -> None:
+    """Where no cell can run, the user hears which and what to do, before anything starts."""
+    with pytest.raises(UsageError, match=r"graphs\.only.*needs a GPU") as caught:
+        fitting([GPU], cpu)
+    assert "--endpoint" in str(caught.value)
