@@ -15,6 +15,7 @@ from harness import workflow
 from harness.cli import call
 from harness.errors import ExitCode
 from harness.scenario.schema import Scenario
+from harness.servers.attached import AttachedRuntime
 from harness.servers.leftovers import Owner
 from harness.servers.process import ProcessRuntime
 from harness.servers.select import Choice
@@ -207,6 +208,23 @@ def test_listing_names_the_cells_and_starts_nothing(here: Path, capsys: pytest.C
     assert call(["run", "--list"]) == ExitCode.CLEAN
     assert capsys.readouterr().out == "small.only\n"
     assert not (here / "reports").exists()
+
+
+def test_what_needs_a_gpu_is_marked_and_left_out(
+    here: Path, served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The list marks it; a run on a CPU engine is of the others, and one line says which is missing."""
+    on_gpu = SCENARIO.replace("name: small", "name: graphs\nrequires: gpu")
+    (here / "scenarios" / "graphs.yaml").write_text(on_gpu)
+    assert call(["run", "--list"]) == ExitCode.CLEAN
+    assert capsys.readouterr().out == "graphs.only  (needs a GPU)\nsmall.only\n"
+    monkeypatch.setattr(AttachedRuntime, "engine", "cpu")
+    assert call(["run", "--endpoint", served.start()]) == ExitCode.CLEAN
+    output = capsys.readouterr().out
+    assert "left out: graphs.only needs a GPU, and the engine here computes on a CPU\n" in output
+    assert [path.name for path in (here / "reports" / "latest" / "cells").iterdir()] == ["small.only"]
+    assert call(["run", "--endpoint", served.start(), "-k", "graphs"]) == ExitCode.USAGE
+    assert "no cell can run: graphs.only needs a GPU" in capsys.readouterr().err
 
 
 def test_a_bug_report_shows_the_bug_again(

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from harness import workflow
-from harness.servers.process import ProcessRuntime
-from harness.servers.select import Choice
 from tests.fake_vllm.behaviours import Fault, Misbehaviour
 from tests.fake_vllm.threads import Served
 
@@ -22,6 +17,14 @@ arms: {{only: {{args: [--enable-prefix-caching]}}}}
 prompts: {{corpus: words, count: 3, held_out: 1}}
 sampling: {{max_tokens: 16}}
 script: [probe: baseline, null_transition: {{}}, sleep: {{}}, wake_up: {{}}, probe: after-wake]
+"""
+
+ON_A_CPU = """
+from harness import workflow
+from harness.servers.process import ProcessRuntime
+from harness.servers.select import Choice
+
+workflow.choose = lambda _: Choice(runtime=ProcessRuntime(engine="cpu"), reason="asked for")
 """
 
 
@@ -73,15 +76,12 @@ def test_a_wrong_scenario_is_a_collection_error(project: pytest.Pytester) -> Non
     result.stdout.fnmatch_lines(["*small.yaml:*"])
 
 
-def test_a_cell_without_its_gpu_is_skipped(
-    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_cell_without_its_gpu_is_skipped(project: pytest.Pytester) -> None:
     """What cannot run on this engine is said to be skipped, and why; nothing starts."""
     path = project.path / "scenarios" / "small.yaml"
     path.write_text(path.read_text() + "requires: gpu\n")
-    runtime = ProcessRuntime(engine="cpu", cache=tmp_path)
-    monkeypatch.setattr(workflow, "choose", lambda _: Choice(runtime=runtime, reason="asked for"))
-    result = project.runpytest_inprocess("-m", "sleepwake", "-rs", "scenarios")
+    project.makeconftest(ON_A_CPU)
+    result = project.runpytest_subprocess("-m", "sleepwake", "-rs", "scenarios")
     result.assert_outcomes(skipped=1, deselected=1)
     result.stdout.fnmatch_lines(["SKIPPED*small.only needs a GPU, and the engine here computes on a CPU"])
     assert not (project.path / "reports").exists()

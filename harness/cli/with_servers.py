@@ -98,12 +98,15 @@ def run(
     options = resumed.options if resumed else options
     cells = list(resumed.cells) if resumed else workflow.plan_cells(options)
     if list_cells:
-        print_lines(cell.id for cell in cells)
+        print_lines(cell.id + ("  (needs a GPU)" if cell.scenario.requires else "") for cell in cells)
         return ExitCode.CLEAN
     if resumed and not cells:
         print_lines([f"nothing to run: {count(len(resumed.kept), 'cell')} with a verdict"])
         return _conclude(resumed.directory, Console(highlight=False))
     choice = workflow.choose(options)
+    cells, left_out = workflow.fitting(cells, choice.runtime)
+    if left_out:
+        print_lines([f"# {left_out}" if dry_run else left_out])
     if dry_run:
         print_lines(f"# {cell}\n{command}" for cell, command in workflow.commands(options, cells, choice))
         return ExitCode.CLEAN
