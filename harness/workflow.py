@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import TypedDict
 
 import anyio
 from pydantic import JsonValue, TypeAdapter
@@ -25,6 +26,7 @@ from harness.option_sources import is_environment
 from harness.redaction import without_secret_flags
 from harness.report.progress import Progress
 from harness.scenario.cells import Cell, load_cells, select_cells
+from harness.scenario.shard import Shard
 from harness.servers.base import Runtime
 from harness.servers.models import Model, provide_model
 from harness.servers.select import Choice, choose_runtime
@@ -44,6 +46,7 @@ class RunOptions:
     endpoint: str | None = None
     model: str | None = None
     fault: str | None = None
+    shard: str | None = None
     vllm_args: tuple[str, ...] = ()
     out: Path = REPORTS
     keep_servers: bool = False
@@ -82,13 +85,14 @@ def plan_cells(options: RunOptions) -> list[Cell]:
 
     Raises:
         ScenarioError: a scenario file is wrong.
-        UsageError: an arm, an expression or a fault is.
+        UsageError: an arm, an expression, a fault or a shard is.
     """
     paths = options.paths or (shipped_scenarios(),)
     cells = load_cells(paths, only_default=not options.paths)
     if options.fault is not None:
         require_fault(options.fault)
-    return select_cells(cells, arms=options.arms, expression=options.expression)
+    selected = select_cells(cells, arms=options.arms, expression=options.expression)
+    return selected if options.shard is None else Shard.parse(options.shard).select(selected)
 
 
 def choose(options: RunOptions) -> Choice:
@@ -170,9 +174,23 @@ def run(
         _plan(options, cells, choice, model=model, directory=directory),
         resumes=resume_in is not None,
         asked_at=asked_at,
+        **_shard(options, resumes=resume_in is not None),
     )
     whole = anyio.run(lambda: run_cells(plan, choice.runtime, watcher_of=lambda job: _watcher(job, progress)))
     return FinishedRun(directory=plan.directory, whole=whole)
+
+
+class _ShardOfPlan(TypedDict, total=False):
+    shard: Shard
+    matrix: tuple[str, ...]
+
+
+def _shard(options: RunOptions, *, resumes: bool) -> _ShardOfPlan:
+    """Which shard of which matrix is going to be run; a run that is taken up has it written down."""
+    if options.shard is None or resumes:
+        return {}
+    matrix = plan_cells(replace(options, shard=None))
+    return {"shard": Shard.parse(options.shard), "matrix": tuple(cell.id for cell in matrix)}
 
 
 THE_SERVERS_OWN = Model(

@@ -31,6 +31,7 @@ for command in (
         stored_runs.check,
         stored_runs.report,
         stored_runs.compare,
+        stored_runs.merge,
         stored_runs.bug_report,
         stored_runs.history,
     ),

@@ -44,6 +44,23 @@ def report(name: RunArgument = None, /) -> int:
     return ExitCode.CLEAN
 
 
+def merge(
+    *runs: Annotated[Path, Parameter(name="RUN")],
+    out: OutOption = REPORTS,
+) -> int:
+    """Put the shards of one matrix together into the run that one machine would have recorded.
+
+    Args:
+        runs: The run directories of every shard, in any order.
+        out: The folder that holds the run directories; the merged one is written there.
+    """
+    from harness.cli.concluding import conclude
+    from harness.merge import merge as merge_shards
+
+    merged = merge_shards([find_run(str(run), out=out) for run in runs], out=out)
+    return conclude(merged, Console(highlight=False))
+
+
 def compare(
     first: Annotated[str, Parameter(name="A")],
     second: Annotated[str, Parameter(name="B")],

@@ -5,7 +5,6 @@ What starts servers is imported inside each, so that the other commands do not p
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +12,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
+from harness.cli.concluding import conclude
 from harness.cli.shared import (
     ArmsOption,
     ModelOption,
@@ -23,11 +23,9 @@ from harness.cli.shared import (
 )
 from harness.errors import ExitCode
 from harness.option_sources import given_options, variable
-from harness.report import show_report, write_report
-from harness.report.github import append_summary, commands_stopped, on_github, workflow_commands
 from harness.report.tables import show_table
 from harness.report.text import count
-from harness.stored_run import REPORTS, judge_directory
+from harness.stored_run import REPORTS
 
 if TYPE_CHECKING:
     from harness.scenario.cells import Cell
@@ -45,6 +43,7 @@ def run(
     fault: str | None = None,
     arms: ArmsOption = (),
     expression: Annotated[str | None, Parameter(name=["-k", "--expression"])] = None,
+    shard: Annotated[str | None, Parameter(show_default=False)] = None,
     list_cells: Annotated[bool, Parameter(name="--list", negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     vllm_args: VllmArgsOption = (),
@@ -66,6 +65,8 @@ def run(
         fault: Plant a corruption on purpose: a name, or FILE.py:function.
         arms: Run only this arm. Can be given several times.
         expression: Run only cells whose name matches, for example "level1 and not off".
+        shard: Run only one part of the cells, for example 1/3 on the first of three machines;
+            `sleepwake merge` puts the parts together.
         list_cells: Print the cells that would run, and stop.
         dry_run: Print the exact command of every cell's server, and stop.
         vllm_args: One more vLLM flag for every arm, for example --vllm-arg=--block-size=64. It overrules
@@ -89,6 +90,7 @@ def run(
         endpoint=endpoint,
         model=model,
         fault=fault,
+        shard=shard,
         vllm_args=vllm_args,
         out=out,
         keep_servers=keep_servers,
@@ -102,7 +104,7 @@ def run(
         return ExitCode.CLEAN
     if resumed and not cells:
         print_lines([f"nothing to run: {count(len(resumed.kept), 'cell')} with a verdict"])
-        return _conclude(resumed.directory, Console(highlight=False))
+        return conclude(resumed.directory, Console(highlight=False))
     choice = workflow.choose(options)
     cells, left_out = workflow.fitting(cells, choice.runtime)
     if left_out:
@@ -128,20 +130,8 @@ def _run(options: RunOptions, cells: list[Cell], choice: Choice, *, resume_in: P
         sentence = f"{kept.cell} still answers at {kept.base_url}; `{kept.stop}` or `sleepwake clean` ends it"
         console.print(Text(sentence), soft_wrap=True)
     console.print()
-    code = _conclude(finished.directory, console)
+    code = conclude(finished.directory, console)
     return code if finished.whole else ExitCode.INTERRUPTED
-
-
-def _conclude(directory: Path, console: Console) -> int:
-    """Judge a run, write its reports and show them; return its exit code."""
-    judged = judge_directory(directory)
-    written = write_report(directory, judged.report)
-    if on_github():
-        append_summary(judged.report)
-        print_lines(workflow_commands(judged.report))
-    with commands_stopped() if on_github() else nullcontext():
-        show_report(judged.report, console, written=written)
-    return judged.result.exit_code
 
 
 def bisect(

@@ -27,6 +27,7 @@ from harness.history.layout import LATEST_LINK, OUTSIDE_CELLS, RUN_FILE, cell_fo
 from harness.history.time_spent import TimeSpent, milliseconds
 from harness.redaction import HIDDEN, is_secret_name, without_secret_flags
 from harness.scenario.cells import Cell
+from harness.scenario.shard import Shard
 from harness.scenario.sources import SCENARIO, key_sources
 from harness.servers.flags import flag_name
 from harness.servers.models import Model
@@ -55,6 +56,9 @@ class RunPlan:
     options: Mapping[str, JsonValue] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     resumes: bool = False
+    shard: Shard | None = None
+    matrix: tuple[str, ...] = ()
+    """Every cell that was asked for, those of other shards included."""
     asked_at: float = field(default_factory=time.monotonic)
     """When the run was asked for, on the monotonic clock: what comes before its first cell takes time too."""
 
@@ -208,10 +212,18 @@ def _describe(plan: RunPlan) -> dict[str, JsonValue]:
             "bytes_on_disk": plan.model.bytes_on_disk,
         },
         "fault": plan.fault,
+        **_shard(plan),
         "extra_args": [*without_secret_flags(plan.extra_args)],
         "machine": _machine(),
         "cells": {cell.id: {**describe_cell(cell), "sources": _sources(plan, cell)} for cell in plan.cells},
     }
+
+
+def _shard(plan: RunPlan) -> dict[str, JsonValue]:
+    """What :mod:`harness.merge` needs to know."""
+    if plan.shard is None:
+        return {}
+    return {"shard": {"index": plan.shard.index, "of": plan.shard.of, "matrix": [*plan.matrix]}}
 
 
 def describe_cell(cell: Cell) -> dict[str, JsonValue]:
