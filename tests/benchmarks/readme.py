@@ -1,19 +1,19 @@
-"""The part of a Markdown file that a command writes."""
+"""The parts of a Markdown file that commands write."""
 
 from __future__ import annotations
 
 BEGIN, END = "<!-- power: begin -->", "<!-- power: end -->"
 
 
-def replace_marked(text: str, content: str) -> str:
+def replace_marked(text: str, content: str, *, begin: str = BEGIN, end: str = END) -> str:
     """Return ``text`` with ``content`` between the two markers, whatever was there before.
 
     Raises:
         ValueError: the markers are not there once each, in their order.
     """
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
-        raise ValueError(f"{BEGIN} and {END} must be there once each, in this order")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{begin} and {end} must be there once each, in this order")
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
     body = f"\n{content.strip()}\n" if content.strip() else "\n"
-    return f"{before}{BEGIN}{body}{END}{after}"
+    return f"{before}{begin}{body}{end}{after}"
