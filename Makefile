@@ -24,8 +24,9 @@ mutation: setup ## how many small changes to the checkers their tests notice (ha
 	@$(BIN)/python -m pip install --quiet mutmut==3.8.1
 	@$(BIN)/python -I tests/mutation.py $(ARGS)
 
-bench: setup ## how fast a large history is judged
+bench: setup ## how fast a large history is judged; time to verdict beside other procedures (half an hour; ARGS=...)
 	@$(BIN)/python -m tests.benchmarks.judging
+	@$(BIN)/python -m tests.benchmarks.time_to_verdict $(ARGS)
 
 power: setup ## record healthy and faulty engines, set our verdicts beside other comparators' (hours)
 	@$(BIN)/python -m tests.benchmarks.record

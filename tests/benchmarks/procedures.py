@@ -37,17 +37,28 @@ class _Client:
     http: httpx.AsyncClient
     model: str
 
-    async def complete(self, prompt: str, *, max_tokens: int) -> tuple[str, int]:
+    async def tokens_of(self, *, text: str = "", chat: str = "") -> list[int]:
+        """The token ids of a text, or of a chat that consists of one message."""
+        message: dict[str, JsonValue] = {"role": "user", "content": chat}
+        asked: dict[str, JsonValue] = {"messages": [message]} if chat else {"prompt": text}
+        answer = await self._post("/tokenize", json={"model": self.model, **asked})
+        ids = answer["tokens"]
+        assert isinstance(ids, list)
+        return [each for each in ids if isinstance(each, int)]
+
+    async def complete(self, prompt: Sequence[int], *, max_tokens: int) -> tuple[str, int]:
         """The greedy answer to one prompt, and how many tokens it took."""
         request: JsonValue = {
             "model": self.model,
-            "messages": [{"role": "user", "content": prompt}],
+            "prompt": [*prompt],
             "temperature": 0,
             "max_tokens": max_tokens,
         }
-        answer = await self._post("/v1/chat/completions", json=request)
-        message = answer["choices"][0]["message"]  # type: ignore[index,call-overload]  # vLLM's answer
-        return str(message["content"]), int(answer["usage"]["completion_tokens"])  # type: ignore[index,call-overload,arg-type]
+        match await self._post("/v1/completions", json=request):
+            case {"choices": [{"text": str(text)}], "usage": {"completion_tokens": int(count)}}:
+                return text, count
+            case other:
+                raise ValueError(f"not a completion: {other}")
 
     async def call(self, step: Step) -> None:
         """Carry out a transition."""
@@ -82,11 +93,12 @@ async def naive(
     began = time.monotonic()
     async with httpx.AsyncClient(base_url=base_url, timeout=DEADLINE_S) as http:
         client = _Client(http, model)
+        asking = [await client.tokens_of(chat=prompt) for prompt in prompts]
         for placed in unrolled(tuple(script)):
             if not isinstance(placed.step, Probe):
                 await client.call(placed.step)
                 continue
-            answers = [await client.complete(prompt, max_tokens=max_tokens) for prompt in prompts]
+            answers = [await client.complete(prompt, max_tokens=max_tokens) for prompt in asking]
             texts = [text for text, _ in answers]
             asked += len(texts)
             tokens += sum(count for _, count in answers)
@@ -104,12 +116,13 @@ async def vllms_own_test(base_url: str, *, model: str, level: int) -> Outcome:
     changed = tokens = 0
     async with httpx.AsyncClient(base_url=base_url, timeout=DEADLINE_S) as http:
         client = _Client(http, model)
-        before, count = await client.complete(VLLM_PROMPT, max_tokens=VLLM_TOKENS)
+        prompt = await client.tokens_of(text=VLLM_PROMPT)
+        before, count = await client.complete(prompt, max_tokens=VLLM_TOKENS)
         tokens += count
         for _ in range(VLLM_CYCLES):
             for step in _recovery(level):
                 await client.call(step)
-            after, count = await client.complete(VLLM_PROMPT, max_tokens=VLLM_TOKENS)
+            after, count = await client.complete(prompt, max_tokens=VLLM_TOKENS)
             tokens += count
             changed += after != before
     return Outcome(asked=1 + VLLM_CYCLES, changed=changed, tokens=tokens, seconds=time.monotonic() - began)
@@ -143,13 +156,15 @@ async def peak_throughput(
         for round_number, number in enumerate((at_once[0], *at_once)):
             tokens: list[int] = []
 
-            async def ask(text: str, counts: list[int] = tokens) -> None:
-                counts.append((await client.complete(text, max_tokens=max_tokens))[1])
+            async def ask(prompt: Sequence[int], counts: list[int] = tokens) -> None:
+                counts.append((await client.complete(prompt, max_tokens=max_tokens))[1])
 
+            texts = (f"{round_number}.{i} {prompts[i % len(prompts)]}" for i in range(number))
+            asking = [await client.tokens_of(chat=text) for text in texts]
             began = time.monotonic()
             async with anyio.create_task_group() as group:
-                for i in range(number):
-                    group.start_soon(ask, f"{round_number}.{i} {prompts[i % len(prompts)]}")
+                for prompt in asking:
+                    group.start_soon(ask, prompt)
             if round_number:
                 rates[number] = sum(tokens) / (time.monotonic() - began)
     return rates
