@@ -16,6 +16,7 @@ from harness.check import judge
 from harness.check.result import CellResult
 from harness.drive.cell import CellJob
 from harness.drive.faults import require_fault
+from harness.drive.needs import require_variants
 from harness.drive.recorder import Watcher
 from harness.drive.run import run_cells
 from harness.drive.run_directory import RunPlan, new_run_directory
@@ -168,7 +169,7 @@ def run(
     asked_at = time.monotonic()
     for sentence in choice.runtime.sweep():
         progress.note(f"cleaned up: {sentence}")
-    model = _model(options, choice)
+    model = _model(options, cells, choice)
     directory = resume_in or new_run_directory(options.out)
     plan = replace(
         _plan(options, cells, choice, model=model, directory=directory),
@@ -205,10 +206,11 @@ THE_SERVERS_OWN = Model(
 """Stands for the model of a server that somebody else started."""
 
 
-def _model(options: RunOptions, choice: Choice) -> Model:
-    if choice.runtime.name == "attached" and options.model is None:
-        return THE_SERVERS_OWN
-    return provide_model(options.model, dtype="float32")
+def _model(options: RunOptions, cells: Sequence[Cell], choice: Choice) -> Model:
+    attached = choice.runtime.name == "attached" and options.model is None
+    model = THE_SERVERS_OWN if attached else provide_model(options.model, dtype="float32")
+    require_variants(cells, model)
+    return model
 
 
 def _plan(
@@ -258,7 +260,7 @@ def _watcher(job: CellJob, progress: Progress) -> Watcher:
 
 def commands(options: RunOptions, cells: Sequence[Cell], choice: Choice) -> Iterator[tuple[str, str]]:
     """Yield every cell's id with the exact command that would start its server; nothing is started."""
-    plan = _plan(options, cells, choice, model=_model(options, choice), directory=options.out)
+    plan = _plan(options, cells, choice, model=_model(options, cells, choice), directory=options.out)
     for cell in cells:
         yield cell.id, choice.runtime.command(plan.job(cell).spec)
 

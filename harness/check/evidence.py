@@ -1,6 +1,6 @@
 """A recording laid out for judgement: every answer beside the one it must be compared with.
 
-Like is compared with like: an answer meets the baseline's answer to the same prompt, by the
+Like is compared with like: an answer meets the answer to the same prompt of its own baseline, by the
 same method at the same concurrency, whose ``cached_tokens`` is nearest to its own.  So an answer
 computed cold meets one computed cold, and one served from the prefix cache meets the baseline's
 re-hit.
@@ -38,6 +38,18 @@ class Evidence:
         """When the first transition began; infinite if there was none."""
         return min((step.t for step in self.transitions), default=float("inf"))
 
+    def first_transition_since(self, reference: str | None) -> float:
+        """When the first transition after a baseline was taken began; infinite if there was none."""
+        taken = next(
+            (
+                each.start.t
+                for each in self.recording.passes_of(Role.BASELINE)
+                if each.start.reference == reference
+            ),
+            0.0,
+        )
+        return min((step.t for step in self.transitions if step.t > taken), default=float("inf"))
+
     @cached_property
     def baseline(self) -> Mapping[str, tuple[Reply, ...]]:
         """The baseline's usable replies to each prompt, in the order of their passes."""
@@ -54,13 +66,13 @@ class Evidence:
 
     @cached_property
     def null_replies(self) -> tuple[Reply, ...]:
-        """Replies after a null transition, as long as nothing but null transitions had happened."""
-        return tuple(reply for reply in self._replies(Role.NULL) if reply.start.t < self.first_transition)
+        """Replies after a null transition, as long as nothing else had happened since their baseline."""
+        return tuple(reply for reply in self._replies(Role.NULL) if self._undisturbed(reply))
 
     @cached_property
     def after_replies(self) -> tuple[Reply, ...]:
         """Every reply that is judged: those after a transition, later null transitions included."""
-        late_null = (reply for reply in self._replies(Role.NULL) if reply.start.t >= self.first_transition)
+        late_null = (reply for reply in self._replies(Role.NULL) if not self._undisturbed(reply))
         return (*self._replies(Role.AFTER), *late_null)
 
     @cached_property
@@ -102,6 +114,17 @@ class Evidence:
             if prompt not in each.answers
         )
 
+    def _undisturbed(self, reply: Reply) -> bool:
+        return reply.start.t < self._first_transitions[reply.start.reference]
+
+    @cached_property
+    def _first_transitions(self) -> Mapping[str | None, float]:
+        """For every reference, when the first transition after its baseline was taken began."""
+        return {
+            reference: self.first_transition_since(reference)
+            for reference in {each.start.reference for each in self.recording.passes}
+        }
+
     def control(self, control: Control) -> tuple[Comparison, ...]:
         """The answers to one control question, beside their baseline."""
         return tuple(self._compare(self.control_replies(control)))
@@ -115,7 +138,8 @@ class Evidence:
         candidates = [
             candidate
             for candidate in self.baseline.get(reply.answer.prompt, ())
-            if candidate.start.concurrency == reply.start.concurrency
+            if candidate.start.reference == reply.start.reference
+            and candidate.start.concurrency == reply.start.concurrency
             and candidate.start.method is reply.start.method
         ]
         return min(
@@ -138,10 +162,16 @@ class Evidence:
     def _repeats(self) -> Iterator[Comparison]:
         """Baseline replies that had the same conditions as an earlier one: they should be equal to it."""
         for prompt_id, replies in self.baseline.items():
-            first: dict[tuple[Method, int, int, bool], Reply] = {}
+            first: dict[tuple[str | None, Method, int, int, bool], Reply] = {}
             for reply in replies:
                 start = reply.start
-                conditions = (start.method, start.concurrency, reply.cached, reply.shares_salt)
+                conditions = (
+                    start.reference,
+                    start.method,
+                    start.concurrency,
+                    reply.cached,
+                    reply.shares_salt,
+                )
                 reference = first.setdefault(conditions, reply)
                 if reference is not reply:
                     yield Comparison(

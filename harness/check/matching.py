@@ -1,7 +1,8 @@
 """Judged answers beside the null answers that were given under like conditions.
 
-A null answer matches a judged one if it is to the same prompt, by the same method at the same
-concurrency, and both were computed or both served from the prefix cache: the two kinds round differently.
+A null answer matches a judged one if it is to the same prompt, of the same baseline, by the same method at
+the same concurrency, and both were computed or both served from the prefix cache: the two kinds round
+differently.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from harness.check.deviation import NONE, Deviation, Track, measure
 from harness.check.evidence import Evidence
 from harness.history.events import Method
 
-Conditions: TypeAlias = tuple[str, Method, int, bool]
-"""Prompt, method, concurrency, and whether the prompt came from the prefix cache."""
+Conditions: TypeAlias = tuple[str, str | None, Method, int, bool]
+"""Prompt, baseline, method, concurrency, and whether the prompt came from the prefix cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,13 @@ class Matching:
     def conditions(self, reply: Reply) -> Conditions:
         """Under which conditions an answer was given."""
         start = reply.start
-        return reply.answer.prompt, start.method, start.concurrency, self._from_cache(reply)
+        return (
+            reply.answer.prompt,
+            start.reference,
+            start.method,
+            start.concurrency,
+            self._from_cache(reply),
+        )
 
     def _from_cache(self, reply: Reply) -> bool:
         if reply.answer.cached_tokens is None:

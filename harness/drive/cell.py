@@ -11,9 +11,11 @@ from datetime import datetime
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 from pydantic import JsonValue
 
 from harness.drive.conditions import each_concurrency
+from harness.drive.needs import LORA_ENV, Needs, lora_flags, needs_of
 from harness.drive.recorder import Recorder, Watcher
 from harness.drive.script import lacking, run_script
 from harness.drive.session import OBSERVATION_DEADLINE_S, Session
@@ -32,8 +34,12 @@ from harness.redaction import is_secret_name, without_secret_flags
 from harness.scenario.cells import Cell
 from harness.servers.base import Runtime, Server, ServerSpec
 from harness.servers.models import Model
+from harness.servers.variants import Variants, provide_variants, variants_of
 from harness.vllm_api import lifecycle
 from harness.vllm_api.connection import Connection, connect
+
+EXCHANGED_ADAPTERS = "adapters"
+"""Folder of a cell in which adapters are exchanged, as long as it runs."""
 
 DEATH_POLL_S = 0.5
 SERVER_INFO_DEADLINE_S = 60.0
@@ -52,19 +58,33 @@ class CellJob:
     extra_args: tuple[str, ...] = ()
 
     @property
+    def needs(self) -> Needs:
+        """What its script needs besides the model."""
+        return needs_of(self.cell.scenario.script)
+
+    @property
+    def variants(self) -> Variants:
+        """Where that is."""
+        return variants_of(self.model, exchanged=self.directory.absolute() / EXCHANGED_ADAPTERS)
+
+    @property
     def spec(self) -> ServerSpec:
         """The server the cell wants."""
+        needs, variants = self.needs, self.variants
+        chosen = (*self.extra_args, *self.cell.arm.args)
         fault_file = Path(self.fault.rpartition(":")[0]) if self.fault and ".py:" in self.fault else None
         fault_env = {"SLEEPWAKE_FAULT": self.fault} if self.fault else {}
-        files = [path for path in (self.model.folder, fault_file) if path is not None]
+        adapters = [*variants.adapters.values(), variants.exchanged] if needs.adapters else []
+        other_weights = variants.other_weights if needs.other_weights else None
+        files = [path for path in (self.model.folder, fault_file, other_weights) if path is not None]
         return ServerSpec(
             run_id=self.run_id,
             cell=self.cell.id,
             model=self.model.location,
             served_model_name=self.model.served_name,
-            args=tuple(map(self._filled_in, (*self.extra_args, *self.cell.arm.args))),
-            env={**self.cell.arm.env, **fault_env},
-            files=tuple(files),
+            args=(*(lora_flags(chosen) if needs.adapters else ()), *map(self._filled_in, chosen)),
+            env={**(LORA_ENV if needs.adapters else {}), **self.cell.arm.env, **fault_env},
+            files=(*files, *adapters),
             log_path=self.directory / SERVER_LOG,
             boot_deadline_s=self.cell.scenario.deadlines.boot,
         )
@@ -125,8 +145,13 @@ async def run_on_server(
     Raises:
         InfrastructureError: the machine got in the way.
     """
+    await anyio.to_thread.run_sync(_provide_variants, job)
     asked_at = recorder.now()
-    async with _emptied(job.scratch), runtime.start(job.spec) as server:
+    async with (
+        _emptied(job.scratch),
+        _emptied(job.variants.exchanged),
+        runtime.start(job.spec) as server,
+    ):
         boot_seconds = recorder.now() - asked_at
         async with connect(server.base_url) as connection:
             configuration = await _configuration(connection)
@@ -138,6 +163,7 @@ async def run_on_server(
                 connection=connection,
                 recorder=recorder,
                 served_model_name=job.model.served_name or await _served_model(connection),
+                variants=job.variants,
                 vllm_version=ready.vllm_version,
             )
             if (missing := lacking(session)) and session.vllm_version:
@@ -157,12 +183,19 @@ async def run_on_server(
 
 
 @asynccontextmanager
-async def _emptied(scratch: Path) -> AsyncIterator[None]:
-    """Remove what a server left in its folder, once it has ended."""
+async def _emptied(folder: Path) -> AsyncIterator[None]:
+    """Remove a folder that goes with a server, once it has ended."""
     try:
         yield
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _provide_variants(job: CellJob) -> None:
+    needs = job.needs
+    provide_variants(job.model, adapters=needs.adapters, other_weights=needs.other_weights)
+    if needs.adapters:
+        job.variants.exchanged.mkdir(parents=True, exist_ok=True)
 
 
 async def _while_alive(session: Session, body: Callable[[], Awaitable[None]]) -> None:

@@ -8,7 +8,7 @@ import anyio
 import numpy as np
 
 from harness.drive.conditions import Condition, plan
-from harness.drive.session import Session, Suspect, failure_of
+from harness.drive.session import Reference, Session, Suspect, Target, failure_of
 from harness.history.events import (
     Answer,
     CacheCondition,
@@ -28,38 +28,78 @@ SUSPICIOUS_SHIFT = 0.01
 """nat; a token whose log-probability moved further is worth control questions, whatever the noise is."""
 
 
-async def run_probe(session: Session, options: ProbeOptions) -> list[Suspect]:
-    """Run every pass of a probe; return the answers that are worth control questions.
+def role_and_target(session: Session, options: ProbeOptions) -> tuple[Role, Target]:
+    """What a probe is evidence of, whom it asks, and what its answers must equal.
 
-    The first probe of a cell is its baseline; one after a transition is judged against it; one
-    with nothing in between measures noise.
+    The first probe of a cell is a baseline, and so is one that says so; one after a transition is judged
+    against its baseline; one with nothing in between measures noise.
     """
-    role = _role(session)
+    if options.baseline or not session.references:
+        reference = Reference(
+            name=options.name,
+            adapter=options.adapter,
+            weights=session.weights,
+            transitions=session.transitions,
+        )
+        session.references[reference.name] = reference
+        return Role.BASELINE, Target(options.adapter, reference)
+    reference = session.reference(options.same_as)
+    changed = session.transitions > reference.transitions
+    return Role.AFTER if changed else Role.NULL, Target(options.adapter, reference)
+
+
+async def run_probe(session: Session, options: ProbeOptions, *, role: Role, target: Target) -> list[Suspect]:
+    """Run every pass of a probe; return the answers that are worth control questions."""
     asked = plan(session.scenario, options, role=role)
     await session.observe("before")
-    suspects = await run_passes(session, probe=options.name, role=role, conditions=asked.passes)
+    suspects = await run_passes(
+        session,
+        probe=options.name,
+        role=role,
+        conditions=asked.passes,
+        target=target,
+        differs_from=options.differs_from,
+    )
     if asked.unseen:
-        await ask_unseen_prompts(session, role=role, probe=options.name, concurrency=asked.concurrency)
+        await ask_unseen_prompts(
+            session, role=role, probe=options.name, target=target, concurrency=asked.concurrency
+        )
     await session.observe("after")
     return suspects
 
 
 async def run_passes(
-    session: Session, *, probe: str, role: Role, conditions: Sequence[Condition]
+    session: Session,
+    *,
+    probe: str,
+    role: Role,
+    conditions: Sequence[Condition],
+    target: Target,
+    differs_from: tuple[str, ...] = (),
 ) -> list[Suspect]:
     """Send the prompts once under each condition; return the answers that are worth control questions."""
     suspects: list[Suspect] = []
     prompts = [prompt for prompt in session.prompts if not prompt.held_out]
     for condition in conditions:
-        answers = await run_pass(session, prompts, probe=probe, role=role, condition=condition)
+        answers = await run_pass(
+            session,
+            prompts,
+            probe=probe,
+            role=role,
+            condition=condition,
+            target=target,
+            differs_from=differs_from,
+        )
         if role is Role.BASELINE:
-            session.baseline[condition] = {answer.prompt: answer for answer in answers}
+            target.reference.answers[condition] = {answer.prompt: answer for answer in answers}
         else:
-            suspects.extend(_suspects(session, condition, answers))
+            suspects.extend(_suspects(target.reference, condition, answers))
     return suspects
 
 
-async def ask_unseen_prompts(session: Session, *, role: Role, probe: str, concurrency: int) -> None:
+async def ask_unseen_prompts(
+    session: Session, *, role: Role, probe: str, target: Target, concurrency: int
+) -> None:
     """Send the held-out prompts by themselves: a pass of another size would round differently."""
     unseen = [prompt for prompt in session.prompts if prompt.held_out]
     if unseen:
@@ -69,6 +109,7 @@ async def ask_unseen_prompts(session: Session, *, role: Role, probe: str, concur
             probe=probe,
             role=role,
             condition=Condition(cache=CacheCondition.COLD, concurrency=concurrency),
+            target=target,
             control=Control.UNSEEN_PROMPTS if role is Role.CONTROL else None,
         )
 
@@ -80,7 +121,9 @@ async def run_pass(
     probe: str,
     role: Role,
     condition: Condition,
+    target: Target,
     control: Control | None = None,
+    differs_from: tuple[str, ...] = (),
 ) -> list[Answer]:
     """Send each of ``prompts`` once under ``condition``, and record every answer as it comes."""
     recorder = session.recorder
@@ -92,7 +135,7 @@ async def run_pass(
             await lifecycle.reset_prefix_cache(session.connection.http, deadline_s=deadline)
         )
     if condition.method is Method.SCORED:
-        prompts = [prompt for prompt in prompts if session.tokens_to_score(prompt)]
+        prompts = [prompt for prompt in prompts if target.reference.tokens_to_score(prompt)]
     start = PassStarted(
         t=recorder.now(),
         number=recorder.next_pass_number(),
@@ -104,6 +147,9 @@ async def run_pass(
         concurrency=condition.concurrency,
         cycle=session.cycle,
         control=control,
+        adapter=target.adapter,
+        reference=target.reference.name,
+        differs_from=differs_from,
         asked=tuple(prompt.id for prompt in prompts),
     )
     recorder.record(start)
@@ -114,7 +160,7 @@ async def run_pass(
 
     async def ask(prompt: Prompt) -> None:
         async with limiter:
-            answer = await ask_one(session, prompt, start=start, salt=salt)
+            answer = await ask_one(session, prompt, start=start, salt=salt, reference=target.reference)
         recorder.record(answer)
         answers.append(answer)
 
@@ -124,18 +170,19 @@ async def run_pass(
     return answers
 
 
-def _role(session: Session) -> Role:
-    if not session.baseline:
-        return Role.BASELINE
-    return Role.AFTER if session.transitions else Role.NULL
-
-
-async def _generate(session: Session, prompt: Prompt, *, start: PassStarted, salt: str) -> Answer:
+async def _generate(
+    session: Session,
+    prompt: Prompt,
+    *,
+    start: PassStarted,
+    salt: str,
+    reference: Reference,  # noqa: ARG001 - scoring needs it
+) -> Answer:
     sampling = session.scenario.sampling
     request = GenerationRequest(
         prompt_token_ids=prompt.token_ids,
         max_tokens=sampling.max_tokens,
-        model=session.served_model_name,
+        model=start.adapter or session.served_model_name,
         deadline_s=session.scenario.deadlines.answer,
         temperature=1.0 if start.method is Method.SAMPLED else sampling.temperature,
         seed=sampling.seed,
@@ -166,12 +213,14 @@ async def _generate(session: Session, prompt: Prompt, *, start: PassStarted, sal
     )
 
 
-async def _score(session: Session, prompt: Prompt, *, start: PassStarted, salt: str) -> Answer:
-    tokens = session.tokens_to_score(prompt)
+async def _score(
+    session: Session, prompt: Prompt, *, start: PassStarted, salt: str, reference: Reference
+) -> Answer:
+    tokens = reference.tokens_to_score(prompt)
     scoring = await score(
         session.connection.openai,
         (*prompt.token_ids, *tokens),
-        model=session.served_model_name,
+        model=start.adapter or session.served_model_name,
         deadline_s=session.scenario.deadlines.answer,
         top_logprobs=session.scenario.sampling.logprobs,
         cache_salt=salt,
@@ -205,14 +254,14 @@ def _failed(result: Generation | Scoring, session: Session, prompt: Prompt, star
     )
 
 
-def _suspects(session: Session, condition: Condition, answers: Iterable[Answer]) -> Iterator[Suspect]:
+def _suspects(reference: Reference, condition: Condition, answers: Iterable[Answer]) -> Iterator[Suspect]:
     """The answers that are not the baseline's.
 
     Sampled ones are left out: the control questions are asked without sampling.
     """
     if condition.method is Method.SAMPLED:
         return
-    baseline = session.baseline.get(condition) or next(iter(session.baseline.values()), {})
+    baseline = reference.answers.get(condition) or next(iter(reference.answers.values()), {})
     for answer in answers:
         before = baseline.get(answer.prompt)
         if before is not None and _differs(before, answer):

@@ -4,33 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from pydantic import JsonValue
 
 from harness.drive import requests, transitions
 from harness.drive.conditions import plan, repeated
 from harness.drive.controls import ask_controls
-from harness.drive.probing import run_passes, run_probe
+from harness.drive.needs import features_of
+from harness.drive.probing import role_and_target, run_passes, run_probe
 from harness.drive.session import Session
 from harness.history.events import Role, StepFinished, StepStarted
 from harness.scenario.schema import (
     CancelRequests,
     FinishRequests,
+    LoadAdapter,
     NullTransition,
     NullTransitionOptions,
+    Pause,
     Probe,
+    ReleaseKvCacheMemory,
     ReloadWeights,
     Repeat,
+    ResetEncoderCache,
+    ResetMmCache,
     ResetPrefixCache,
+    Resume,
     Sleep,
     SleepOptions,
     StartRequests,
     Step,
+    UnloadAdapter,
     WakeOptions,
     WakeUp,
-    flat_steps,
 )
 from harness.vllm_api.versions import Feature
+
+Transition: TypeAlias = (
+    Sleep
+    | WakeUp
+    | Pause
+    | Resume
+    | ReleaseKvCacheMemory
+    | ReloadWeights
+    | LoadAdapter
+    | UnloadAdapter
+    | ResetPrefixCache
+    | ResetMmCache
+    | ResetEncoderCache
+)
+"""Steps that may change the engine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,17 +92,9 @@ def unrolled(script: tuple[Step, ...]) -> Iterator[PlacedStep]:
                 yield PlacedStep(path=f"{number}[{cycle}].{inner_number}", cycle=cycle, step=inner)
 
 
-_NEEDS: dict[type[Step], Feature] = {ReloadWeights: Feature.COLLECTIVE_RPC}
-
-
 def lacking(session: Session) -> list[str]:
     """What the script needs and the release under test is known not to have."""
-    steps = list(flat_steps(session.scenario.script))
-    needed = {_NEEDS[type(step)] for step in steps if type(step) in _NEEDS}
-    if any(isinstance(step, Sleep) and step.sleep.level == 0 for step in steps):
-        needed.add(Feature.LEVEL_ZERO)
-    if any(isinstance(step, Sleep) and step.sleep.mode is not None for step in steps):
-        needed.add(Feature.SLEEP_MODE)
+    needed = features_of(session.scenario.script)
     return sorted(feature.value for feature in needed if session.lacks(feature))
 
 
@@ -119,33 +134,52 @@ async def _carry_out(session: Session, step: Step) -> list[str]:
             await _probe(session, step)
         case NullTransition():
             return await _null_transition(session, step.null_transition)
-        case Sleep():
-            session.transitions += 1
-            return await transitions.sleep(session, step.sleep)
-        case WakeUp():
-            session.transitions += 1
-            return await transitions.wake_up(session, step.wake_up)
-        case ReloadWeights():
-            session.transitions += 1
-            return await transitions.reload_weights(session)
-        case ResetPrefixCache():
-            session.transitions += 1
-            return await transitions.reset_prefix_cache(session)
         case StartRequests() | FinishRequests() | CancelRequests():
             await requests.carry_out(session, step)
         case Repeat():
             raise AssertionError("repetitions are written out before they are carried out")
+        case _:
+            session.transitions += 1
+            return await _transition(session, step)
     return []
 
 
+async def _transition(  # noqa: C901, PLR0911 - one case a step
+    session: Session, step: Transition
+) -> list[str]:
+    match step:
+        case Sleep():
+            return await transitions.sleep(session, step.sleep)
+        case WakeUp():
+            return await transitions.wake_up(session, step.wake_up)
+        case Pause():
+            return await transitions.pause(session, step.pause)
+        case Resume():
+            return await transitions.resume(session)
+        case ReleaseKvCacheMemory():
+            return await transitions.release_kv_cache_memory(session, step.release_kv_cache_memory)
+        case ReloadWeights():
+            return await transitions.reload_weights(session, step.reload_weights)
+        case LoadAdapter():
+            return await transitions.load_adapter(session, step.load_adapter)
+        case UnloadAdapter():
+            return await transitions.unload_adapter(session, step.unload_adapter)
+        case ResetPrefixCache():
+            return await transitions.reset_prefix_cache(session, step.reset_prefix_cache)
+        case ResetMmCache():
+            return await transitions.reset_mm_cache(session)
+        case ResetEncoderCache():
+            return await transitions.reset_encoder_cache(session)
+
+
 async def _probe(session: Session, step: Probe) -> None:
-    is_baseline = not session.baseline
-    suspects = await run_probe(session, step.probe)
-    if is_baseline:
-        await session.record_weight_checksums()
-    elif session.transitions:
-        asked = plan(session.scenario, step.probe, role=Role.AFTER)
-        await ask_controls(session, suspects, concurrency=asked.concurrency)
+    role, target = role_and_target(session, step.probe)
+    suspects = await run_probe(session, step.probe, role=role, target=target)
+    if role is Role.BASELINE:
+        await session.record_weight_checksums(target.reference)
+    elif role is Role.AFTER:
+        asked = plan(session.scenario, step.probe, role=role)
+        await ask_controls(session, suspects, target=target, concurrency=asked.concurrency)
 
 
 async def _null_transition(session: Session, options: NullTransitionOptions) -> list[str]:
@@ -154,7 +188,10 @@ async def _null_transition(session: Session, options: NullTransitionOptions) -> 
     if options.by == "sleep_level_0" and not session.lacks(Feature.LEVEL_ZERO):
         unconfirmed += await transitions.sleep(session, SleepOptions(level=0))
         unconfirmed += await transitions.wake_up(session, WakeOptions())
-    conditions = repeated(session.baseline)
+    target = session.target_like(options.like)
+    conditions = repeated(target.reference.answers)
     for _ in range(options.passes):
-        await run_passes(session, probe="null-transition", role=Role.NULL, conditions=conditions)
+        await run_passes(
+            session, probe="null-transition", role=Role.NULL, conditions=conditions, target=target
+        )
     return unconfirmed

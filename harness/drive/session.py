@@ -6,8 +6,11 @@ import secrets
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
+from pydantic import JsonValue
+
 from harness.drive.conditions import Condition
 from harness.drive.in_flight import RequestsInFlight
+from harness.drive.engine_state import EngineState
 from harness.drive.recorder import Recorder
 from harness.errors import ServerDiedError
 from harness.history.events import (
@@ -22,6 +25,7 @@ from harness.history.events import (
 from harness.history.layout import SERVER_LOG
 from harness.scenario.schema import Scenario
 from harness.servers.base import Server
+from harness.servers.variants import Variants
 from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallError, CallResult
 from harness.vllm_api.connection import Connection
@@ -31,8 +35,34 @@ from harness.vllm_api.versions import Feature, has
 OBSERVATION_DEADLINE_S = 30.0
 """Reading a state or a metric: these answer at once, on a sleeping engine too."""
 
-Tag = Literal["weights", "kv_cache"]
-ALL_TAGS: frozenset[Tag] = frozenset({"weights", "kv_cache"})
+Weights = Literal["own", "other"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """A baseline: what its answers are, and what they depend on."""
+
+    name: str
+    adapter: str | None
+    """The name under which it asked an adapter; None for the base model."""
+    weights: Weights
+    transitions: int
+    """How many there had been when it was taken."""
+    answers: dict[Condition, dict[str, Answer]] = field(default_factory=dict)
+
+    def tokens_to_score(self, prompt: Prompt) -> tuple[int, ...]:
+        """The tokens of its first answer to ``prompt``; none if it has no usable one."""
+        for condition, answers in self.answers.items():
+            if condition.method is Method.GENERATED:
+                return answers[prompt.id].token_ids if prompt.id in answers else ()
+        return ()
+
+
+class Target(NamedTuple):
+    """Whom a pass asks, and what its answers must equal."""
+
+    adapter: str | None
+    reference: Reference
 
 
 class Suspect(NamedTuple):
@@ -51,14 +81,18 @@ class Session:
     connection: Connection
     recorder: Recorder
     served_model_name: str
+    variants: Variants
     vllm_version: str | None = None
     prompts: tuple[Prompt, ...] = ()
     step: str | None = None
     cycle: int = 0
-    asleep: frozenset[Tag] = frozenset()
-    sleep_level: int = 0
+    state: EngineState = field(default_factory=EngineState)
+    weights: Weights = "own"
+    weights_named: bool = False
+    """Whether a path of weights was ever named: vLLM would load from the last one again."""
     transitions: int = 0
-    baseline: dict[Condition, dict[str, Answer]] = field(default_factory=dict)
+    references: dict[str, Reference] = field(default_factory=dict)
+    """Every baseline by its name, in order."""
     controls_asked: bool = False
     in_flight: RequestsInFlight = field(default_factory=RequestsInFlight)
     salt: str = field(default_factory=lambda: f"sleepwake-{secrets.token_hex(8)}")
@@ -70,18 +104,37 @@ class Session:
     @property
     def rests(self) -> bool:
         """Whether the engine will not begin with a request now."""
-        return bool(self.asleep)
+        return self.state.paused or bool(self.state.asleep)
 
     def branch(self, recorder: Recorder) -> Session:
         """A session that goes on from here by itself and writes what it does to ``recorder``."""
-        return replace(self, recorder=recorder, baseline=dict(self.baseline))
+        return replace(self, recorder=recorder, references=dict(self.references))
 
-    def tokens_to_score(self, prompt: Prompt) -> tuple[int, ...]:
-        """The tokens of the baseline's first answer to ``prompt``; none if it has no usable one."""
-        for condition, answers in self.baseline.items():
-            if condition.method is Method.GENERATED:
-                return answers[prompt.id].token_ids if prompt.id in answers else ()
-        return ()
+    def reference(self, name: str | None) -> Reference:
+        """The baseline of this name, or the first one."""
+        return self.references[name or next(iter(self.references))]
+
+    def target_like(self, name: str | None) -> Target:
+        """What the baseline of this name, or the first one, asked."""
+        reference = self.reference(name)
+        return Target(reference.adapter, reference)
+
+    def path_of_weights(self, weights: Literal["own", "other", "missing"]) -> str | None:
+        """What ``reload_weights`` must be told to load them; None: nothing, it has never loaded others."""
+        if weights == "own" and not self.weights_named:
+            return None
+        self.weights_named = True
+        if weights == "own":
+            return self.variants.own_weights
+        return str(self.variants.other_weights if weights == "other" else self.variants.missing_weights)
+
+    @property
+    def base_model(self) -> Target | None:
+        """The base model, where a baseline was taken of it with the weights that are loaded."""
+        for each in self.references.values():
+            if each.adapter is None and each.weights == self.weights:
+                return Target(None, each)
+        return None
 
     def call_recorded(self, result: CallResult) -> CallResult:
         """Put one lifecycle call into the history."""
@@ -117,7 +170,7 @@ class Session:
     def _doing(self) -> str:
         if self.step is None:
             return "the prompts were being prepared"
-        asleep = " and the engine was asleep" if self.asleep else ""
+        asleep = " and the engine was asleep" if self.state.asleep else ""
         return f"step {self.step} was running{asleep}"
 
     async def observe(self, moment: Literal["before", "after", "settled"]) -> Observation:
@@ -125,12 +178,15 @@ class Session:
         state = await lifecycle.is_sleeping(self.connection.http, deadline_s=OBSERVATION_DEADLINE_S)
         metrics = await read_metrics(self.connection.http, deadline_s=OBSERVATION_DEADLINE_S)
         memory = await self.server.measure_memory()
-        is_sleeping = state.field("is_sleeping")
+        paused = await lifecycle.is_paused(self.connection.http, deadline_s=OBSERVATION_DEADLINE_S)
+        health = await lifecycle.health(self.connection.http, deadline_s=OBSERVATION_DEADLINE_S)
         observation = Observation(
             t=self.recorder.now(),
             step=self.step,
             moment=moment,
-            is_sleeping=is_sleeping if isinstance(is_sleeping, bool) else None,
+            is_sleeping=_truth(state.field("is_sleeping")),
+            is_paused=_truth(paused.field("is_paused")),
+            is_healthy=health.ok if health.status is not None else None,
             sleep_state=metrics.snapshot.sleep_state if metrics.snapshot else None,
             resident_bytes=memory.resident,
             device_bytes=memory.device,
@@ -140,8 +196,12 @@ class Session:
         self.recorder.record(observation)
         return observation
 
-    async def record_weight_checksums(self) -> None:
-        """Put the checksum of every parameter into the history, where the version can tell it."""
+    async def record_weight_checksums(self, reference: Reference) -> None:
+        """Put the checksum of every parameter into the history, where the version can tell it.
+
+        Args:
+            reference: The baseline whose weights they ought to be.
+        """
         result = await lifecycle.weight_checksums(
             self.connection.http, deadline_s=self.scenario.deadlines.transition
         )
@@ -150,6 +210,7 @@ class Session:
             WeightChecksums(
                 t=self.recorder.now(),
                 step=self.step,
+                reference=reference.name,
                 checksums={name: str(value) for name, value in checksums.items()}
                 if isinstance(checksums, dict)
                 else None,
@@ -162,6 +223,10 @@ def failure_of(error: CallError | None) -> CallFailure | None:
     if error is None:
         return None
     return CallFailure(kind=error.kind, message=error.message, status=error.status)
+
+
+def _truth(value: JsonValue) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _parameters(result: CallResult) -> dict[str, str | list[str]]:

@@ -81,6 +81,8 @@ class Control(StrEnum):
     """The same prompts where nothing can come from the prefix cache."""
     UNSEEN_PROMPTS = "unseen_prompts"
     """Prompts the engine had answered once, at the start, and never since."""
+    BASE_MODEL = "base_model"
+    """The same prompts, asked of the base model where an adapter's answers differ."""
     RESET_PREFIX_CACHE = "reset_prefix_cache"
     """The same prompts after ``/reset_prefix_cache``."""
     RELOAD_WEIGHTS = "reload_weights"
@@ -262,6 +264,8 @@ class Observation(_Event):
     step: str | None
     moment: Literal["before", "after", "settled"]
     is_sleeping: bool | None
+    is_paused: bool | None = None
+    is_healthy: bool | None = Field(default=None, description="whether /health answered with 200")
     sleep_state: str | None = Field(description="of the vllm:engine_sleep_state gauge")
     resident_bytes: int | None
     device_bytes: int | None
@@ -274,6 +278,7 @@ class WeightChecksums(_Event):
 
     kind: Literal["weight_checksums"] = "weight_checksums"
     step: str | None
+    reference: str | None = Field(default=None, description="the baseline whose weights they ought to be")
     checksums: Mapping[str, str] | None
 
 
@@ -297,6 +302,15 @@ class PassStarted(_Event):
     concurrency: int
     cycle: int
     control: Control | None = None
+    adapter: str | None = Field(default=None, description="the adapter that is asked; None: the base model")
+    reference: str | None = Field(
+        default=None,
+        description="the baseline probe that the answers must equal; a baseline's is its own name. "
+        "None in histories that know only one baseline",
+    )
+    differs_from: tuple[str, ...] = Field(
+        default=(), description="baseline probes that the answers must not all equal"
+    )
     asked: tuple[str, ...] = Field(default=(), description="ids of the prompts that are sent")
 
 

@@ -13,6 +13,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from harness.errors import ScenarioError
+from harness.scenario.coherence import mistakes
 from harness.scenario.schema import STEPS, Scenario
 
 _SUFFIXES = (".yaml", ".yml")
@@ -26,9 +27,16 @@ def load_scenario(path: Path) -> Scenario:
     """
     tree = _parse_yaml(path)
     try:
-        return Scenario.model_validate(_plain(tree))
+        scenario = Scenario.model_validate(_plain(tree))
     except ValidationError as error:
         raise _located(path, tree, error.errors()) from error
+    for mistake in mistakes(scenario.script):
+        line, column = _position(tree, mistake.keys, missing=False)
+        where = ".".join(str(key) for key in mistake.keys)
+        raise ScenarioError(
+            f"{where}: {mistake.message}", location=f"{path}:{line}:{column}", remedy=mistake.remedy
+        )
+    return scenario
 
 
 def find_scenarios(paths: Sequence[Path]) -> list[Path]:

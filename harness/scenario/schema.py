@@ -79,11 +79,31 @@ class ProbeOptions(_Strict):
         default=None, min_length=1, description="instead of the scenario's, exactly these"
     )
     concurrency: Concurrency | None = Field(default=None, description="instead of the scenario's")
+    adapter: Name | None = Field(
+        default=None, description="the loaded adapter that is asked, by its name; without it the base model"
+    )
+    baseline: bool = Field(
+        default=False,
+        description="begins a further baseline, of an adapter or of other weights, and is not judged",
+    )
+    same_as: Name | None = Field(
+        default=None,
+        description="the earlier baseline its answers must equal; without it the script's first probe",
+    )
+    differs_from: tuple[Name, ...] = Field(
+        default=(), description="earlier baselines its answers must not all equal"
+    )
 
     @field_validator("evidence")
     @classmethod
     def _no_pass_twice(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         return None if value is None else _each_once(value)
+
+    @model_validator(mode="after")
+    def _a_baseline_equals_nothing(self) -> ProbeOptions:
+        if self.baseline and self.same_as is not None:
+            raise ValueError("a probe is a baseline, or it must equal one: not both")
+        return self
 
 
 def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -106,8 +126,8 @@ class SleepOptions(_Strict):
 class WakeOptions(_Strict):
     """Parameters of ``POST /wake_up``; without tags everything wakes."""
 
-    tags: tuple[Literal["weights", "kv_cache"], ...] = Field(
-        default=(), description="what wakes; empty: everything"
+    tags: tuple[Literal["weights", "kv_cache", "scheduling"], ...] = Field(
+        default=(), description="what wakes, in any order; empty: everything"
     )
 
 
@@ -118,6 +138,73 @@ class NullTransitionOptions(_Strict):
         default="sleep_level_0", description="a level-0 sleep, or nothing at all"
     )
     passes: int = Field(default=1, ge=1, le=64, description="matched passes of each cache condition")
+    like: Name | None = Field(
+        default=None,
+        description="the baseline whose passes are repeated; without it the script's first probe",
+    )
+
+
+class PauseOptions(_Strict):
+    """Parameters of ``POST /pause``."""
+
+    mode: Literal["abort", "wait", "keep"] | None = Field(
+        default=None, description="what becomes of running requests; vLLM's own default is `abort`"
+    )
+    clear_cache: bool | None = Field(
+        default=None, description="whether the caches are forgotten; vLLM's own default is `true`"
+    )
+
+
+class ResetPrefixCacheOptions(_Strict):
+    """Parameters of ``POST /reset_prefix_cache``."""
+
+    running_requests: bool = Field(
+        default=False, description="preempts running requests, which otherwise keep the cache as it is"
+    )
+    external: bool = Field(default=False, description="resets a KV connector's cache as well")
+
+
+class _MayFail(_Strict):
+    must_fail: bool = Field(
+        default=False, description="the engine must refuse the call; if it does not, that contradicts"
+    )
+
+
+class ReleaseOptions(_MayFail):
+    """Parameters of ``POST /release_kv_cache_memory``."""
+
+
+class ReloadOptions(_MayFail):
+    """Which weights ``reload_weights`` loads."""
+
+    weights: Literal["own", "other", "missing"] = Field(
+        default="own",
+        description="the model's own, those of a variant that answers otherwise, or a path without any",
+    )
+
+    @model_validator(mode="after")
+    def _missing_ones_cannot_be_loaded(self) -> ReloadOptions:
+        if self.weights == "missing" and not self.must_fail:
+            raise ValueError("missing weights cannot be loaded: add `must_fail: true`")
+        return self
+
+
+class LoadAdapterOptions(_MayFail):
+    """Parameters of ``POST /v1/load_lora_adapter``."""
+
+    name: Name = Field(description="requests name it so")
+    adapter: Literal["first", "second"] = Field(description="which of the two adapters made for the model")
+    in_place: bool = Field(default=False, description="takes the place of the one loaded under this name")
+    same_path: bool = Field(
+        default=False,
+        description="exchanges the files at one path of the name; otherwise every adapter has its own",
+    )
+
+
+class UnloadAdapterOptions(_MayFail):
+    """Parameters of ``POST /v1/unload_lora_adapter``."""
+
+    name: Name = Field(description="the name it was loaded under")
 
 
 class StartRequestsOptions(_Strict):
@@ -178,16 +265,58 @@ class WakeUp(_Strict):
     wake_up: WakeOptions
 
 
-class ReloadWeights(_Strict):
-    """Load the engine's own weights again."""
+class Pause(_Strict):
+    """Stop scheduling; memory stays."""
 
-    reload_weights: NoOptions
+    pause: PauseOptions
+
+
+class Resume(_Strict):
+    """Go on after a pause."""
+
+    resume: NoOptions
+
+
+class ReleaseKvCacheMemory(_Strict):
+    """Give the KV cache's memory back while paused."""
+
+    release_kv_cache_memory: ReleaseOptions
+
+
+class ReloadWeights(_Strict):
+    """Load weights into the running engine."""
+
+    reload_weights: ReloadOptions
+
+
+class LoadAdapter(_Strict):
+    """Load a LoRA adapter, or put another in its place."""
+
+    load_adapter: LoadAdapterOptions
+
+
+class UnloadAdapter(_Strict):
+    """Unload a LoRA adapter."""
+
+    unload_adapter: UnloadAdapterOptions
 
 
 class ResetPrefixCache(_Strict):
     """Forget every cached prefix."""
 
-    reset_prefix_cache: NoOptions
+    reset_prefix_cache: ResetPrefixCacheOptions
+
+
+class ResetMmCache(_Strict):
+    """Forget every preprocessed picture, sound and film."""
+
+    reset_mm_cache: NoOptions
+
+
+class ResetEncoderCache(_Strict):
+    """Forget what encoders made of pictures, sounds and films."""
+
+    reset_encoder_cache: NoOptions
 
 
 class StartRequests(_Strict):
@@ -233,11 +362,18 @@ STEPS: dict[str, type[_Strict]] = {
     "probe": Probe,
     "sleep": Sleep,
     "wake_up": WakeUp,
+    "pause": Pause,
+    "resume": Resume,
+    "release_kv_cache_memory": ReleaseKvCacheMemory,
     "reload_weights": ReloadWeights,
+    "load_adapter": LoadAdapter,
+    "unload_adapter": UnloadAdapter,
     "reset_prefix_cache": ResetPrefixCache,
     "start_requests": StartRequests,
     "finish_requests": FinishRequests,
     "cancel_requests": CancelRequests,
+    "reset_mm_cache": ResetMmCache,
+    "reset_encoder_cache": ResetEncoderCache,
     "null_transition": NullTransition,
     "repeat": Repeat,
 }
@@ -254,11 +390,18 @@ Step = Annotated[
     Annotated[Probe, Tag("probe")]
     | Annotated[Sleep, Tag("sleep")]
     | Annotated[WakeUp, Tag("wake_up")]
+    | Annotated[Pause, Tag("pause")]
+    | Annotated[Resume, Tag("resume")]
+    | Annotated[ReleaseKvCacheMemory, Tag("release_kv_cache_memory")]
     | Annotated[ReloadWeights, Tag("reload_weights")]
+    | Annotated[LoadAdapter, Tag("load_adapter")]
+    | Annotated[UnloadAdapter, Tag("unload_adapter")]
     | Annotated[ResetPrefixCache, Tag("reset_prefix_cache")]
     | Annotated[StartRequests, Tag("start_requests")]
     | Annotated[FinishRequests, Tag("finish_requests")]
     | Annotated[CancelRequests, Tag("cancel_requests")]
+    | Annotated[ResetMmCache, Tag("reset_mm_cache")]
+    | Annotated[ResetEncoderCache, Tag("reset_encoder_cache")]
     | Annotated[NullTransition, Tag("null_transition")]
     | Annotated[Repeat, Tag("repeat")],
     Discriminator(
@@ -305,6 +448,8 @@ class Scenario(_Strict):
         baseline = self.script[0]
         if not isinstance(baseline, Probe):
             raise ValueError("the script must begin with a probe: it is the baseline")  # noqa: TRY004 - wrong file
+        if baseline.probe.adapter or baseline.probe.same_as or baseline.probe.differs_from:
+            raise ValueError("the first probe asks the model as it was started, which is like nothing before")
         if not {"warm", "rehit", "cold"} & set(baseline.probe.evidence or self.evidence):
             raise ValueError("the baseline needs warm, rehit or cold answers: the others are made from these")
         return self

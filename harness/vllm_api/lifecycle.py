@@ -69,9 +69,21 @@ async def reload_weights(
     return await collective_rpc(http, "reload_weights", kwargs=kwargs, deadline_s=deadline_s)
 
 
-async def reset_prefix_cache(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
-    """Forget every cached block; newer releases answer ``{"success": bool}``."""
-    return await call(http, "POST", "/reset_prefix_cache", deadline_s=deadline_s)
+async def reset_prefix_cache(
+    http: httpx.AsyncClient,
+    *,
+    running_requests: bool = False,
+    external: bool = False,
+    deadline_s: float,
+) -> CallResult:
+    """Forget every cached block; newer releases answer ``{"success": bool}``.
+
+    While requests run it does not succeed, unless ``running_requests`` preempts them; ``external`` forgets
+    what a KV connector holds as well.
+    """
+    asked = {"reset_running_requests": running_requests, "reset_external": external}
+    params = [(name, "true") for name, wanted in asked.items() if wanted]
+    return await call(http, "POST", "/reset_prefix_cache", params=params, deadline_s=deadline_s)
 
 
 async def reset_mm_cache(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:

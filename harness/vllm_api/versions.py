@@ -28,6 +28,9 @@ class Feature(StrEnum):
     SLEEP_STATE_METRIC = "vllm:engine_sleep_state"
     CORRUPTED_REQUESTS_METRIC = "vllm:corrupted_requests"
     PAUSE = "/pause, /resume and /is_paused"
+    RESET_RUNNING_REQUESTS = "/reset_prefix_cache?reset_running_requests="
+    RESET_EXTERNAL = "/reset_prefix_cache?reset_external="
+    LOAD_ADAPTER_IN_PLACE = "/v1/load_lora_adapter with load_inplace"
     PAUSE_MODE = "/pause?mode="
     RESET_ENCODER_CACHE = "/reset_encoder_cache"
     RELOAD_FROM_PATH = "reload_weights with weights_path"
@@ -48,6 +51,9 @@ SINCE: Mapping[Feature, Release] = MappingProxyType(
         Feature.SLEEP_STATE_METRIC: (0, 11, 1),
         Feature.CORRUPTED_REQUESTS_METRIC: (0, 11, 1),
         Feature.PAUSE: (0, 12, 0),
+        Feature.RESET_RUNNING_REQUESTS: (0, 12, 0),
+        Feature.RESET_EXTERNAL: (0, 13, 0),
+        Feature.LOAD_ADAPTER_IN_PLACE: (0, 15, 0),
         Feature.PAUSE_MODE: (0, 16, 0),
         Feature.RESET_ENCODER_CACHE: (0, 16, 0),
         Feature.RELOAD_FROM_PATH: (0, 16, 0),

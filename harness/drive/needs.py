@@ -1,0 +1,113 @@
+"""What a script needs besides the model: features of the release, adapters, a variant of the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from harness.errors import UsageError
+from harness.scenario.cells import Cell
+from harness.scenario.schema import (
+    LoadAdapter,
+    Pause,
+    ReleaseKvCacheMemory,
+    ReloadWeights,
+    ResetEncoderCache,
+    ResetMmCache,
+    ResetPrefixCache,
+    Resume,
+    Sleep,
+    Step,
+    WakeUp,
+    flat_steps,
+)
+from harness.servers.flags import flag_name
+from harness.servers.models import Model
+from harness.vllm_api.versions import Feature
+
+LORA_FLAGS: tuple[tuple[str, ...], ...] = (
+    ("--enable-lora",),
+    ("--max-lora-rank", "8"),
+    ("--max-loras", "2"),
+)
+LORA_ENV: Mapping[str, str] = MappingProxyType({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"})
+
+
+_NEEDED_BY: Mapping[Feature, Callable[[Step], bool]] = MappingProxyType(
+    {
+        Feature.LEVEL_ZERO: lambda step: (
+            (isinstance(step, Sleep) and step.sleep.level == 0)
+            or (isinstance(step, WakeUp) and "scheduling" in step.wake_up.tags)
+        ),
+        Feature.SLEEP_MODE: lambda step: isinstance(step, Sleep) and step.sleep.mode is not None,
+        Feature.PAUSE: lambda step: isinstance(step, Pause | Resume),
+        Feature.PAUSE_MODE: lambda step: isinstance(step, Pause) and step.pause.mode is not None,
+        Feature.RELEASE_KV_CACHE_MEMORY: lambda step: isinstance(step, ReleaseKvCacheMemory),
+        Feature.COLLECTIVE_RPC: lambda step: isinstance(step, ReloadWeights),
+        Feature.RELOAD_FROM_PATH: lambda step: (
+            isinstance(step, ReloadWeights) and step.reload_weights.weights != "own"
+        ),
+        Feature.LOAD_ADAPTER_IN_PLACE: lambda step: (
+            isinstance(step, LoadAdapter) and step.load_adapter.in_place
+        ),
+        Feature.RESET_RUNNING_REQUESTS: lambda step: (
+            isinstance(step, ResetPrefixCache) and step.reset_prefix_cache.running_requests
+        ),
+        Feature.RESET_EXTERNAL: lambda step: (
+            isinstance(step, ResetPrefixCache) and step.reset_prefix_cache.external
+        ),
+        Feature.RESET_MM_CACHE: lambda step: isinstance(step, ResetMmCache),
+        Feature.RESET_ENCODER_CACHE: lambda step: isinstance(step, ResetEncoderCache),
+    }
+)
+
+
+def features_of(script: tuple[Step, ...]) -> frozenset[Feature]:
+    """What of vLLM's API, so far as not every release has it, ``script`` makes use of."""
+    steps = list(flat_steps(script))
+    return frozenset(feature for feature, needs in _NEEDED_BY.items() if any(map(needs, steps)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What has to be made from the model's own folder."""
+
+    adapters: bool
+    other_weights: bool
+
+    def __bool__(self) -> bool:
+        return self.adapters or self.other_weights
+
+
+def needs_of(script: tuple[Step, ...]) -> Needs:
+    """What ``script`` loads into a running server."""
+    steps = list(flat_steps(script))
+    return Needs(
+        adapters=any(isinstance(step, LoadAdapter) for step in steps),
+        other_weights=any(
+            isinstance(step, ReloadWeights) and step.reload_weights.weights == "other" for step in steps
+        ),
+    )
+
+
+def require_variants(cells: Iterable[Cell], model: Model) -> None:
+    """Return when what the cells need can be made from the model.
+
+    Raises:
+        UsageError: it cannot, since the model is no folder on this machine.
+    """
+    for cell in cells:
+        if model.folder is None and (needs := needs_of(cell.scenario.script)):
+            wanted = "adapters" if needs.adapters else "other weights"
+            named = f"{model.location!r} is not one" if model.location else "no model was named"
+            raise UsageError(
+                f"{cell.id} loads {wanted} that are made from the model's own folder, and {named}",
+                remedy="name a local model folder with --model, or leave the scenario out with -k",
+            )
+
+
+def lora_flags(chosen: Sequence[str]) -> tuple[str, ...]:
+    """The flags a server needs to load adapters, without those that ``chosen`` words set already."""
+    names = {flag_name(word) for word in chosen}
+    return tuple(word for flag in LORA_FLAGS if flag_name(flag[0]) not in names for word in flag)

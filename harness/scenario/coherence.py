@@ -1,0 +1,177 @@
+"""Whether the steps of a script fit each other, so far as adapters, weights and baselines go.
+
+A probe must ask for an adapter that is loaded, and equal a baseline that was taken of the same adapter
+and the same weights: one that cannot be equal would accuse a healthy engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from harness.scenario.schema import (
+    LoadAdapter,
+    LoadAdapterOptions,
+    NullTransition,
+    Probe,
+    ProbeOptions,
+    ReloadWeights,
+    Repeat,
+    Step,
+    UnloadAdapter,
+    UnloadAdapterOptions,
+)
+
+Keys: TypeAlias = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """What is wrong, where in the file (``keys`` lead there), and what to do."""
+
+    keys: Keys
+    message: str
+    remedy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What the answers of a probe depend on."""
+
+    adapter: str | None
+    """``first`` or ``second``; None for the base model."""
+    weights: str
+
+    def __str__(self) -> str:
+        of = f"the {self.adapter} adapter" if self.adapter else "the base model"
+        return f"{of} with the model's {self.weights} weights"
+
+
+@dataclass
+class _Story:
+    """What the script has done so far."""
+
+    weights: str = "own"
+    adapters: dict[str, str] = field(default_factory=dict)
+    """Which adapter is loaded under a name."""
+    baselines: dict[str, Asked] = field(default_factory=dict)
+    first: str = ""
+    """The name of the first probe."""
+
+
+def mistakes(script: tuple[Step, ...]) -> Iterator[Mistake]:
+    """Yield every step that does not fit those before it, in order; repetitions are followed twice."""
+    story = _Story()
+    for number, step in enumerate(script):
+        if not isinstance(step, Repeat):
+            yield from _follow(story, step, keys=("script", number), repeated=False)
+            continue
+        for _ in range(min(step.repeat, 2)):
+            for inner_number, inner in enumerate(step.steps):
+                keys = ("script", number, "steps", inner_number)
+                yield from _follow(story, inner, keys=keys, repeated=True)
+
+
+def _follow(story: _Story, step: Step, *, keys: Keys, repeated: bool) -> Iterator[Mistake]:
+    match step:
+        case Probe():
+            yield from _probe(story, step.probe, keys=(*keys, "probe"), repeated=repeated)
+        case NullTransition() if step.null_transition.like is not None:
+            yield from _like(story, step.null_transition.like, keys=(*keys, "null_transition", "like"))
+        case ReloadWeights() if not step.reload_weights.must_fail:
+            story.weights = step.reload_weights.weights
+        case LoadAdapter():
+            yield from _load(story, step.load_adapter, keys=(*keys, "load_adapter"))
+        case UnloadAdapter():
+            yield from _unload(story, step.unload_adapter, keys=(*keys, "unload_adapter"))
+        case _:
+            pass
+
+
+def _probe(story: _Story, options: ProbeOptions, *, keys: Keys, repeated: bool) -> Iterator[Mistake]:
+    if options.adapter is not None and options.adapter not in story.adapters:
+        yield _not_loaded(story, options.adapter, keys=(*keys, "adapter"))
+        return
+    asked = Asked(adapter=story.adapters[options.adapter] if options.adapter else None, weights=story.weights)
+    for name in options.differs_from:
+        if name not in story.baselines:
+            yield _no_baseline(story, name, keys=(*keys, "differs_from"))
+    if not story.first or options.baseline:
+        yield from _begin(story, options.name, asked, keys=keys, repeated=repeated)
+        return
+    reference = options.same_as or story.first
+    if reference not in story.baselines:
+        yield _no_baseline(story, reference, keys=(*keys, "same_as"))
+    elif story.baselines[reference] != asked:
+        yield Mistake(
+            keys=(*keys, "same_as") if options.same_as else keys,
+            message=f"it asks {asked}, and {reference!r} asked {story.baselines[reference]}: "
+            "they cannot be equal",
+            remedy="name the baseline of what is asked with `same_as`, or take one with `baseline: true`",
+        )
+
+
+def _begin(story: _Story, name: str, asked: Asked, *, keys: Keys, repeated: bool) -> Iterator[Mistake]:
+    story.first = story.first or name
+    if repeated:
+        yield Mistake(
+            keys=keys, message="a baseline cannot be repeated", remedy="take it before the repetition"
+        )
+    elif name in story.baselines:
+        yield Mistake(
+            keys=keys,
+            message=f"{name!r} is the name of an earlier baseline",
+            remedy="give every baseline a name of its own",
+        )
+    story.baselines[name] = asked
+
+
+def _like(story: _Story, name: str, *, keys: Keys) -> Iterator[Mistake]:
+    wanted = story.baselines.get(name)
+    if wanted is None:
+        yield _no_baseline(story, name, keys=keys)
+    elif wanted.weights != story.weights or (
+        wanted.adapter and wanted.adapter not in story.adapters.values()
+    ):
+        yield Mistake(
+            keys=keys,
+            message=f"{name!r} asked {wanted}, which is not what is loaded here",
+            remedy="measure the noise of a baseline right after it",
+        )
+
+
+def _load(story: _Story, options: LoadAdapterOptions, *, keys: Keys) -> Iterator[Mistake]:
+    if options.must_fail:
+        return
+    if options.name in story.adapters and not options.in_place:
+        yield Mistake(
+            keys=(*keys, "name"),
+            message=f"an adapter is loaded as {options.name!r} already, so vLLM refuses this",
+            remedy="add `in_place: true`, unload it first, or say `must_fail: true`",
+        )
+    story.adapters[options.name] = options.adapter
+
+
+def _unload(story: _Story, options: UnloadAdapterOptions, *, keys: Keys) -> Iterator[Mistake]:
+    if options.must_fail:
+        return
+    if story.adapters.pop(options.name, None) is None:
+        yield _not_loaded(story, options.name, keys=(*keys, "name"))
+
+
+def _not_loaded(story: _Story, name: str, *, keys: Keys) -> Mistake:
+    loaded = ", ".join(story.adapters) or "none"
+    return Mistake(
+        keys=keys,
+        message=f"no adapter is loaded as {name!r} here (loaded: {loaded})",
+        remedy=f"load it before: `load_adapter: {{name: {name}, adapter: first}}`",
+    )
+
+
+def _no_baseline(story: _Story, name: str, *, keys: Keys) -> Mistake:
+    return Mistake(
+        keys=keys,
+        message=f"{name!r} is no earlier baseline (there are: {', '.join(story.baselines) or 'none'})",
+        remedy="name the script's first probe, or a probe before this one that has `baseline: true`",
+    )
