@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
 
+from harness.servers.safetensors_file import write_float32
 from harness.vllm_api.connection import Connection, connect
 from tests.fake_vllm import vocabulary
 from tests.fake_vllm.options import DEFAULT_MODEL
@@ -48,12 +50,19 @@ def fake_engine_command(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def toy_model_folder(tmp_path: Path) -> Path:
-    """A model folder as far as the harness reads one; the fake knows the weights of that name."""
+def toy_model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model folder as far as the harness reads one; the fake knows the weights of that name.
+
+    Variants of it are kept beside it.
+    """
+    monkeypatch.setenv("SLEEPWAKE_CACHE", str(tmp_path / "models-cache"))
     folder = tmp_path / DEFAULT_MODEL
     folder.mkdir()
-    configuration = {"eos_token_id": vocabulary.END_OF_SEQUENCE, "vocab_size": vocabulary.SIZE}
+    shapes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
+    configuration = {"eos_token_id": vocabulary.END_OF_SEQUENCE, "vocab_size": vocabulary.SIZE, **shapes}
     (folder / "config.json").write_text(json.dumps(configuration), encoding="utf-8")
+    matrices = {f"model.layers.{n}.mlp.down_proj.weight": np.full((2, 2), n, np.float32) for n in range(2)}
+    write_float32(folder / "model.safetensors", matrices)
     return folder
 
 

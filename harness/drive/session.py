@@ -9,8 +9,8 @@ from typing import Literal, NamedTuple
 from pydantic import JsonValue
 
 from harness.drive.conditions import Condition
-from harness.drive.in_flight import RequestsInFlight
 from harness.drive.engine_state import EngineState
+from harness.drive.in_flight import RequestsInFlight
 from harness.drive.recorder import Recorder
 from harness.errors import ServerDiedError
 from harness.history.events import (

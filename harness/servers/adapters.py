@@ -60,7 +60,7 @@ def shapes_of(config: Path) -> Shapes:
     )
 
 
-def write_adapter(folder: Path, shapes: Shapes, *, seed: int) -> None:
+def write_adapter(folder: Path, *, shapes: Shapes, seed: int) -> None:
     """Write an adapter of all attention projections into ``folder``."""
     random = np.random.default_rng(seed)
 

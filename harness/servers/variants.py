@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -106,11 +107,9 @@ def provide_variants(
     if adapters:
         shapes = shapes_of(source / "config.json")
         for seed, name in enumerate(ADAPTERS, start=1):
-            _make(
-                folder / f"{name}-adapter", lambda place, seed=seed: write_adapter(place, shapes, seed=seed)
-            )
+            _make(folder / f"{name}-adapter", partial(write_adapter, shapes=shapes, seed=seed))
     if other_weights:
-        _make(folder / "other-weights", lambda place: write_other_weights(source, place))
+        _make(folder / "other-weights", partial(write_other_weights, source))
 
 
 def _folder(model: Model, cache_dir: Path | None) -> Path | None:

@@ -105,8 +105,9 @@ class DevelopmentRoutes:
         }
         return JSONResponse({"checksums": checksums})
 
-    async def _reset_prefix_cache(self, _: Request) -> Response:
-        return JSONResponse({"success": self._engine.reset_prefix_cache()})
+    async def _reset_prefix_cache(self, request: Request) -> Response:
+        running_requests = request.query_params.get("reset_running_requests") == "true"
+        return JSONResponse({"success": self._engine.reset_prefix_cache(running_requests=running_requests)})
 
     async def _reset_nothing(self, _: Request) -> Response:
         """The toy model knows neither pictures nor encoders."""

@@ -121,13 +121,20 @@ class Engine:
         self.memory.release_kv_cache()
         self.sleep_gauge = (True, 0)
 
-    def reset_prefix_cache(self) -> bool:
-        """Forget the prefix cache; refused (False) while requests run."""
+    def reset_prefix_cache(self, *, running_requests: bool = False) -> bool:
+        """Forget the prefix cache; refused (False) while requests run, unless these are preempted."""
+        if running_requests:
+            self.scheduler.preempt_all()
         return self._pool.forget()
 
     def load_adapter(self, name: str, path: str) -> None:
-        """Load an adapter under this name."""
-        self.adapters[name] = Adapter(name=name, path=path, weights=load_adapter(Path(path).name))
+        """Load an adapter under this name.
+
+        Raises:
+            FileNotFoundError: there is none at the path.
+        """
+        content = (Path(path) / "adapter_model.safetensors").read_bytes()
+        self.adapters[name] = Adapter(name=name, path=path, weights=load_adapter(content))
 
     async def _rest(self, mode: PauseMode) -> None:
         if mode == "abort":

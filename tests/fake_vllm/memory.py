@@ -28,7 +28,7 @@ class Memory:
         self.sleeping: set[str] = set()
         self._ballast = Ballast()
         self._pool = pool
-        self._loaded_from = model
+        self._model = self._loaded_from = model
         self._backup: Weights | None = None
         self._fill = {"zero": 0.0, "poison": _POISON, "stale": None}[discard]
         self._faults = faults
@@ -64,13 +64,15 @@ class Memory:
         Raises:
             FileNotFoundError: there is nothing at the path.
         """
-        if path is not None and not Path(path).exists():
-            raise FileNotFoundError(path)
-        self._loaded_from = Path(path).name if path else self._loaded_from
+        if path is not None:
+            # Remembered before anything is loaded: after a failure it is the last path all the same.
+            self._loaded_from = path
+        if self._loaded_from != self._model and not Path(self._loaded_from).exists():
+            raise FileNotFoundError(self._loaded_from)
         if self._loses_next_reload:
             self._loses_next_reload = False
             return
-        for name, tensor in load_weights(self._loaded_from).items():
+        for name, tensor in load_weights(Path(self._loaded_from).name).items():
             self.weights[name][...] = tensor
 
     def _restore_weights(self) -> None:

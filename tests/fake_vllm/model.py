@@ -58,9 +58,9 @@ def load_weights(model: str) -> Weights:
     return weights
 
 
-def load_adapter(path: str) -> Weights:
-    """A low-rank change of the attention's outputs: always the same for the same path."""
-    random = np.random.default_rng(int.from_bytes(hashlib.sha256(path.encode()).digest()[:8]))
+def load_adapter(content: bytes) -> Weights:
+    """A low-rank change of the attention's outputs: always the same for the same content."""
+    random = np.random.default_rng(int.from_bytes(hashlib.sha256(content).digest()[:8]))
     return {
         f"model.layers.{layer}.self_attn.o_proj": (
             np.outer(random.standard_normal(WIDTH), random.standard_normal(WIDTH)) / np.sqrt(WIDTH)

@@ -171,7 +171,12 @@ class OpenAiRoutes:
         body = LoadAdapterRequest.model_validate_json(await request.body())
         if body.lora_name in self._engine.adapters and not body.load_inplace:
             raise bad_request(f"The lora adapter '{body.lora_name}' has already been loaded.")
-        self._engine.load_adapter(body.lora_name, body.lora_path)
+        try:
+            self._engine.load_adapter(body.lora_name, body.lora_path)
+        except FileNotFoundError as missing:
+            raise not_found(
+                f"Loading lora {body.lora_name} failed: No adapter found for {body.lora_path}"
+            ) from missing
         return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' added successfully.")
 
     async def _unload_adapter(self, request: Request) -> Response:

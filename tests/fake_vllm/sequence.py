@@ -79,7 +79,7 @@ class Sequence:
                 chain_hash(
                     self._hashes[-1] if self._hashes else b"",
                     self.tokens[start : start + block_size],
-                    self.adapter.name if self.adapter else None,
+                    *((self.adapter.name, self.adapter.path) if self.adapter else (None, None)),
                     None if self._hashes else self.salt,
                 )
             )

@@ -1,0 +1,94 @@
+"""What a script needs besides the model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.drive.needs import Needs, features_of, lora_flags, needs_of, require_variants
+from harness.errors import UsageError
+from harness.scenario.schema import Scenario, Step
+from harness.servers.models import model_in_folder, model_on_hub
+from harness.vllm_api.versions import Feature
+from tests.drive.conftest import Driver
+
+
+def script(*steps: dict[str, object]) -> tuple[Step, ...]:
+    """A script of these steps between two probes."""
+    return Scenario.model_validate(
+        {
+            "name": "n",
+            "why": "w",
+            "arms": {"a": {}},
+            "prompts": {"corpus": "c"},
+            "script": [{"probe": "b"}, *steps, {"probe": "after"}],
+        }
+    ).script
+
+
+@pytest.mark.parametrize(
+    ("step", "features"),
+    [
+        ({"sleep": {"level": 1}}, set()),
+        ({"sleep": {"level": 0, "mode": "keep"}}, {Feature.LEVEL_ZERO, Feature.SLEEP_MODE}),
+        ({"wake_up": {"tags": ["kv_cache", "weights"]}}, set()),
+        ({"wake_up": {"tags": ["scheduling"]}}, {Feature.LEVEL_ZERO}),
+        ({"pause": {}}, {Feature.PAUSE}),
+        ({"pause": {"mode": "keep"}}, {Feature.PAUSE, Feature.PAUSE_MODE}),
+        ({"resume": {}}, {Feature.PAUSE}),
+        ({"release_kv_cache_memory": {}}, {Feature.RELEASE_KV_CACHE_MEMORY}),
+        ({"reload_weights": {}}, {Feature.COLLECTIVE_RPC}),
+        ({"reload_weights": {"weights": "other"}}, {Feature.COLLECTIVE_RPC, Feature.RELOAD_FROM_PATH}),
+        ({"load_adapter": {"name": "x", "adapter": "first"}}, set()),
+        (
+            {"load_adapter": {"name": "x", "adapter": "first", "in_place": True}},
+            {Feature.LOAD_ADAPTER_IN_PLACE},
+        ),
+        ({"reset_prefix_cache": {}}, set()),
+        ({"reset_prefix_cache": {"running_requests": True}}, {Feature.RESET_RUNNING_REQUESTS}),
+        ({"reset_prefix_cache": {"external": True}}, {Feature.RESET_EXTERNAL}),
+        ({"reset_mm_cache": {}}, {Feature.RESET_MM_CACHE}),
+        ({"reset_encoder_cache": {}}, {Feature.RESET_ENCODER_CACHE}),
+        ({"repeat": 2, "steps": [{"pause": {}}]}, {Feature.PAUSE}),
+    ],
+    ids=str,
+)
+def test_steps_say_what_a_release_must_have(step: dict[str, object], features: set[Feature]) -> None:
+    """What not every release has is known before the script begins."""
+    assert features_of(script(step)) == features
+
+
+@pytest.mark.parametrize(
+    ("step", "needs"),
+    [
+        ({"reload_weights": {}}, Needs(adapters=False, other_weights=False)),
+        ({"reload_weights": {"weights": "other"}}, Needs(adapters=False, other_weights=True)),
+        (
+            {"repeat": 1, "steps": [{"load_adapter": {"name": "x", "adapter": "first"}}]},
+            Needs(adapters=True, other_weights=False),
+        ),
+    ],
+    ids=str,
+)
+def test_only_what_is_loaded_is_made(step: dict[str, object], needs: Needs) -> None:
+    """Variants of a model are made for scripts that load them, repetitions included."""
+    assert needs_of(script(step)) == needs
+
+
+def test_flags_for_adapters_leave_what_was_chosen() -> None:
+    """A flag that an arm sets is not given twice."""
+    assert lora_flags(()) == ("--enable-lora", "--max-lora-rank", "8", "--max-loras", "2")
+    assert lora_flags(("--max-loras=4", "--no-enable-lora")) == ("--max-lora-rank", "8")
+
+
+def test_a_model_without_a_folder_is_refused_in_words(driver: Driver, toy_model_folder: Path) -> None:
+    """Adapters are made from a folder; a Hugging Face id has none on this machine."""
+    plain = driver.cell()
+    needing = driver.cell_of("  - probe: b\n  - load_adapter: {name: x, adapter: first}\n  - probe: c\n")
+    hub = model_on_hub("Qwen/Qwen3-0.6B", dtype="auto")
+    require_variants([plain], hub)
+    require_variants([needing], model_in_folder(toy_model_folder, dtype="auto"))
+    with pytest.raises(UsageError, match=r"'Qwen/Qwen3-0\.6B' is not one") as refused:
+        require_variants([plain, needing], hub)
+    assert "--model" in refused.value.remedy

@@ -1,0 +1,141 @@
+"""Scripts whose steps do not fit each other are refused with file, line and column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import ScenarioError
+from harness.scenario.loader import load_scenario
+
+HEAD = """\
+name: example
+why: something could go wrong
+arms: {on: {}}
+prompts: {corpus: paragraphs, count: 2}
+script:
+  - probe: base
+"""
+
+
+def load(folder: Path, steps: str) -> None:
+    """Load a scenario whose script goes on with ``steps``, written with two spaces before each."""
+    path = folder / "example.yaml"
+    path.write_text(HEAD + steps, encoding="utf-8")
+    load_scenario(path)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        """\
+  - load_adapter: {name: x, adapter: first}
+  - probe: {name: first, adapter: x, baseline: true, differs_from: [base]}
+  - null_transition: {like: first}
+  - sleep: {level: 1}
+  - wake_up: {}
+  - probe: still-base
+  - probe: {name: still-first, adapter: x, same_as: first}
+""",
+        """\
+  - reload_weights: {weights: other}
+  - probe: {name: other, baseline: true}
+  - reload_weights: {}
+  - probe: own-again
+""",
+        """\
+  - reload_weights: {weights: missing, must_fail: true}
+  - probe: after
+""",
+        """\
+  - load_adapter: {name: x, adapter: first}
+  - probe: {name: first, adapter: x, baseline: true}
+  - load_adapter: {name: x, adapter: second, in_place: true}
+  - probe: {name: second, adapter: x, baseline: true}
+  - repeat: 3
+    steps:
+      - load_adapter: {name: x, adapter: first, in_place: true}
+      - probe: {name: first-again, adapter: x, same_as: first}
+      - load_adapter: {name: x, adapter: second, in_place: true}
+      - probe: {name: second-again, adapter: x, same_as: second}
+""",
+    ],
+)
+def test_scripts_that_fit_are_read(tmp_path: Path, steps: str) -> None:
+    """Adapters and weights that are loaded can be asked, and compared with their own baselines."""
+    load(tmp_path, steps)
+
+
+@pytest.mark.parametrize(
+    ("steps", "place", "reason"),
+    [
+        ("  - probe: {name: p, adapter: x}\n", "7:22", "no adapter is loaded as 'x'"),
+        (
+            "  - load_adapter: {name: x, adapter: first}\n  - probe: {name: p, adapter: x}\n",
+            "8:5",
+            "it asks the first adapter with the model's own weights, and 'base' asked the base model",
+        ),
+        (
+            "  - load_adapter: {name: x, adapter: first}\n  - probe: {name: p, adapter: x, same_as: q}\n",
+            "8:34",
+            "'q' is no earlier baseline (there are: base)",
+        ),
+        ("  - reload_weights: {weights: other}\n  - probe: p\n", "8:5", "the model's other weights"),
+        ("  - probe: {name: base, baseline: true}\n", "7:5", "'base' is the name of an earlier baseline"),
+        (
+            "  - repeat: 2\n    steps:\n      - probe: {name: again, baseline: true}\n",
+            "9:9",
+            "a baseline cannot be repeated",
+        ),
+        ("  - probe: {name: p, differs_from: [q]}\n", "7:22", "'q' is no earlier baseline"),
+        ("  - null_transition: {like: q}\n", "7:23", "'q' is no earlier baseline"),
+        ("  - unload_adapter: {name: x}\n  - probe: p\n", "7:22", "no adapter is loaded as 'x'"),
+        (
+            "  - repeat: 2\n    steps:\n      - load_adapter: {name: x, adapter: first}\n  - probe: p\n",
+            "9:24",
+            "loaded as 'x' already",
+        ),
+        (
+            """\
+  - load_adapter: {name: x, adapter: first}
+  - probe: {name: x1, adapter: x, baseline: true}
+  - unload_adapter: {name: x}
+  - null_transition: {like: x1}
+""",
+            "10:23",
+            "not what is loaded here",
+        ),
+    ],
+)
+def test_steps_that_do_not_fit_are_refused(tmp_path: Path, steps: str, place: str, reason: str) -> None:
+    """Each is pointed at, with what is wrong and what to do."""
+    with pytest.raises(ScenarioError) as refused:
+        load(tmp_path, steps)
+    assert reason in refused.value.cause
+    assert refused.value.location.endswith(f"example.yaml:{place}")
+    assert refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("steps", "reason"),
+    [
+        ("  - reload_weights: {weights: missing}\n  - probe: p\n", "missing weights cannot be loaded"),
+        (
+            "  - probe: {name: p, baseline: true, same_as: base}\n",
+            "a probe is a baseline, or it must equal one",
+        ),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(tmp_path: Path, steps: str, reason: str) -> None:
+    """What a single step cannot mean is told without the others."""
+    with pytest.raises(ScenarioError, match=reason):
+        load(tmp_path, steps)
+
+
+def test_the_first_probe_is_like_nothing_before(tmp_path: Path) -> None:
+    """It asks the model as it was started."""
+    path = tmp_path / "example.yaml"
+    path.write_text(HEAD.replace("probe: base", "probe: {name: base, adapter: x}"), encoding="utf-8")
+    with pytest.raises(ScenarioError, match="the first probe asks the model as it was started"):
+        load_scenario(path)
