@@ -20,12 +20,13 @@ _DEFINITIONS: Mapping[str, Schema] = _SCHEMA["$defs"]
 
 def with_tables(text: str) -> str:
     """``text`` with both tables written anew, each between its marks."""
-    text = _between(text, "keys", _table("key", _rows(_SCHEMA)))
+    text = between(text, "keys", _table("key", _rows(_SCHEMA)))
     of_steps = (row for step in STEPS.values() for row in _rows(_DEFINITIONS[step.__name__]))
-    return _between(text, "steps", _table("option of a step", of_steps))
+    return between(text, "steps", _table("option of a step", of_steps))
 
 
-def _between(text: str, name: str, table: str) -> str:
+def between(text: str, name: str, table: str) -> str:
+    """``text`` with ``table`` between the marks called ``name``."""
     before, begin, rest = text.partition(f"<!-- {name}: begin -->\n")
     _, end, after = rest.partition(f"<!-- {name}: end -->\n")
     return f"{before}{begin}{table}{end}{after}"
