@@ -70,11 +70,6 @@ class PlacedStep:
         return next(iter(type(self.step).model_fields))
 
     @property
-    def is_transition(self) -> bool:
-        """Whether it may change the engine."""
-        return not isinstance(self.step, Probe | NullTransition)
-
-    @property
     def options(self) -> dict[str, JsonValue]:
         """The step's options as they are in effect, defaults included."""
         dumped: dict[str, dict[str, JsonValue]] = self.step.model_dump(mode="json")

@@ -1,7 +1,7 @@
 """Tries one planted fault after the other in a running engine, so that one boot serves them all.
 
-The script's part before its first transition is carried out once; every trial begins with it
-and goes on with the rest under its own fault.  So each trial is a complete history, judged
+The script's part before the first thing that is done to the engine is carried out once; every trial
+begins with it and goes on with the rest under its own fault.  So each trial is a complete history, judged
 like any other.
 """
 
@@ -18,12 +18,15 @@ from harness.drive.session import Session
 from harness.engine_plugin import faults
 from harness.errors import ServerError
 from harness.history.layout import HISTORY_FILE
-from harness.scenario.schema import Probe, ProbeOptions
+from harness.scenario.schema import LoadAdapter, NullTransition, Probe, ProbeOptions
 from harness.servers.base import Runtime
 from harness.vllm_api import lifecycle
 
 SWITCHBOARD = f"{Path(faults.__file__).with_name('switchboard.py')}:install"
 """The fault that plants and heals all others while the engine runs."""
+
+_LEAVES_THE_ENGINE_WHOLE = Probe | NullTransition | LoadAdapter
+"""Steps that come before whatever a fault could damage."""
 
 _FILL_AGAIN = PlacedStep(path="0", cycle=0, step=Probe(probe=ProbeOptions(name="healed", evidence=("warm",))))
 """Fills the prefix cache that healing emptied; its answers show that the engine is healthy again."""
@@ -54,7 +57,7 @@ async def run_trials(
         StorageError: a history cannot be written; what was written stays readable.
     """
     steps = list(unrolled(shared.cell.scenario.script))
-    in_common = list(takewhile(lambda placed: not placed.is_transition, steps))
+    in_common = list(takewhile(lambda placed: isinstance(placed.step, _LEAVES_THE_ENGINE_WHOLE), steps))
     recorder = Recorder(shared.directory / HISTORY_FILE, watcher=watcher_of(shared))
 
     async def carry_out(session: Session) -> None:

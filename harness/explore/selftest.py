@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -28,7 +28,17 @@ from harness.report.progress import Progress
 from harness.report.tables import Row, Table
 from harness.report.text import count
 from harness.scenario.cells import Cell, load_cells
-from harness.scenario.schema import Deadlines, NullTransition, NullTransitionOptions, Scenario
+from harness.scenario.schema import (
+    Deadlines,
+    LoadAdapter,
+    LoadAdapterOptions,
+    NullTransition,
+    NullTransitionOptions,
+    Probe,
+    ProbeOptions,
+    Scenario,
+    Step,
+)
 from harness.servers.models import provide_model
 from harness.servers.select import Choice
 from harness.workflow import shipped_scenarios
@@ -37,8 +47,8 @@ SCENARIO = "selftest.yaml"
 HEALTHY = ("healthy-before", "healthy-after")
 """Trials without a fault, around all others: they must be clean."""
 
-CANNOT_RUN: Mapping[str, str] = {"lose-adapters": "no step loads an adapter yet"}
-"""Faults that a script cannot show so far, and why."""
+ADAPTER = "adapter"
+"""The name under which the trial of lost adapters loads one."""
 
 Trial = tuple[str, Fault | None]
 """The name of a cell's arm, and what is planted."""
@@ -138,11 +148,10 @@ class Selftest:
         return directory, [_outcome(plan, base, name, fault) for name, fault in trials]
 
     def _trials(self) -> Iterator[Trial]:
-        can_run = [fault for fault in self.faults if fault.name not in CANNOT_RUN]
         yield HEALTHY[0], None
-        yield from ((fault.name, fault) for fault in can_run if not fault.needs)
+        yield from ((fault.name, fault) for fault in self.faults if not fault.needs)
         yield HEALTHY[1], None
-        for fault in sorted(can_run, key=lambda fault: fault.needs):
+        for fault in sorted(self.faults, key=lambda fault: fault.needs):
             if fault.needs:
                 yield fault.name, fault
 
@@ -191,7 +200,7 @@ def scenario_for(needs: tuple[str, ...], scenario: Scenario) -> Scenario:
     """The scenario for an engine with such a part.
 
     Where the KV cache is quantised, answers differ by themselves.  Where every draft is rejected, an
-    answer takes several times as long and is still the right one.
+    answer takes several times as long and is still the right one.  An adapter has to be loaded and asked.
     """
     match needs:
         case ("--kv-cache-dtype", *_):
@@ -200,8 +209,25 @@ def scenario_for(needs: tuple[str, ...], scenario: Scenario) -> Scenario:
             return scenario.model_copy(update={"script": script})
         case ("--speculative-config",):
             return scenario.model_copy(update={"deadlines": Deadlines()})
+        case ("--enable-lora",):
+            return scenario.model_copy(update={"script": _with_adapter(scenario.script)})
         case _:
             return scenario
+
+
+def _with_adapter(script: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The same script, which asks a loaded adapter as well as the base model."""
+    base = next(step.probe.name for step in script if isinstance(step, Probe))
+    prepared = 1 + max(number for number, step in enumerate(script) if isinstance(step, NullTransition))
+    asked = ProbeOptions(name=ADAPTER, adapter=ADAPTER, differs_from=(base,))
+    return (
+        *script[:prepared],
+        LoadAdapter(load_adapter=LoadAdapterOptions(name=ADAPTER, adapter="first")),
+        Probe(probe=asked.model_copy(update={"baseline": True})),
+        NullTransition(null_transition=NullTransitionOptions(like=ADAPTER)),
+        *script[prepared:],
+        Probe(probe=asked.model_copy(update={"name": f"{ADAPTER}-after-wake", "same_as": ADAPTER})),
+    )
 
 
 def _watcher(job: CellJob, progress: Progress) -> Watcher:

@@ -8,9 +8,9 @@ from harness.check.limits import LEAST_NULL_ANSWERS
 from harness.check.result import Cause, CellResult, Verdict
 from harness.engine_plugin.faults import FAULTS
 from harness.errors import UsageError
-from harness.explore.selftest import CANNOT_RUN, Outcome, conclusion, faults_named, scenario_for, table
+from harness.explore.selftest import Outcome, conclusion, faults_named, scenario_for, table
 from harness.scenario.loader import load_scenario
-from harness.scenario.schema import NullTransition
+from harness.scenario.schema import NullTransition, Scenario
 from harness.workflow import shipped_scenarios
 from tests.check.stories import Story, failing, garbage
 
@@ -93,10 +93,10 @@ def test_the_scenario_asks_for_all_evidence() -> None:
 
 
 def test_every_cause_class_has_a_fault_that_can_be_planted() -> None:
-    """An engine without a GPU can show all causes but one, which needs a step that loads adapters."""
-    planted = {fault.cause for fault in FAULTS.values() if fault.name not in CANNOT_RUN}
+    """An engine without a GPU can show them all."""
+    planted = {fault.cause for fault in FAULTS.values()}
 
-    assert {cause.value for cause in Cause} - planted == {"unknown", "adapter"}
+    assert {cause.value for cause in Cause} - planted == {"unknown"}
 
 
 def test_an_engine_with_a_quantised_cache_has_its_noise_measured() -> None:
@@ -108,6 +108,23 @@ def test_an_engine_with_a_quantised_cache_has_its_noise_measured() -> None:
     assert noise.null_transition.passes == LEAST_NULL_ANSWERS
     assert [step for step in script if step is not noise] == [
         step for step in plain.script if not isinstance(step, NullTransition)
+    ]
+
+
+def test_an_adapter_is_loaded_and_asked_before_and_after() -> None:
+    """Its own baseline and noise come before anything is planted; the script stays one that can be loaded."""
+    plain = load_scenario(shipped_scenarios() / "selftest.yaml")
+    changed = scenario_for(FAULTS["lose-adapters"].needs, plain)
+    assert Scenario.model_validate(changed.model_dump(mode="json")) == changed
+    assert [next(iter(type(step).model_fields)) for step in changed.script] == [
+        "probe",
+        "null_transition",
+        "load_adapter",
+        "probe",
+        "null_transition",
+        "repeat",
+        "probe",
+        "probe",
     ]
 
 
