@@ -18,6 +18,7 @@ from tests.fake_vllm import vocabulary
 from tests.fake_vllm.options import DEFAULT_MODEL
 from tests.fake_vllm.serving import serve
 from tests.fake_vllm.threads import Served
+from tests.small_scenario import write_scenario
 
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("deterministic")
@@ -64,6 +65,18 @@ def toy_model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     matrices = {f"model.layers.{n}.mlp.down_proj.weight": np.full((2, 2), n, np.float32) for n in range(2)}
     write_float32(folder / "model.safetensors", matrices)
     return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with one small scenario, and nothing of ours or of GitHub's in the environment."""
+    write_scenario(tmp_path)
+    for name in [name for name in os.environ if name.startswith("SLEEPWAKE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
+    monkeypatch.setenv("SLEEPWAKE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

@@ -22,37 +22,7 @@ from harness.servers.select import Choice
 from harness.workflow import RunOptions
 from tests.fake_vllm.behaviours import Behaviour, Fault, Misbehaviour
 from tests.fake_vllm.threads import Served
-
-SCENARIO = """\
-name: small
-why: because
-default: true
-arms: {only: {args: [--enable-prefix-caching]}}
-prompts: {corpus: words, count: 3, held_out: 1}
-sampling: {max_tokens: 16}
-deadlines: {answer: 30}
-script:
-  - probe: baseline
-  - null_transition: {}
-  - sleep: {}
-  - wake_up: {}
-  - probe: after-wake
-"""
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory with one scenario under ``scenarios/``."""
-    corpora = tmp_path / "scenarios" / "corpora"
-    corpora.mkdir(parents=True)
-    (corpora / "words.yaml").write_text(
-        "".join(f"- {{id: p{i}, text: {i} {' '.join(['river city music'] * 40)}}}\n" for i in range(4))
-    )
-    (tmp_path / "scenarios" / "small.yaml").write_text(SCENARIO)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SLEEPWAKE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-    return tmp_path
+from tests.small_scenario import SCENARIO
 
 
 def test_a_clean_run_ends_with_zero_and_a_report(

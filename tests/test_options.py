@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,40 +20,7 @@ from harness.workflow import RunOptions
 from tests.fake_vllm.options import Options
 from tests.fake_vllm.threads import Served
 
-SCENARIO = """\
-name: small
-why: because
-default: true
-arms: {only: {args: [--enable-prefix-caching]}}
-prompts: {corpus: words, count: 2, held_out: 1}
-sampling: {max_tokens: 8}
-deadlines: {boot: 30, answer: 10}
-script:
-  - probe: baseline
-  - null_transition: {}
-  - sleep: {}
-  - wake_up: {}
-  - probe: after-wake
-"""
-
 Asked = Callable[[Sequence[str]], RunOptions]
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory with one scenario, and no variable of ours in the environment."""
-    corpora = tmp_path / "scenarios" / "corpora"
-    corpora.mkdir(parents=True)
-    (corpora / "words.yaml").write_text(
-        "".join(f"- {{id: p{i}, text: {i} {' '.join(['river city music'] * 40)}}}\n" for i in range(3))
-    )
-    (tmp_path / "scenarios" / "small.yaml").write_text(SCENARIO)
-    for name in [name for name in os.environ if name.startswith("SLEEPWAKE_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SLEEPWAKE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-    return tmp_path
 
 
 @pytest.fixture

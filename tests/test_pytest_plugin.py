@@ -6,18 +6,9 @@ import pytest
 
 from tests.fake_vllm.behaviours import Fault, Misbehaviour
 from tests.fake_vllm.threads import Served
+from tests.small_scenario import write_scenario
 
 pytest_plugins = ["pytester"]
-
-SCENARIO = """
-name: {name}
-why: because
-default: {default}
-arms: {{only: {{args: [--enable-prefix-caching]}}}}
-prompts: {{corpus: words, count: 3, held_out: 1}}
-sampling: {{max_tokens: 16}}
-script: [probe: baseline, null_transition: {{}}, sleep: {{}}, wake_up: {{}}, probe: after-wake]
-"""
 
 ON_A_CPU = """
 from harness import workflow
@@ -31,14 +22,9 @@ workflow.choose = lambda _: Choice(runtime=ProcessRuntime(engine="cpu"), reason=
 @pytest.fixture
 def project(pytester: pytest.Pytester) -> pytest.Pytester:
     """A project with one default scenario and one that is not."""
-    corpora = pytester.mkdir("scenarios") / "corpora"
-    corpora.mkdir()
-    (corpora / "words.yaml").write_text(
-        "".join(f"- {{id: p{i}, text: {i} {' '.join(['river city music'] * 40)}}}\n" for i in range(4))
-    )
-    for name, default in (("small", "true"), ("other", "false")):
-        path = corpora.parent / f"{name}.yaml"
-        path.write_text(SCENARIO.format(name=name, default=default))
+    small = write_scenario(pytester.path)
+    other = small.read_text().replace("name: small", "name: other").replace("default: true", "default: false")
+    small.with_name("other.yaml").write_text(other)
     return pytester
 
 

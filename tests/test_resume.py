@@ -22,25 +22,18 @@ from harness.history.recording import load_history, load_recording
 from harness.servers.base import Server, ServerSpec
 from harness.servers.process import ProcessRuntime
 from harness.servers.select import Choice
+from tests import small_scenario
+from tests.small_scenario import write_scenario
 
-SCENARIO = """\
-name: small
-why: because
+SCENARIO = small_scenario.SCENARIO.replace(
+    "arms: {only: {args: [--enable-prefix-caching]}}",
+    """\
 arms:
   first: {args: [--enable-prefix-caching]}
   second: {args: [--enable-prefix-caching], env: {SLEEPWAKE_FAULT: keep-prefix-cache}}
   third: {args: [--enable-prefix-caching]}
-  fourth: {args: [--no-enable-prefix-caching]}
-prompts: {corpus: words, count: 2, held_out: 1}
-sampling: {max_tokens: 8}
-deadlines: {boot: 30, answer: 10}
-script:
-  - probe: baseline
-  - null_transition: {}
-  - sleep: {}
-  - wake_up: {}
-  - probe: after-wake
-"""
+  fourth: {args: [--no-enable-prefix-caching]}""",
+)
 CELLS = ["small.first", "small.second", "small.third", "small.fourth"]
 
 
@@ -64,18 +57,11 @@ class Interruptible(ProcessRuntime):
 
 @pytest.fixture
 def runtime(
-    tmp_path: Path, fake_engine_command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    here: Path, fake_engine_command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> Interruptible:
-    """What every run gets, in an empty working directory with one scenario of four cells."""
-    corpora = tmp_path / "scenarios" / "corpora"
-    corpora.mkdir(parents=True)
-    prompts = (f"- {{id: p{i}, text: {i} {' '.join(['river city music'] * 40)}}}\n" for i in range(3))
-    (corpora / "words.yaml").write_text("".join(prompts))
-    (tmp_path / "scenarios" / "small.yaml").write_text(SCENARIO)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SLEEPWAKE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-    runtime = Interruptible(engine_command=fake_engine_command, cache=tmp_path / "cache")
+    """What every run gets; its scenario has four cells."""
+    write_scenario(here, SCENARIO)
+    runtime = Interruptible(engine_command=fake_engine_command, cache=here / "cache")
     monkeypatch.setattr(workflow, "choose", lambda _: Choice(runtime=runtime, reason="for the test"))
     return runtime
 
@@ -191,7 +177,7 @@ def test_a_scenario_that_was_changed_is_refused(
     file.write_text(f"# the same\n{SCENARIO}")
     assert call(["run", "--resume", "reports/latest", "--list"]) == ExitCode.CLEAN
     assert capsys.readouterr().out.split()[-4:] == CELLS
-    file.write_text(SCENARIO.replace("max_tokens: 8", "max_tokens: 9"))
+    file.write_text(SCENARIO.replace("max_tokens: 16", "max_tokens: 17"))
     assert call(["run", "--resume", "reports/latest"]) == ExitCode.USAGE
     file.write_text(SCENARIO)
     corpus.write_text(corpus.read_text().replace("music", "noise"))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from statistics import median
 
 from harness.check.comparison import Reply
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import occasion
-from harness.history.events import Method
+from harness.history.events import Answer, Method
 
 SLOWER = 1.5
 """By what factor every judged pass must be slower than every pass before the transition."""
@@ -19,6 +19,9 @@ TAIL = 8
 
 LEAST_PASSES = 2
 """Judged passes it takes: the first one after waking up may be slow for good reasons."""
+
+LEAST_SECONDS = 1.0
+"""How long the judged passes must last together: a busy moment of the machine explains what is shorter."""
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -30,14 +33,19 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     """
     if not evidence.baseline_replies:
         return ()
-    asked_always = {prompt.id for prompt in evidence.recording.prompts.values() if not prompt.held_out}
     concurrency = evidence.baseline_replies[0].start.concurrency
-    undisturbed = (*evidence.baseline_replies, *evidence.null_replies)
-    before = _seconds_per_token(
-        (reply for reply in undisturbed if reply.answer.prompt in asked_always), concurrency=concurrency
+    asked_always = {prompt.id for prompt in evidence.recording.prompts.values() if not prompt.held_out}
+    undisturbed = (
+        reply
+        for reply in (*evidence.baseline_replies, *evidence.null_replies)
+        if reply.answer.prompt in asked_always
     )
-    after = _seconds_per_token(evidence.after_replies, concurrency=concurrency)
-    if not before or len(after) < LEAST_PASSES:
+    judged = _decoded(evidence.after_replies, concurrency=concurrency)
+    before, after = (
+        _seconds_per_token(_decoded(undisturbed, concurrency=concurrency)),
+        _seconds_per_token(judged),
+    )
+    if not before or len(after) < LEAST_PASSES or _lasting(judged, concurrency=concurrency) < LEAST_SECONDS:
         return ()
     warm = sorted(before)[1:] or sorted(before)
     usual = sorted(before[number] for number in warm)
@@ -58,12 +66,32 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     )
 
 
-def _seconds_per_token(replies: Iterable[Reply], *, concurrency: int) -> dict[int, float]:
-    """The median over the answers of each pass that decodes so many at a time."""
-    of: dict[int, list[float]] = {}
+def _decoded(replies: Iterable[Reply], *, concurrency: int) -> list[Reply]:
+    """The answers of passes that decode so many at a time."""
+    return [
+        reply
+        for reply in replies
+        if reply.start.method is not Method.SCORED
+        and reply.start.concurrency == concurrency
+        and reply.answer.failure is None
+        and reply.answer.token_ids
+    ]
+
+
+def _seconds_per_token(replies: Iterable[Reply]) -> dict[int, float]:
+    """The median over the answers of each pass."""
+    speeds = _by_pass(replies, lambda answer: answer.seconds / len(answer.token_ids))
+    return {number: median(each) for number, each in speeds.items()}
+
+
+def _lasting(replies: Iterable[Reply], *, concurrency: int) -> float:
+    """The least time that these passes can have taken together, seconds."""
+    passes = _by_pass(replies, lambda answer: answer.seconds).values()
+    return sum(max(*each, sum(each) / concurrency) for each in passes)
+
+
+def _by_pass(replies: Iterable[Reply], measure: Callable[[Answer], float]) -> dict[int, list[float]]:
+    measured: dict[int, list[float]] = {}
     for reply in replies:
-        answer = reply.answer
-        alike = reply.start.method is not Method.SCORED and reply.start.concurrency == concurrency
-        if alike and answer.failure is None and answer.token_ids:
-            of.setdefault(reply.start.number, []).append(answer.seconds / len(answer.token_ids))
-    return {number: median(speeds) for number, speeds in of.items()}
+        measured.setdefault(reply.start.number, []).append(measure(reply.answer))
+    return measured

@@ -6,7 +6,7 @@ import ast
 import difflib
 from pathlib import Path
 
-from harness.engine_plugin.faults import FAULTS
+from harness.engine_plugin.faults import FAULTS, Fault
 from harness.errors import UsageError
 
 
@@ -18,7 +18,9 @@ def require_fault(fault: str) -> str:
     """
     path, colon, function = fault.rpartition(":")
     if not colon:
-        return _known(fault)
+        for name in fault.split(","):
+            known_fault(name)
+        return fault
     file = Path(path)
     try:
         tree = ast.parse(file.read_text(encoding="utf-8"), filename=path)
@@ -45,11 +47,15 @@ def require_fault(fault: str) -> str:
     return f"{file.resolve()}:{function}"
 
 
-def _known(name: str) -> str:
-    for each in name.split(","):
-        if each not in FAULTS:
-            raise UsageError(f"--fault: unknown fault {each!r}", remedy=_suggest(each, list(FAULTS)))
-    return name
+def known_fault(name: str) -> Fault:
+    """Return the fault of ours with this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in FAULTS:
+        raise UsageError(f"--fault: unknown fault {name!r}", remedy=_suggest(name, list(FAULTS)))
+    return FAULTS[name]
 
 
 def _suggest(wrong: str, right: list[str]) -> str:

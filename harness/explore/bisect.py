@@ -20,6 +20,7 @@ from harness.errors import (
 )
 from harness.explore.bisection import Bisection, Outcome, Trial
 from harness.report.progress import Progress
+from harness.report.words import cause_words
 from harness.stored_run import judge_directory
 from harness.workflow import RunOptions, choose, fitting, plan_cells, run
 
@@ -96,8 +97,7 @@ def outcome_of(result: RunResult) -> tuple[Outcome, str]:
         case Verdict.CLEAN:
             return "good", "clean"
         case Verdict.CORRUPT | Verdict.DEGRADED:
-            cause = f", {worst.cause.value}" if worst.cause else ""
-            return "bad", f"{result.verdict.value}{cause}"
+            return "bad", ", ".join(filter(None, (result.verdict.value, cause_words(worst.cause))))
         case _:
             return "skip", worst.reason
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,12 +15,12 @@ from harness.check import judge
 from harness.check.limits import LEAST_NULL_ANSWERS
 from harness.check.result import CellResult, Verdict
 from harness.drive.cell import CellJob
+from harness.drive.faults import known_fault
 from harness.drive.recorder import Watcher
 from harness.drive.run import carry_out
 from harness.drive.run_directory import RunPlan, RunRecord, new_run_directory
 from harness.drive.trials import SWITCHBOARD, run_trials
 from harness.engine_plugin.faults import FAULTS, Fault
-from harness.errors import UsageError
 from harness.history.events import CellFailed, CellFinished, Event
 from harness.history.recording import load_recording
 from harness.report.progress import Progress
@@ -103,12 +102,8 @@ def faults_named(names: Sequence[str]) -> list[Fault]:
     Raises:
         UsageError: there is no such fault.
     """
-    for name in names:
-        if name not in FAULTS:
-            nearest = difflib.get_close_matches(name, FAULTS, n=1)
-            remedy = f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(sorted(FAULTS))}"
-            raise UsageError(f"unknown fault {name!r}", remedy=remedy)
-    return [fault for fault in FAULTS.values() if fault.name in names or not names]
+    asked = [known_fault(name) for name in names]
+    return [fault for fault in FAULTS.values() if fault in asked or not asked]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,12 +136,12 @@ class Logprobs(_Frozen):
     @property
     def top_ids(self) -> npt.NDArray[np.int32]:
         """Ids of the likeliest tokens at every position, shape [n, k], likeliest first."""
-        return np.frombuffer(self.top_ids_bytes, dtype="<i4").reshape(-1, self.k)
+        return np.frombuffer(self.top_ids_bytes, dtype="<i4").reshape(len(self.chosen), self.k)
 
     @property
     def top_values(self) -> npt.NDArray[np.float32]:
         """Their log-probabilities, shape [n, k]."""
-        return np.frombuffer(self.top_values_bytes, dtype="<f4").reshape(-1, self.k)
+        return np.frombuffer(self.top_values_bytes, dtype="<f4").reshape(len(self.chosen), self.k)
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> Self:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
-from harness.check.result import Bound, ControlOutcome, Finding, NoiseFloor, Strength
+from harness.check.result import Bound, Cause, ControlOutcome, Finding, NoiseFloor, Strength
 from harness.check.wording import manner
 from harness.history.events import Control, Method, Role
 from harness.history.recording import Recording
@@ -84,7 +84,14 @@ def run_facts(report: Report) -> list[str]:
 
 def cause_of(cell: CellReport) -> str:
     """The cause in a word or two; empty where there is none."""
-    return cell.result.cause.value if cell.result.cause else ""
+    return cause_words(cell.result.cause)
+
+
+def cause_words(cause: Cause | None) -> str:
+    """The same of a cause, so that it can stand alone behind a verdict."""
+    if cause is None:
+        return ""
+    return "cause unknown" if cause is Cause.UNKNOWN else cause.value
 
 
 def short_bound(bound: Bound | None) -> str:

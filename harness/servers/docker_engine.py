@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -69,8 +70,9 @@ def connected() -> Iterator[docker.DockerClient]:
         RuntimeUnavailableError: None answers, we may not talk to it, or it is on another machine.
     """
     try:
+        _knock()
         client = docker.from_env(timeout=_CALL_TIMEOUT_S)
-    except DockerException as error:
+    except (OSError, DockerException) as error:
         raise _unreachable("no Docker Engine answers", error) from error
     with closing(client):
         if not client.api.base_url.startswith("http+docker://"):
@@ -79,6 +81,15 @@ def connected() -> Iterator[docker.DockerClient]:
                 remedy="run sleepwake there: containers publish their port on their own loopback only",
             )
         yield client
+
+
+def _knock() -> None:
+    """Connect to the engine's socket and hang up: one that docker-py cannot connect, it never closes."""
+    scheme, _, path = docker.utils.parse_host(os.environ.get("DOCKER_HOST")).partition("://")
+    if scheme == "http+unix":
+        with socket.socket(socket.AF_UNIX) as ours:
+            ours.settimeout(_CALL_TIMEOUT_S)
+            ours.connect(path)
 
 
 @contextmanager
@@ -207,7 +218,7 @@ def entrypoint(image: Image | None) -> tuple[str, ...]:
 
 
 def _unreachable(what: str, error: Exception) -> RuntimeUnavailableError:
-    reason = _OPERATING_SYSTEM_ERROR.search(str(error))
+    reason = _OPERATING_SYSTEM_ERROR.search(f"{error} {error!r}")
     said = reason[1].lower() if reason else str(error)
     remedy = _JOIN_GROUP if said == "permission denied" else _START_ENGINE
     return RuntimeUnavailableError(f"{what} ({said})", remedy=remedy)

@@ -52,6 +52,14 @@ def test_one_slow_answer_is_no_slow_pass() -> None:
     assert findings(Story(prompts=5).baseline().null().cycle(1, warm=slow, cold=slow)) == []
 
 
+@pytest.mark.parametrize(("seconds", "found"), [(0.04, 0), (4.0, 1)])
+def test_a_moment_is_too_short(seconds: float, found: int) -> None:
+    """Passes of less than a second in all are slower whenever the machine is busy for a moment."""
+    quick, slow = lasting(seconds / 4), lasting(seconds)
+    story = Story().baseline(quick).null(quick).cycle(1, warm=slow, cold=slow)
+    assert len(findings(story)) == found
+
+
 def test_one_pass_is_too_few() -> None:
     """The first pass after waking up may be slow for good reasons."""
     story = Story().baseline().null().sleep().wake()
@@ -99,7 +107,8 @@ def test_answers_without_tokens_or_of_no_avail_have_no_speed() -> None:
     gone = {"p0": failing("timeout"), "p1": updated(token_ids=(), seconds=99.0)}
     every = dict.fromkeys(NAMES, failing("timeout"))
     story = Story().baseline().null().cycle(1, warm=gone, cold=every)
-    [seconds] = speed._seconds_per_token(story.evidence().after_replies, concurrency=4).values()
+    answered = speed._decoded(story.evidence().after_replies, concurrency=4)
+    [seconds] = speed._seconds_per_token(answered).values()
     # p2 has 12 tokens and p3 has 24, each after one second.
     assert seconds == pytest.approx((1 / 12 + 1 / 24) / 2)
 

@@ -34,7 +34,7 @@ def test_all_faults_are_planted_unless_some_are_named() -> None:
 
 def test_a_misspelt_fault_is_refused_with_the_nearest_name() -> None:
     """Before any engine is started."""
-    with pytest.raises(UsageError, match="swap-row"):
+    with pytest.raises(UsageError, match="did you mean 'swap-rows'"):
         faults_named(("swap-row",))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.check.result import CellResult, Finding, Strength
+from harness.check.result import Cause, CellResult, Finding, Strength
 from harness.history.events import Role
 from harness.report.model import assemble
 from harness.report.words import (
@@ -28,6 +28,10 @@ from tests.report import examples
             "The one cell is clean: the model that woke up is the model that fell asleep.",
         ),
         ((examples.corrupt_cell(),), "The one cell is corrupt (stale prefix cache)."),
+        (
+            (examples.corrupt_cell().model_copy(update={"cause": Cause.UNKNOWN}),),
+            "The one cell is corrupt (cause unknown).",
+        ),
         ((examples.failed_cell(),), "The one cell has no verdict (the machine got in the way)."),
         (
             (examples.clean_cell(), examples.corrupt_cell(), examples.corrupt_cell(arm="other")),
