@@ -21,6 +21,7 @@ from harness.errors import ImageError, InfrastructureError, RuntimeUnavailableEr
 NO_GPUS = "the Docker Engine cannot hand out GPUs"
 GET_GPUS = "install the NVIDIA container toolkit, or make CDI specifications with `nvidia-ctk cdi generate`"
 
+_USUAL_HOST = "unix:///var/run/docker.sock"
 _CALL_TIMEOUT_S = 30
 _START_ENGINE = "start it (`systemctl start docker`), then run again"
 _JOIN_GROUP = "add yourself to the group `docker`, and log in again"
@@ -85,8 +86,8 @@ def connected() -> Iterator[docker.DockerClient]:
 
 def _knock() -> None:
     """Connect to the engine's socket and hang up: one that docker-py cannot connect, it never closes."""
-    scheme, _, path = docker.utils.parse_host(os.environ.get("DOCKER_HOST")).partition("://")
-    if scheme == "http+unix":
+    scheme, _, path = (os.environ.get("DOCKER_HOST") or _USUAL_HOST).partition("://")
+    if scheme in {"unix", "http+unix"}:
         with socket.socket(socket.AF_UNIX) as ours:
             ours.settimeout(_CALL_TIMEOUT_S)
             ours.connect(path)
