@@ -6,8 +6,10 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+import xmlschema
 from hypothesis import given
 from syrupy.assertion import SnapshotAssertion
 
@@ -58,7 +60,10 @@ ANT = {
     "system-out": Element(),
     "system-err": Element(),
 }
-"""The rules of Ant's JUnit.xsd, the stricter of the two in use: what keeps them keeps Jenkins' as well."""
+"""The rules of Ant's JUnit.xsd, the stricter of the two in use."""
+
+JENKINS = xmlschema.XMLSchema(Path(__file__).with_name("junit-10.xsd"))
+"""The schema of Jenkins' xunit plugin, under the MIT licence, as pytest's own tests carry it."""
 
 
 def offences(element: ET.Element) -> Iterator[str]:
@@ -165,8 +170,9 @@ STARTED = {"started_at": "2026-11-22T09:00:00+00:00"}
     ],
     ids=["mixed", "clean", "hostile", "never recorded", "empty"],
 )
-def test_the_document_keeps_the_rules_of_the_schema(report: Report) -> None:
-    """Elements, their order, their attributes and the attributes' types are those Ant's schema allows."""
+def test_the_document_is_valid(report: Report) -> None:
+    """A validator accepts it under Jenkins' schema, and it keeps the stricter rules of Ant's."""
+    assert [error.reason for error in JENKINS.iter_errors(junit_xml(report))] == []
     assert list(offences(parsed(report))) == []
 
 
@@ -184,3 +190,17 @@ def test_the_rules_notice_what_breaks_them(change: tuple[str, str], offence: str
     document = junit_xml(examples.mixed_report()).replace(*change)
     found = list(offences(ET.fromstring(document.encode())))  # noqa: S314 - our own document
     assert any(each.startswith(offence) for each in found), found
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (' tests="2"', ""),
+        ('time="', 'time="about '),
+        ("<properties>", "<surprise /><properties>"),
+    ],
+    ids=["missing", "wrong", "unknown"],
+)
+def test_the_validator_notices_what_is_wrong(change: tuple[str, str]) -> None:
+    """A missing attribute, a wrong value and an unknown element: the check above can fail."""
+    assert not JENKINS.is_valid(junit_xml(examples.mixed_report()).replace(*change))
