@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from html.parser import HTMLParser
 
+import cmarkgfm
 import pytest
+from cmarkgfm.cmark import Options
 from hypothesis import given
-from markdown_it import MarkdownIt
 from syrupy.assertion import SnapshotAssertion
 
 from harness.report.model import CellReport, Report
@@ -14,7 +15,11 @@ from harness.report.summary import LIMIT_BYTES, summary_md
 from tests.report import examples
 from tests.report.test_text import ANYTHING, rendering
 
-GITHUB = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+
+def rendered(report: Report) -> str:
+    """The summary as GitHub's own renderer makes it, before GitHub takes out what it does not allow."""
+    text = cmarkgfm.github_flavored_markdown_to_html(summary_md(report), options=Options.CMARK_OPT_UNSAFE)
+    return str(text)
 
 
 class Tags(HTMLParser):
@@ -32,7 +37,7 @@ class Tags(HTMLParser):
 def tags(report: Report) -> list[str]:
     """The tags of the summary once it has been rendered as Markdown."""
     parser = Tags()
-    parser.feed(GITHUB.render(summary_md(report)))
+    parser.feed(rendered(report))
     return parser.seen
 
 
@@ -52,6 +57,18 @@ def test_no_answer_becomes_markup(text: str) -> None:
     """Rendered, a summary of hostile text has the tags of one of harmless text, no more and no fewer."""
     lines = "\n" * text.count("\n")
     assert tags(examples.hostile_report(f"{text}a")) == tags(examples.hostile_report(f"{lines}a"))
+
+
+@pytest.mark.parametrize("report", [examples.mixed_report(), examples.hostile_report()])
+def test_no_table_is_broken(report: Report) -> None:
+    """Every line of a table is a row, and no cell of one falls over its end."""
+    lines = [line for line in summary_md(report).splitlines() if line.startswith("|")]
+    rules = [line for line in lines if line.startswith("|---")]
+    seen = [tag.split()[0] for tag in tags(report)]
+    assert (seen.count("table"), seen.count("tr")) == (len(rules), len(lines) - len(rules))
+    assert seen.count("th") + seen.count("td") == sum(
+        line.count("|") - 1 for line in lines if line not in rules
+    )
 
 
 def test_links_and_mentions_in_answers_are_inert() -> None:
