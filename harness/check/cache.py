@@ -1,4 +1,4 @@
-"""Whether the prefix cache still vouches for blocks that a sleep has thrown away."""
+"""Whether the prefix cache still vouches for blocks that it must have forgotten."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from harness.check.comparison import Reply
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import occasion
-from harness.history.events import CacheCondition, PassStarted, Prompt
+from harness.history.events import CacheCondition, Call, PassStarted, Prompt
 
 KEEPS_KV_ELSEWHERE = ("--kv-transfer-config", "--kv-offloading")
 """Flags of engines that may hold KV blocks outside the memory a sleep discards."""
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """Find prompts served from the cache by the first warm pass after a sleep that emptied it.
+    """Find prompts served from the cache by the first warm pass after a call that emptied it.
 
     Nothing can be cached then but what the prompts of that very pass share with each other.
     More than that is proof that block hashes outlived their blocks, even where the blocks'
@@ -30,7 +30,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         Finding(
             checker="cache",
             message=f"{reply.answer.prompt}, {occasion(reply.start)}: {reply.cached} prompt tokens came from "
-            "the prefix cache although the sleep before had thrown the KV cache away",
+            f"the prefix cache although {_words(emptied)}",
             strength=Strength.HINT if elsewhere else Strength.PROOF,
             prompt=reply.answer.prompt,
             pass_number=reply.start.number,
@@ -40,18 +40,35 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
                 "shared_with_other_prompts": shared[reply.answer.prompt],
             },
         )
-        for reply in _first_warm_replies(evidence)
+        for reply, emptied in _first_warm_replies(evidence)
         if reply.cached > shared[reply.answer.prompt]
     )
 
 
-def _first_warm_replies(evidence: Evidence) -> Iterator[Reply]:
-    """Replies under the cell's own salt that nothing but their own pass can have put into the cache."""
-    filled = [each.start.t for each in evidence.recording.passes if _fills_cache(evidence, each.start)]
+def _words(call: Call) -> str:
+    if call.path == "/sleep":
+        return "the sleep before had thrown the KV cache away"
+    return f"{call.path} before had made it forget everything"
+
+
+def _first_warm_replies(evidence: Evidence) -> Iterator[tuple[Reply, Call]]:
+    """Replies under the cell's own salt that nothing but their own pass can have put into the cache.
+
+    Each with the call that had emptied it.  What another adapter, or the base model, has put there is not
+    for them.
+    """
+    filled = [
+        (each.start.adapter, each.start.t)
+        for each in evidence.recording.passes
+        if _fills_cache(evidence, each.start)
+    ]
     for reply in evidence.after_replies:
-        discard = timeline.last_discard(evidence.recording, before=reply.start.t)
-        if reply.shares_salt and discard and not any(discard.t < t < reply.start.t for t in filled):
-            yield reply
+        start = reply.start
+        emptied = timeline.last_emptying(evidence.recording, before=start.t)
+        if reply.shares_salt and emptied is not None:
+            since = ((adapter, t) for adapter, t in filled if emptied.t < t < start.t)
+            if not any(adapter == start.adapter for adapter, _ in since):
+                yield reply, emptied
 
 
 def _fills_cache(evidence: Evidence, start: PassStarted) -> bool:

@@ -13,6 +13,8 @@ kv scales             stays bad    either          unchanged          any, with 
 graph or decode path  stays bad    stays bad       unchanged          intact, or only scaled
 ====================  ===========  ==============  =================  =====================
 
+An adapter is damaged where its computed answers are and the base model's are not, whatever else heals it:
+loading the weights loads the adapters again (vllm/v1/worker/lora_model_runner_mixin.py).
 Weights and buffers serve every prompt: where unseen prompts hold, they are whole.  Loading the
 weights sets the scales of a quantised KV cache anew
 (vllm/model_executor/layers/quantization/kv_cache.py): only checksums tell the two apart.
@@ -22,13 +24,13 @@ goes by the tokens alone, in that it serves a prompt under a salt never used bef
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.check import drafts
+from harness.check import adapters, drafts
 from harness.check.case import Case
 from harness.check.clues import Clues
-from harness.check.result import Cause, ControlOutcome
+from harness.check.result import Cause, ControlOutcome, Finding
 from harness.history.events import Control
 
 
@@ -62,6 +64,12 @@ def _decide(clues: Clues) -> tuple[Cause, str]:
         return Cause.SCHEDULER, (
             "greedy answers are the baseline's, and so are the candidates that were sampled from: "
             "the random numbers are not"
+        )
+    if clues.cold_is_damaged and clues.damaged_adapters and clues.heals(Control.BASE_MODEL):
+        outcome = clues.outcomes[Control.BASE_MODEL]
+        return Cause.ADAPTER, (
+            f"only answers of the adapter {' and '.join(clues.damaged_adapters)} are damaged, computed ones "
+            f"among them; the base model answers as before: {outcome.healed} of {outcome.asked}"
         )
     if clues.has_connector and clues.read_past_the_salt:
         return _decide_on_reads_past_the_salt(clues)
@@ -104,7 +112,16 @@ def _decide_on_reads_past_the_salt(clues: Clues) -> tuple[Cause, str]:
     )
 
 
+def _decide_on_likeness(alike: Sequence[Finding]) -> tuple[Cause, str]:
+    adapter = alike[0].evidence["adapter"]
+    if adapter is None:
+        return Cause.LOST_WEIGHTS, "the weights that were to be loaded answer as those before them did"
+    return Cause.ADAPTER, f"the adapter {adapter} has no effect"
+
+
 def _decide_without_answers(clues: Clues) -> tuple[Cause, str]:
+    if alike := adapters.check(clues.case.evidence):
+        return _decide_on_likeness(alike)
     failed = clues.case.evidence.failed
     kinds = {reply.answer.failure.kind for reply in failed if reply.answer.failure}
     if kinds == {"timeout"} and (rejected := drafts.check(clues.case.evidence)):

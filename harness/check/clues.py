@@ -60,6 +60,12 @@ class Clues:
         methods = {each.reply.start.method for each in self.case.evidence.after}
         return {each.reply.start.method for each in self.damaged} == {Method.SAMPLED} != methods
 
+    @cached_property
+    def damaged_adapters(self) -> tuple[str, ...]:
+        """The adapters whose answers are damaged; none where the base model's are damaged as well."""
+        asked = dict.fromkeys(each.reply.start.adapter for each in self.damaged)
+        return () if None in asked else tuple(name for name in asked if name is not None)
+
     @property
     def has_connector(self) -> bool:
         """Whether the engine keeps KV blocks in another place as well."""
@@ -112,9 +118,16 @@ class Clues:
     @cached_property
     def changed_weights(self) -> tuple[str, ...] | None:
         """Parameters whose checksum is not what it was before the first transition; None where not told."""
-        told = [each for each in self.case.evidence.recording.weight_checksums if each.checksums is not None]
-        before = [each for each in told if each.t < self.case.evidence.first_transition]
-        after = [each for each in told if each.t >= self.case.evidence.first_transition]
+        evidence = self.case.evidence
+        reference = self.damaged[0].reply.start.reference if self.damaged else evidence.first_reference
+        changed_from = evidence.first_transition_since(reference)
+        told = [
+            each
+            for each in evidence.recording.weight_checksums
+            if each.checksums is not None and each.reference == reference
+        ]
+        before = [each for each in told if each.t < changed_from]
+        after = [each for each in told if each.t >= changed_from]
         if not before or not after:
             return None
         # The first look after the transition: a later one may follow a reload.

@@ -50,6 +50,11 @@ class Evidence:
         )
         return min((step.t for step in self.transitions if step.t > taken), default=float("inf"))
 
+    @property
+    def first_reference(self) -> str | None:
+        """The name of the first baseline; None in histories that know only one."""
+        return next((each.start.reference for each in self.recording.passes_of(Role.BASELINE)), None)
+
     @cached_property
     def baseline(self) -> Mapping[str, tuple[Reply, ...]]:
         """The baseline's usable replies to each prompt, in the order of their passes."""

@@ -68,6 +68,7 @@ class Finding(_Frozen):
         "repetition",
         "termination",
         "conservation",
+        "adapters",
         "cache",
         "drafts",
         "state",

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pydantic import JsonValue
+
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.history.events import Observation, StepStarted
 
 NOT_OFFERED = frozenset({404, 405, 501})
 """Statuses that mean the server has no such endpoint: a lack of evidence, not a defect."""
+
+SHOWN_WHEN_FALSE = frozenset({"clear_cache"})
+"""Options of steps that are not false by default."""
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
@@ -40,17 +45,24 @@ def unavailable_calls(evidence: Evidence) -> tuple[tuple[str, str], ...]:
         and call.status in NOT_OFFERED
         and (step := actions.get(call.step)) is not None
         and step.action != "probe"
+        and not step.options.get("must_fail")
     )
 
 
 def describe(step: StepStarted) -> str:
     """A step in words, for example ``sleep level 1``."""
     options = " ".join(
-        f"{name} {'+'.join(map(str, value)) if isinstance(value, list) else value}"
+        _option(name, value)
         for name, value in step.options.items()
-        if value not in (None, [], ())
+        if value not in (None, [], ()) and (value is not False or name in SHOWN_WHEN_FALSE)
     )
     return f"{step.action.replace('_', ' ')} {options}".rstrip()
+
+
+def _option(name: str, value: JsonValue) -> str:
+    if isinstance(value, bool):
+        return name if value else f"{name} false"
+    return f"{name} {'+'.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def _contradictions(evidence: Evidence, step: StepStarted) -> Iterator[str]:

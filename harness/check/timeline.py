@@ -31,13 +31,33 @@ def sleeps(recording: Recording) -> Iterator[Sleep]:
             yield Sleep(t=call.t, level=_level(call), step=call.step)
 
 
-def last_discard(recording: Recording, *, before: float) -> Sleep | None:
-    """The last sleep before ``before`` that must have emptied the KV cache."""
-    found = None
-    for sleep in sleeps(recording):
-        if sleep.t < before and sleep.level >= DISCARDS_KV_CACHE:
-            found = sleep
-    return found
+def last_emptying(recording: Recording, *, before: float) -> Call | None:
+    """The last call before ``before`` after which no cached block may be read any more."""
+    return next(
+        (call for call in reversed(recording.calls) if call.t < before and _empties_cache(call)), None
+    )
+
+
+def _empties_cache(call: Call) -> bool:
+    """Whether the server said that it did what makes it forget every cached block.
+
+    Loading weights or adapters does not: vLLM leaves it to the caller to reset the prefix cache.
+    """
+    if not _succeeded(call):
+        return False
+    match call.path:
+        case "/sleep":
+            return _level(call) >= DISCARDS_KV_CACHE
+        case "/release_kv_cache_memory":
+            return True
+        case "/reset_prefix_cache":
+            return isinstance(call.body, dict) and call.body.get("success") is True
+        case "/pause":
+            # Requests that are kept may go on filling the cache, and releases differ in what they clear then.
+            kept = call.parameters.get("mode") == "keep"
+            return not kept and call.parameters.get("clear_cache", "true") == "true"
+        case _:
+            return False
 
 
 def weights_missing(recording: Recording, *, at: float) -> bool:

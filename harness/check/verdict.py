@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from harness.check import bound, cache, cause, conservation, drafts, memory, obstacles, speed, state, witness
+from harness.check import (
+    adapters,
+    bound,
+    cache,
+    cause,
+    conservation,
+    drafts,
+    memory,
+    obstacles,
+    speed,
+    state,
+    witness,
+)
 from harness.check.case import Case
 from harness.check.comparison import Comparison
 from harness.check.evidence import Evidence
@@ -39,7 +51,7 @@ def judge(recording: Recording) -> CellResult:
     """
     evidence = Evidence(recording)
     case = Case(evidence)
-    of_answers = case.findings()
+    of_answers = (*case.findings(), *adapters.check(evidence))
     of_requests = conservation.check(evidence)
     of_the_engine = [finding for check in OF_THE_ENGINE for finding in check(evidence)]
     unjudged = _unjudged(evidence, (*of_answers, *of_requests, *of_the_engine))
@@ -87,7 +99,9 @@ def _corrupt(unjudged: CellResult, case: Case, proofs: Sequence[Finding]) -> Cel
     asked = {reply.answer.prompt for reply in evidence.after_replies}
     after = ", ".join(dict.fromkeys(state.describe(step) for step in evidence.transitions))
     sentences = [
-        f"{len(affected)} of {counted(len(asked), 'prompt')} no longer answered as before ({after})",
+        f"{len(affected)} of {counted(len(asked), 'prompt')} no longer answered as before ({after})"
+        if affected
+        else proofs[0].message,
         f"{attribution.cause.value}: {attribution.because}" if attribution.because else "",
         _interruption(evidence),
     ]

@@ -27,6 +27,7 @@ from harness.history.events import (
     StepStarted,
 )
 from harness.report.text import one_line
+from harness.report.words import set_options
 
 STYLES = {"clean": "green", "corrupt": "bold red", "degraded": "yellow", "inconclusive": "magenta"}
 _MIB = 1024 * 1024
@@ -108,7 +109,7 @@ class Progress:
 
 def _words(event: StepStarted) -> str:
     """A step in words: ``cycle 2: sleep level=1``."""
-    options = {name: value for name, value in event.options.items() if value not in (None, [], {})}
+    options = set_options(event.options)
     shown = " ".join(
         f"{name}={'+'.join(map(str, value)) if isinstance(value, list) else value}"
         for name, value in options.items()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from harness.check.result import Bound, Cause, ControlOutcome, Finding, NoiseFloor, Strength
+from harness.check.state import SHOWN_WHEN_FALSE
 from harness.check.wording import manner
 from harness.history.events import Control, Method, Role
 from harness.history.recording import Recording
@@ -127,6 +128,7 @@ def noise_sentence(noise: NoiseFloor | None) -> str:
 _CONTROLS = {
     Control.FRESH_SALT: "same prompts, nothing from the prefix cache",
     Control.UNSEEN_PROMPTS: "prompts not asked since the start",
+    Control.BASE_MODEL: "same prompts, asked of the base model",
     Control.RESET_PREFIX_CACHE: "same prompts after /reset_prefix_cache",
     Control.RELOAD_WEIGHTS: "same prompts after the weights were loaded again",
 }
@@ -219,4 +221,8 @@ def transition_words(recording: Recording) -> str:
 
 def set_options(options: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """The options of a step that say something."""
-    return {key: value for key, value in options.items() if value not in (None, [])}
+    return {
+        key: value
+        for key, value in options.items()
+        if value not in (None, []) and (value is not False or key in SHOWN_WHEN_FALSE)
+    }

@@ -142,7 +142,7 @@ def _sleep_test_difference(pair: Comparison) -> str | None:
 def _stale(pair: Comparison, recording: Recording) -> str | None:
     start, cached = pair.reply.start, pair.reply.cached
     earlier = max((each.start.t for each in recording.passes if each.start.t < start.t), default=0.0)
-    discard = timeline.last_discard(recording, before=start.t)
+    discard = timeline.last_emptying(recording, before=start.t)
     if discard is None or discard.t < earlier:
         return None
     first = next(recording.passes_of(Role.BASELINE)).answers.get(pair.prompt.id)

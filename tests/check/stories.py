@@ -75,6 +75,8 @@ class Story:
     extra_args: tuple[str, ...] = ()
     methods: tuple[Method, ...] = ()
     """How else than generated every probe asks."""
+    asks: dict[str, str | tuple[str, ...] | None] = field(default_factory=dict)
+    """Whom the passes from now on ask, and what they are compared with; see :meth:`asking`."""
     events: list[Event] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -106,6 +108,28 @@ class Story:
     def now(self) -> float:
         """The time of the next event."""
         return float(next(self._clock))
+
+    def asking(
+        self,
+        adapter: str | None = None,
+        *,
+        reference: str,
+        differs_from: tuple[str, ...] = (),
+        warm: bool = False,
+    ) -> Story:
+        """From now on ask ``adapter``, or the base model, and compare with the baseline ``reference``.
+
+        ``warm`` says whether the prefix cache holds what it is going to ask.
+        """
+        self.asks = {"adapter": adapter, "reference": reference, "differs_from": differs_from}
+        self._warm = warm
+        return self
+
+    def load_adapter(self, name: str = "x") -> Story:
+        """Load an adapter, as a step of the script."""
+        step = self._begin("load_adapter", name=name)
+        self.call(step, "/v1/load_lora_adapter", {"lora_name": name})
+        return self
 
     @property
     def names(self) -> list[str]:
@@ -210,7 +234,9 @@ class Story:
 
     def checksums(self, checksums: Mapping[str, str] | None) -> Story:
         """Tell the weights' checksums."""
-        return self.tell(WeightChecksums(t=self.now(), step=None, checksums=checksums))
+        reference = self.asks.get("reference")
+        told = WeightChecksums(t=self.now(), step=None, checksums=checksums)
+        return self.tell(told.model_copy(update={"reference": reference}))
 
     def finish(self) -> Story:
         """Let the script run to its end."""
@@ -269,7 +295,7 @@ class Story:
                 cycle=cycle,
                 control=control,
                 asked=tuple(each.id for each in prompts),
-            )
+            ).model_copy(update=self.asks)
         )
         cached = self.prefix_caching and self._warm and cache is not COLD
         for each in prompts if answered else ():

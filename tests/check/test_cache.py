@@ -54,6 +54,27 @@ def test_a_refused_sleep_empties_nothing() -> None:
     assert cache.check(story.evidence()) == ()
 
 
+def test_a_call_that_empties_the_cache_is_named() -> None:
+    """Not only sleeping empties the cache; the finding says what should have."""
+    story = Story().baseline().null()
+    step = story._begin("pause")
+    story.call(step, "/pause", {})
+    findings = cache.check(story.probe().evidence())
+    assert [finding.prompt for finding in findings] == ["p0", "p1", "p2", "p3"]
+    assert findings[0].message.endswith("although /pause before had made it forget everything")
+
+
+def test_what_the_base_model_left_is_not_for_an_adapter() -> None:
+    """An adapter's blocks are its own: a pass of the base model does not explain its cached tokens."""
+    story = Story().asking(reference="base").baseline().null()
+    story.load_adapter().asking("x", reference="x").baseline()
+    story.sleep().wake().asking(reference="base").probe()
+    assert cache.check(story.evidence()) == ()
+    story.asking("x", reference="x", warm=True).probe()
+    findings = cache.check(story.evidence())
+    assert {finding.prompt for finding in findings} == {"p0", "p1", "p2", "p3"}
+
+
 def test_every_cycle_is_looked_at() -> None:
     """Each sleep has to empty the cache anew."""
     story = Story().baseline().null().cycle(1).sleep(keeps_cache=True).wake().probe(2)

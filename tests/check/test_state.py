@@ -145,3 +145,28 @@ def test_every_missing_endpoint_is_named() -> None:
         ("2", "POST /sleep answered 404"),
         ("3", "POST /wake_up answered 501"),
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"mode": "wait", "clear_cache": False}, "pause mode wait clear_cache false"),
+        ({"mode": None, "clear_cache": True}, "pause clear_cache"),
+        ({"must_fail": False, "same_path": True}, "pause same_path"),
+    ],
+)
+def test_options_that_are_off_are_not_told(options: dict[str, object], words: str) -> None:
+    """Only what is not as it is by default stands in the words for a step."""
+    step = StepStarted.model_validate(
+        {"t": 0, "step": "1", "action": "pause", "options": options, "cycle": 0}
+    )
+    assert state.describe(step) == words
+
+
+def test_a_refusal_that_was_due_is_no_lack() -> None:
+    """A 404 that the script asked for does not mean that the server has no such endpoint."""
+    for must_fail, lacks in ((True, 0), (False, 1)):
+        story = Story().baseline()
+        step = story._begin("unload_adapter", must_fail=must_fail)
+        story.call(step, "/v1/unload_lora_adapter", {"lora_name": "x"}, status=404)
+        assert len(state.unavailable_calls(story.evidence())) == lacks

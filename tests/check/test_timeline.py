@@ -77,16 +77,42 @@ def test_other_calls_are_no_sleeps() -> None:
     assert slept(called("/is_sleeping", {"level": "1"})) == []
 
 
-def test_the_last_discard_is_the_latest_before_a_moment() -> None:
+def test_the_last_emptying_is_the_latest_before_a_moment() -> None:
     """A sleep at level 0 keeps the cache, a later sleep has not happened yet, nor has one at that moment."""
     story = Story()
     for level in (1, 2, 0, 1):
         story.sleep(level)
     recording = story.recording()
     first, second, kept, last = timeline.sleeps(recording)
-    found = [timeline.last_discard(recording, before=t) for t in (first.t, second.t, last.t, last.t + 1)]
-    assert found == [None, first, second, last]
+    found = [timeline.last_emptying(recording, before=t) for t in (first.t, second.t, last.t, last.t + 1)]
+    assert [call and call.t for call in found] == [None, first.t, second.t, last.t]
     assert kept.level == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "body", "empties"),
+    [
+        ("/release_kv_cache_memory", {}, None, True),
+        ("/reset_prefix_cache", {}, {"success": True}, True),
+        ("/reset_prefix_cache", {}, {"success": False}, False),
+        ("/reset_prefix_cache", {}, None, False),
+        ("/pause", {}, None, True),
+        ("/pause", {"clear_cache": "true", "mode": "wait"}, None, True),
+        ("/pause", {"clear_cache": "false"}, None, False),
+        ("/pause", {"mode": "keep"}, None, False),
+        ("/resume", {}, None, False),
+        ("/v1/load_lora_adapter", {"load_inplace": "True"}, None, False),
+        ("/collective_rpc", {"method": "reload_weights"}, None, False),
+    ],
+)
+def test_what_empties_the_cache(
+    *, path: str, parameters: dict[str, object], body: object, empties: bool
+) -> None:
+    """Some calls do by themselves; after others, vLLM leaves it to the caller to reset the cache."""
+    story = called(path, parameters)
+    [call] = story.recording().calls
+    story.events[-1] = call.model_copy(update={"body": body})
+    assert (timeline.last_emptying(story.recording(), before=2.0) is not None) is empties
 
 
 def reloading(

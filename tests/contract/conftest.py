@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,12 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from pydantic import JsonValue
 
+from harness.drive.needs import LORA_ENV, lora_flags
 from harness.scenario.corpus import load_corpus
 from harness.servers.base import ServerSpec
 from harness.servers.models import provide_model
 from harness.servers.process import ProcessRuntime
+from harness.servers.variants import ADAPTERS, AdapterName, Variants, provide_variants, variants_of
 from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallResult
 from harness.vllm_api.connection import Connection, connect
@@ -39,6 +41,9 @@ class Running:
     prompts: tuple[tuple[int, ...], ...]
     long_answer: int
     max_model_len: int
+    own_weights: Path
+    other_weights: Path
+    adapters: Mapping[AdapterName, Path]
     weights_lost: bool = False
 
 
@@ -121,34 +126,54 @@ class Subject:
 
 
 @asynccontextmanager
-async def fake_server() -> AsyncIterator[Running]:
+async def fake_server(folder: Path) -> AsyncIterator[Running]:
     """The fake, inside this process."""
+    # It knows weights by the name of their folder, and adapters by their bytes.
+    adapters: dict[AdapterName, Path] = {name: folder / name for name in ADAPTERS}
+    for name, adapter in adapters.items():
+        adapter.mkdir()
+        (adapter / "adapter_model.safetensors").write_bytes(name.encode())
+    own, other = folder / DEFAULT_MODEL, folder / "other"
+    own.mkdir()
+    other.mkdir()
     async with serve(Options(max_model_len=2048)) as base_url:
-        yield await _running(base_url, DEFAULT_MODEL, long_answer=1500)
+        yield await _running(
+            base_url,
+            DEFAULT_MODEL,
+            long_answer=1500,
+            variants=Variants(own_weights=str(own), other_weights=other, adapters=adapters, exchanged=folder),
+        )
 
 
 @asynccontextmanager
 async def real_server(log_path: Path) -> AsyncIterator[Running]:
     """The installed vLLM with the default model, as the process runtime starts it."""
     model = provide_model(dtype="float32")
+    provide_variants(model, adapters=True, other_weights=True)
     spec = ServerSpec(
         run_id="contract",
         cell="contract",
         model=model.location,
         served_model_name=model.served_name,
-        args=("--enable-prefix-caching",),
+        args=("--enable-prefix-caching", *lora_flags(())),
+        env=LORA_ENV,
         log_path=log_path,
         boot_deadline_s=_BOOT_DEADLINE_S,
     )
     async with ProcessRuntime(engine="cpu").start(spec) as server:
-        yield await _running(server.base_url, model.served_name, long_answer=150)
+        yield await _running(
+            server.base_url,
+            model.served_name,
+            long_answer=150,
+            variants=variants_of(model, exchanged=log_path.parent),
+        )
 
 
 @pytest.fixture(scope="session", params=["fake", pytest.param("real", marks=pytest.mark.engine)])
 def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Each server once for all tests, in a thread of its own beside their event loops."""
-    log_path = tmp_path_factory.mktemp("contract") / "server.log"
-    server = fake_server() if request.param == "fake" else real_server(log_path)
+    folder = tmp_path_factory.mktemp("contract")
+    server = fake_server(folder) if request.param == "fake" else real_server(folder / "server.log")
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(server) as running:
         yield running
 
@@ -167,7 +192,7 @@ async def subject(running: Running) -> AsyncIterator[Subject]:
         yield subject
 
 
-async def _running(base_url: str, model: str, *, long_answer: int) -> Running:
+async def _running(base_url: str, model: str, *, long_answer: int, variants: Variants) -> Running:
     prompts = []
     async with connect(base_url) as connection:
         for prompt in load_corpus("paragraphs", folder=_CORPORA, location="contract")[:16]:
@@ -184,4 +209,7 @@ async def _running(base_url: str, model: str, *, long_answer: int) -> Running:
         prompts=tuple(prompts),
         long_answer=long_answer,
         max_model_len=max_model_len,
+        own_weights=Path(variants.own_weights),
+        other_weights=variants.other_weights or Path(),
+        adapters=variants.adapters,
     )

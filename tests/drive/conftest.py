@@ -58,7 +58,9 @@ class Driver:
         """One cell whose script is this YAML, every step with two spaces before it."""
         head, begin, _ = SCRIPT.partition("script:\n")
         # Long scripts on a busy machine: no hang is looked for here.
-        patient = head.replace("MORE", "").replace("20, answer: 1.5, transition: 5", "60, answer: 60, transition: 60")
+        patient = head.replace("MORE", "").replace(
+            "20, answer: 1.5, transition: 5", "60, answer: 60, transition: 60"
+        )
         return self._cell(patient + begin + script, "on")
 
     def _cell(self, text: str, arm: str) -> Cell:
