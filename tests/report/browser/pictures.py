@@ -1,0 +1,65 @@
+"""``python -m tests.report.browser.pictures docs``: the first screen of every verdict, a sheet for each look."""
+
+from __future__ import annotations
+
+import base64
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from playwright.sync_api import Browser
+
+from tests.report.browser.chromium import DESK, PHONE, offline_browser, opened
+from tests.report.browser.runs import STORIES, write_run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How a report is looked at, and how large its picture is shown."""
+
+    scheme: Literal["light", "dark"] = "light"
+    width: int = DESK
+    shown: int = 640
+    """Width of one picture on the sheet, CSS pixels."""
+    columns: int = 2
+
+
+LOOKS: Mapping[str, Look] = {
+    "light": Look(),
+    "dark": Look(scheme="dark"),
+    "phone": Look(width=PHONE, shown=300, columns=4),
+}
+
+
+def draw(browser: Browser, reports: Mapping[str, Path], look: Look) -> bytes:
+    """Picture the first screen of each report, and lay the pictures out on one sheet; PNG."""
+    pictures = []
+    for report in reports.values():
+        with opened(browser, report, scheme=look.scheme, width=look.width) as watched:
+            pictures.append(base64.b64encode(watched.page.screenshot()).decode("ascii"))
+    page = browser.new_page(viewport={"width": look.columns * (look.shown + 8) + 8, "height": 100})
+    images = "".join(f'<img width="{look.shown}" src="data:image/png;base64,{each}">' for each in pictures)
+    columns = f"repeat({look.columns}, {look.shown}px)"
+    style = f"margin: 8px; display: grid; grid-template-columns: {columns}; gap: 8px; background: gray"
+    page.set_content(f'<body style="{style}">{images}</body>')
+    sheet = page.screenshot(full_page=True)
+    page.close()
+    return sheet
+
+
+def main(folder: Path) -> None:
+    """Write ``report-LOOK.png`` for every look into ``folder``."""
+    with tempfile.TemporaryDirectory() as temporary, offline_browser() as browser:
+        reports = {
+            verdict: write_run(Path(temporary) / verdict, {"prefix-cache-on": story()})
+            for verdict, story in STORIES.items()
+        }
+        for name, look in LOOKS.items():
+            (folder / f"report-{name}.png").write_bytes(draw(browser, reports, look))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
