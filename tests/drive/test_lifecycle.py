@@ -162,3 +162,20 @@ async def test_pausing_and_releasing_are_confirmed(driver: Driver) -> None:
     assert unconfirmed(recording) == []
     result = judge(recording)
     assert (result.verdict, result.cause) == (Verdict.CLEAN, None), result.reason
+
+
+async def test_what_was_computed_without_weights_outlives_a_late_reload(driver: Driver) -> None:
+    """The weights come back, and the blocks computed before stay in the cache (vllm#54235)."""
+    recording = await driver.run_script(
+        """\
+  - probe: baseline
+  - null_transition: {}
+  - sleep: {level: 2}
+  - wake_up: {}
+  - probe: {name: without-weights, baseline: true, evidence: [warm]}
+  - reload_weights: {}
+  - probe: after-reload
+"""
+    )
+    result = judge(recording)
+    assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.STALE_PREFIX_CACHE), result.reason

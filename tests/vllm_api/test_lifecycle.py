@@ -52,6 +52,13 @@ CALLS: list[tuple[Ask, str, str]] = [
         "POST /reset_prefix_cache",
         "",
     ),
+    (
+        lambda client: lifecycle.reset_prefix_cache(
+            client, running_requests=True, external=True, deadline_s=DEADLINE_S
+        ),
+        "POST /reset_prefix_cache?reset_running_requests=true&reset_external=true",
+        "",
+    ),
     (lambda client: lifecycle.reset_mm_cache(client, deadline_s=DEADLINE_S), "POST /reset_mm_cache", ""),
     (
         lambda client: lifecycle.reset_encoder_cache(client, deadline_s=DEADLINE_S),
