@@ -234,8 +234,8 @@ def test_a_job_on_github_gets_annotations_and_a_summary(
 
 # The runtime lets go of a process that runs on: that is what is asked for.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.usefixtures("here")
 def test_kept_servers_are_named_and_cleaned_up(
-    here: Path,
     fake_engine_command: tuple[str, ...],
     toy_model_folder: Path,
     capsys: pytest.CaptureFixture[str],
@@ -244,8 +244,8 @@ def test_kept_servers_are_named_and_cleaned_up(
     """With --keep-servers the run says where the server still answers; `sleepwake clean` ends it."""
 
     def choose(options: RunOptions) -> Choice:
-        cache, keep = here / "cache", options.keep_servers
-        runtime = ProcessRuntime(engine_command=fake_engine_command, engine="cpu", cache=cache, keep=keep)
+        keep = options.keep_servers
+        runtime = ProcessRuntime(engine_command=fake_engine_command, engine="cpu", keep=keep)
         return Choice(runtime=runtime, reason="for the test")
 
     monkeypatch.setattr(workflow, "choose", choose)

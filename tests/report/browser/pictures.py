@@ -1,4 +1,4 @@
-"""``python -m tests.report.browser.pictures docs``: the first screen of every verdict, a sheet for each look."""
+"""``python -m tests.report.browser.pictures docs``: the first screen of every verdict, a sheet a look."""
 
 from __future__ import annotations
 
