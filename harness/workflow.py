@@ -13,7 +13,8 @@ import anyio
 from pydantic import JsonValue, TypeAdapter
 
 from harness.check import judge
-from harness.check.result import CellResult
+from harness.check.early import decided
+from harness.check.result import CellResult, Verdict
 from harness.drive.cell import CellJob
 from harness.drive.faults import require_fault
 from harness.drive.needs import require_variants
@@ -48,6 +49,8 @@ class RunOptions:
     model: str | None = None
     fault: str | None = None
     shard: str | None = None
+    thorough: bool = False
+    isolate: bool = False
     vllm_args: tuple[str, ...] = ()
     out: Path = REPORTS
     keep_servers: bool = False
@@ -177,7 +180,15 @@ def run(
         asked_at=asked_at,
         **_shard(options, resumes=resume_in is not None),
     )
-    whole = anyio.run(lambda: run_cells(plan, choice.runtime, watcher_of=lambda job: _watcher(job, progress)))
+    whole = anyio.run(
+        lambda: run_cells(
+            plan,
+            choice.runtime,
+            watcher_of=lambda job: _watcher(job, progress),
+            is_decided=_never if options.thorough else _is_decided,
+            is_clean=None if options.isolate else _is_clean,
+        )
+    )
     return FinishedRun(directory=plan.directory, whole=whole)
 
 
@@ -245,6 +256,20 @@ def _sources(options: RunOptions) -> dict[str, str]:
         if option.name != "sources"
         for is_default in [getattr(options, option.name) == option.default]
     }
+
+
+def _is_decided(cell_directory: Path) -> bool:
+    return decided(load_recording(cell_directory))
+
+
+def _is_clean(cell_directory: Path) -> bool:
+    """Whether the cell would be clean if its script has come to its end."""
+    recording = replace(load_recording(cell_directory), finished=True)
+    return judge(recording).verdict is Verdict.CLEAN
+
+
+def _never(_cell_directory: Path) -> bool:
+    return False
 
 
 def _watcher(job: CellJob, progress: Progress) -> Watcher:

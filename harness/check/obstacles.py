@@ -20,6 +20,8 @@ def find(case: Case) -> tuple[str, ...]:
         return (f"not available in vLLM {unavailable.vllm_version}: {', '.join(unavailable.lacking)}",)
     if not evidence.recording.finished:
         return ("the recording breaks off before the end of the script: run the cell again",)
+    if evidence.recording.skipped:
+        return ("a part of the script was left out, as for a proof that is not there: run with --thorough",)
     return tuple(
         obstacle
         for obstacles in (

@@ -173,6 +173,10 @@ class CellResult(_Frozen):
     emulated: tuple[str, ...] = ()
     fault: str | None = None
     error: str | None = None
+    skipped: tuple[str, ...] = Field(
+        default=(),
+        description="steps of the script that were left out because they could not change the verdict",
+    )
     milliseconds: TimeSpent = Field(default=TimeSpent(), description="where the cell's time went")
 
 

@@ -88,6 +88,7 @@ def _unjudged(evidence: Evidence, findings: tuple[Finding, ...]) -> CellResult:
         runtime=recording.server.runtime if recording.server else None,
         emulated=recording.server.emulated if recording.server else (),
         fault=recording.cell.fault,
+        skipped=recording.skipped,
         milliseconds=recording.time_spent,
     )
 

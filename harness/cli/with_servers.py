@@ -44,6 +44,8 @@ def run(
     arms: ArmsOption = (),
     expression: Annotated[str | None, Parameter(name=["-k", "--expression"])] = None,
     shard: Annotated[str | None, Parameter(show_default=False)] = None,
+    thorough: Annotated[bool, Parameter(negative=())] = False,
+    isolate: Annotated[bool, Parameter(negative=())] = False,
     list_cells: Annotated[bool, Parameter(name="--list", negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
     vllm_args: VllmArgsOption = (),
@@ -67,6 +69,10 @@ def run(
         expression: Run only cells whose name matches, for example "level1 and not off".
         shard: Run only one part of the cells, for example 1/3 on the first of three machines;
             `sleepwake merge` puts the parts together.
+        thorough: Leave nothing out. Otherwise a cell whose answers are proven corrupt, with the cause known,
+            leaves out further cycles of a repetition; a clean cell never does.
+        isolate: Give every cell a server of its own. Otherwise cells that want the same one follow each other
+            on it, while they are clean and it still answers exactly as when it was fresh.
         list_cells: Print the cells that would run, and stop.
         dry_run: Print the exact command of every cell's server, and stop.
         vllm_args: One more vLLM flag for every arm, for example --vllm-arg=--block-size=64. It overrules
@@ -91,6 +97,8 @@ def run(
         model=model,
         fault=fault,
         shard=shard,
+        thorough=thorough,
+        isolate=isolate,
         vllm_args=vllm_args,
         out=out,
         keep_servers=keep_servers,

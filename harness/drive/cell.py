@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -32,7 +33,7 @@ from harness.history.events import (
 from harness.history.layout import HISTORY_FILE, SERVER_LOG
 from harness.redaction import is_secret_name, without_secret_flags
 from harness.scenario.cells import Cell
-from harness.servers.base import Runtime, Server, ServerSpec
+from harness.servers.base import Server, ServerFacts, ServerSpec, StartsServers
 from harness.servers.models import Model
 from harness.servers.variants import Variants, provide_variants, variants_of
 from harness.vllm_api import lifecycle
@@ -98,8 +99,16 @@ class CellJob:
         return word.replace("$MODEL", self.model.location).replace("$SCRATCH", str(self.scratch))
 
 
-async def run_cell(job: CellJob, runtime: Runtime, *, watcher: Watcher) -> None:
+IsDecided = Callable[[Path], bool]
+"""Whether the verdict on the cell in a folder is certain from what is recorded so far."""
+
+
+async def run_cell(
+    job: CellJob, runtime: StartsServers, *, watcher: Watcher, is_decided: IsDecided = lambda _: False
+) -> None:
     """Run one cell.  What the machine does wrong becomes a ``cell_failed`` event, not an exception.
+
+    Where ``is_decided``, further cycles of a repetition are left out.
 
     Raises:
         StorageError: the history cannot be written; what was written stays readable.
@@ -107,7 +116,8 @@ async def run_cell(job: CellJob, runtime: Runtime, *, watcher: Watcher) -> None:
     recorder = Recorder(job.directory / HISTORY_FILE, watcher=watcher)
     async with ended_in_order(recorder):
         recorder.record(cell_started(job, recorder))
-        await run_on_server(job, runtime, recorder, run_script)
+        carry_out = partial(run_script, is_decided=lambda: is_decided(job.directory))
+        await run_on_server(job, runtime, recorder, carry_out)
 
 
 @asynccontextmanager
@@ -136,7 +146,7 @@ async def ended_in_order(recorder: Recorder) -> AsyncIterator[None]:
 
 
 async def run_on_server(
-    job: CellJob, runtime: Runtime, recorder: Recorder, body: Callable[[Session], Awaitable[None]]
+    job: CellJob, runtime: StartsServers, recorder: Recorder, body: Callable[[Session], Awaitable[None]]
 ) -> None:
     """Start the cell's server, prepare its prompts, and let ``body`` do the rest while the server lives.
 
@@ -152,7 +162,7 @@ async def run_on_server(
         _emptied(job.variants.exchanged),
         runtime.start(job.spec) as server,
     ):
-        boot_seconds = recorder.now() - asked_at
+        boot_seconds = 0.0 if server.facts.shared_with else recorder.now() - asked_at
         async with connect(server.base_url) as connection:
             configuration = await _configuration(connection)
             ready = await _server_ready(server, connection, recorder, boot_seconds, configuration)
@@ -267,14 +277,20 @@ async def _server_ready(
     return ServerReady(
         t=recorder.now(),
         runtime=facts.runtime,
-        command=facts.command or "",
+        command=_command(facts),
         vllm_version=told if isinstance(told, str) else None,
         image=facts.image,
         image_digest=facts.image_digest,
         boot_seconds=boot_seconds,
         emulated=facts.emulated,
         configuration=dict(configuration),
+        shared_with=facts.shared_with,
     )
+
+
+def _command(facts: ServerFacts) -> str:
+    command = facts.command or ""
+    return f"{command}  # shared with {', '.join(facts.shared_with)}" if facts.shared_with else command
 
 
 async def _served_model(connection: Connection) -> str:

@@ -9,19 +9,29 @@ from pathlib import Path
 import anyio
 from anyio.abc import TaskStatus
 
-from harness.drive.cell import CellJob, run_cell
+from harness.drive.cell import CellJob, IsDecided, run_cell
 from harness.drive.recorder import Watcher
 from harness.drive.run_directory import RunPlan, RunRecord, alone_in
+from harness.drive.sharing import SharedServers, by_server
 from harness.errors import StorageError
 from harness.history.layout import set_aside
 from harness.servers.base import Runtime
 
 
-async def run_cells(plan: RunPlan, runtime: Runtime, *, watcher_of: Callable[[CellJob], Watcher]) -> bool:
+async def run_cells(
+    plan: RunPlan,
+    runtime: Runtime,
+    *,
+    watcher_of: Callable[[CellJob], Watcher],
+    is_decided: IsDecided = lambda _: False,
+    is_clean: Callable[[Path], bool] | None = None,
+) -> bool:
     """Run every cell of ``plan``; return whether the run came to its end without being interrupted.
 
     Interrupt and termination signals stop the cell that is running, servers included, and skip the rest.
-    What an earlier attempt at a cell left is set aside first.
+    What an earlier attempt at a cell left is set aside first.  Where ``is_decided``, a cell leaves further
+    cycles of a repetition out.  With ``is_clean``, which judges a cell at its script's end, cells share
+    servers (:mod:`harness.drive.sharing`) and are run in an order that lets them.
 
     Raises:
         UsageError: another harness is at work in the run directory.
@@ -29,10 +39,16 @@ async def run_cells(plan: RunPlan, runtime: Runtime, *, watcher_of: Callable[[Ce
     """
 
     async def one_after_the_other(record: RunRecord) -> None:
-        for cell in plan.cells:
-            job = plan.job(cell)
-            _make_room(job.directory)
-            await run_cell(job, runtime, watcher=record.noting(cell.id, watcher_of(job)))
+        jobs = [plan.job(cell) for cell in plan.cells]
+        sharing = is_clean is not None and runtime.can_restart
+        jobs = by_server(jobs) if sharing else jobs
+        shared = SharedServers(runtime, jobs, is_clean=is_clean or (lambda _: False))
+        async with shared:
+            for job in jobs:
+                _make_room(job.directory)
+                watcher = record.noting(job.cell.id, watcher_of(job))
+                starter = shared if sharing else runtime
+                await run_cell(job, starter, watcher=watcher, is_decided=is_decided)
 
     return await carry_out(plan, one_after_the_other)
 

@@ -32,7 +32,7 @@ from harness.scenario.sources import SCENARIO, key_sources
 from harness.servers.flags import flag_name
 from harness.servers.models import Model
 
-_SERVER_FIELDS = {"runtime", "command", "vllm_version", "image", "image_digest", "emulated"}
+_SERVER_FIELDS = {"runtime", "command", "vllm_version", "image", "image_digest", "emulated", "shared_with"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,7 +15,7 @@ from harness.drive.controls import ask_controls
 from harness.drive.needs import features_of
 from harness.drive.probing import role_and_target, run_passes, run_probe
 from harness.drive.session import Session
-from harness.history.events import Role, StepFinished, StepStarted
+from harness.history.events import CellShortened, Role, StepFinished, StepStarted
 from harness.scenario.schema import (
     CancelRequests,
     FinishRequests,
@@ -70,6 +71,16 @@ class PlacedStep:
         return next(iter(type(self.step).model_fields))
 
     @property
+    def repetition(self) -> str | None:
+        """The path of the ``repeat`` it is in."""
+        return self.path.partition("[")[0] if self.cycle else None
+
+    def cycle_ended(self, ahead: Iterable[PlacedStep]) -> list[PlacedStep]:
+        """The further cycles of its repetition, where it is the last step of a cycle; else nothing."""
+        again = [each for each in ahead if self.repetition is not None and each.repetition == self.repetition]
+        return again if again and again[0].cycle > self.cycle else []
+
+    @property
     def options(self) -> dict[str, JsonValue]:
         """The step's options as they are in effect, defaults included."""
         dumped: dict[str, dict[str, JsonValue]] = self.step.model_dump(mode="json")
@@ -93,10 +104,21 @@ def lacking(session: Session) -> list[str]:
     return sorted(feature.value for feature in needed if session.lacks(feature))
 
 
-async def run_script(session: Session) -> None:
-    """Carry out the whole script."""
-    for placed in unrolled(session.scenario.script):
+async def run_script(session: Session, *, is_decided: Callable[[], bool] = lambda: False) -> None:
+    """Carry out the whole script.
+
+    Once the control questions have been asked, ``is_decided`` is asked at the end of each cycle whether
+    the verdict is certain; if so, the further cycles of that repetition are left out.
+    """
+    ahead = deque(unrolled(session.scenario.script))
+    while ahead:
+        placed = ahead.popleft()
         await run_step(session, placed)
+        again = placed.cycle_ended(ahead)
+        if again and session.controls_asked and is_decided():
+            recorder = session.recorder
+            recorder.record(CellShortened(t=recorder.now(), skipped=tuple(each.path for each in again)))
+            ahead = deque(each for each in ahead if each not in again)
 
 
 async def run_step(session: Session, placed: PlacedStep) -> None:

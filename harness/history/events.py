@@ -209,6 +209,8 @@ class ServerReady(_Event):
     boot_seconds: float
     emulated: tuple[str, ...] = ()
     configuration: JsonValue = None
+    shared_with: tuple[str, ...] = ()
+    """The cells it served before this one, the first of which booted it; its log is in that one's folder."""
 
 
 class PromptsPrepared(_Event):
@@ -385,8 +387,15 @@ class CellFailed(_Event):
     interrupted: bool = False
 
 
+class CellShortened(_Event):
+    """Further cycles of a repetition are left out: the answers are proven corrupt, and why is known."""
+
+    kind: Literal["cell_shortened"] = "cell_shortened"
+    skipped: tuple[str, ...] = Field(description="paths of the steps that are left out")
+
+
 class CellFinished(_Event):
-    """The script has run to its end."""
+    """The script has run to its end, but for what a ``cell_shortened`` names."""
 
     kind: Literal["cell_finished"] = "cell_finished"
 
@@ -408,6 +417,7 @@ Event = Annotated[
     | RequestEnded
     | CellUnavailable
     | CellFailed
+    | CellShortened
     | CellFinished,
     Field(discriminator="kind"),
 ]

@@ -14,6 +14,7 @@ from harness.history.events import (
     Call,
     CellFailed,
     CellFinished,
+    CellShortened,
     CellStarted,
     CellUnavailable,
     Event,
@@ -93,6 +94,8 @@ class Recording:
     unavailable: CellUnavailable | None = None
     failure: CellFailed | None = None
     finished: bool = False
+    skipped: tuple[str, ...] = ()
+    """Paths of the steps that were left out because the verdict was certain."""
 
     def passes_of(self, role: Role) -> Iterator[Pass]:
         """The passes that are evidence of ``role``, in the order they ran."""
@@ -143,6 +146,7 @@ def gather(events: Iterable[Event]) -> Recording:
         unavailable=_last(of, CellUnavailable),
         failure=_last(of, CellFailed),
         finished=_last(of, CellFinished) is not None,
+        skipped=tuple(step for each in _all(of, CellShortened) for step in each.skipped),
     )
 
 

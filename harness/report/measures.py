@@ -35,7 +35,7 @@ def measures(recording: Recording) -> list[Measure]:
 
 
 def _timings(recording: Recording) -> Iterator[Measure]:
-    if recording.server:
+    if recording.server and not recording.server.shared_with:
         yield Measure(name="boot", value=recording.server.boot_seconds, unit="s")
     of: dict[str, list[float]] = {}
     for step in recording.steps:

@@ -18,6 +18,7 @@ from harness.check.wording import manner
 from harness.history.events import (
     Answer,
     CellFailed,
+    CellShortened,
     CellStarted,
     Event,
     PassStarted,
@@ -26,7 +27,7 @@ from harness.history.events import (
     StepFinished,
     StepStarted,
 )
-from harness.report.text import one_line
+from harness.report.text import count, one_line
 from harness.report.words import set_options
 
 STYLES = {"clean": "green", "corrupt": "bold red", "degraded": "yellow", "inconclusive": "magenta"}
@@ -70,8 +71,7 @@ class Progress:
                 self._console.print(Text(f"[{self._number}/{self._cells}] {cell}", style="bold"))
                 self._now("starting the server")
             case ServerReady():
-                version = f"vLLM {event.vllm_version}" if event.vllm_version else "the server"
-                self._line(event.t, f"{version} is ready on {event.runtime} after {event.boot_seconds:.0f} s")
+                self._line(event.t, _server(event))
             case PromptsPrepared():
                 self._asked = len(event.prompts)
             case StepStarted():
@@ -86,6 +86,9 @@ class Progress:
             case StepFinished():
                 contradicted = f"  !! {'; '.join(event.unconfirmed)}" if event.unconfirmed else ""
                 self._line(event.t, f"{self._step}  {event.seconds:.1f} s{contradicted}")
+            case CellShortened():
+                steps = count(len(event.skipped), "step")
+                self._line(event.t, f"leaves out {steps}: corrupt, and why, whatever they would show")
             case CellFailed():
                 self._line(event.t, f"stopped: {event.cause}")
             case _:
@@ -105,6 +108,13 @@ class Progress:
     def _now(self, text: str) -> None:
         if self._live is not None:
             self._live.update(Spinner("dots", Text(f"  {self._cell}: {one_line(text)}", style="dim")))
+
+
+def _server(event: ServerReady) -> str:
+    if event.shared_with:
+        return f"goes on with the server of {event.shared_with[0]}, which answers as when it was fresh"
+    version = f"vLLM {event.vllm_version}" if event.vllm_version else "the server"
+    return f"{version} is ready on {event.runtime} after {event.boot_seconds:.0f} s"
 
 
 def _words(event: StepStarted) -> str:

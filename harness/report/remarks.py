@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from harness.report.model import CellReport
-from harness.report.text import one_line, visible
+from harness.report.text import count, one_line, visible
 from harness.report.words import (
     comparison_sentence,
     control_result,
@@ -73,6 +73,14 @@ def _conditions(cell: CellReport) -> Iterator[Remark]:
         yield Remark("noise floor", noise_sentence(result.noise))
     if result.bound:
         yield Remark("bound", one_line(result.bound.statement))
+    if result.skipped:
+        yield Remark(
+            "left out",
+            f"{count(len(result.skipped), 'step')} that could not change the verdict (--thorough: none)",
+        )
+    if recording and recording.server and recording.server.shared_with:
+        before = ", ".join(recording.server.shared_with)
+        yield Remark("server", one_line(f"shared with {before}; it answered as when it was fresh"))
     if result.fault:
         yield Remark("planted fault", one_line(result.fault))
     if result.emulated:

@@ -80,6 +80,7 @@ class ServerFacts:
         image: The image reference as it was asked for.
         image_digest: The image's content address, a registry digest where it has one.
         emulated: What is not the real thing, such as ``"CPU sleep mode"``.
+        shared_with: The cells it served before this one; empty for a fresh server.
     """
 
     runtime: RuntimeName
@@ -90,6 +91,7 @@ class ServerFacts:
     image: str | None = None
     image_digest: str | None = None
     emulated: tuple[str, ...] = ()
+    shared_with: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +126,14 @@ class Server(Protocol):
 
     def log_tail(self, lines: int = 40) -> str:
         """Return the end of its output; empty when attached."""
+        ...
+
+
+class StartsServers(Protocol):
+    """Whatever can give a cell its server."""
+
+    def start(self, spec: ServerSpec) -> AbstractAsyncContextManager[Server]:
+        """Give a server: ready once entered, no longer the cell's once left."""
         ...
 
 

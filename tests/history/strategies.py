@@ -12,6 +12,7 @@ from harness.history.events import (
     CallFailure,
     CellFailed,
     CellFinished,
+    CellShortened,
     CellStarted,
     Control,
     Event,
@@ -151,5 +152,6 @@ def events() -> st.SearchStrategy[Event]:
             failure=st.none() | failures,
         ),
         st.builds(CellFailed, t=times, error=text, cause=text, remedy=text),
+        st.builds(CellShortened, t=times, skipped=st.lists(text, max_size=2).map(tuple)),
         st.builds(CellFinished, t=times),
     )

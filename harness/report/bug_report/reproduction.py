@@ -152,7 +152,7 @@ def invocation(recording: Recording) -> Invocation:
 
     An attached server was started by somebody else: what it said of its configuration stands in.
     """
-    command = shlex.split(recording.server.command) if recording.server else []
+    command = shlex.split(recording.server.command, comments=True) if recording.server else []
     if "--served-model-name" not in command:
         return Invocation(model=None, env={}, args=tuple(_told_flags(recording)))
     place = command.index("--served-model-name")

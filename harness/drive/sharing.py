@@ -1,0 +1,245 @@
+"""Cells that want the same server follow each other on one, as long as nothing is wrong with it.
+
+Booting is most of a short cell's time.  A server goes on to the next cell only if all of this holds:
+
+* it would be started with the same command, environment and files;
+* both scripts do no more to it than put it to sleep, wake it and load its own weights;
+* the cell before is clean (a verdict, not a guess), so nothing of it is known to be damaged;
+* it answers a canary exactly as it answered when it was fresh: after ``/reset_prefix_cache``, every prompt
+  of the first cell on this server, under salts never used before, has the tokens and the
+  log-probabilities of that cell's first cold pass bit by bit, and the weights have their checksums.
+
+So what a next cell takes for its baseline is what a fresh server would have said.  Where answers are not
+exactly reproducible the canary fails, and every cell gets a fresh server.  What a next cell reads from the
+prefix cache is its own, as its salts are.  Its memory is compared with what it was when that cell began.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import anyio
+import numpy as np
+
+from harness.drive.cell import CellJob
+from harness.errors import HistoryError
+from harness.history.events import Answer, CacheCondition, Method, Role
+from harness.history.recording import Pass, Recording, load_recording
+from harness.scenario.schema import (
+    NullTransition,
+    Probe,
+    ReloadWeights,
+    ResetPrefixCache,
+    Sleep,
+    WakeUp,
+    flat_steps,
+)
+from harness.servers.base import Memory, Runtime, Server, ServerFacts, ServerSpec
+from harness.vllm_api import lifecycle
+from harness.vllm_api.connection import Connection, connect
+from harness.vllm_api.generation import Generation, GenerationRequest, generate
+
+_LEAVES_IT_WHOLE = (Probe, NullTransition, Sleep, WakeUp, ReloadWeights, ResetPrefixCache)
+
+
+def by_server(jobs: Sequence[CellJob]) -> list[CellJob]:
+    """Order ``jobs`` so that those that want the same server follow each other."""
+    first: dict[int, int] = {}
+    for number, job in enumerate(jobs):
+        first[number] = next((place for place in range(number) if _same_server(jobs[place], job)), number)
+    return [jobs[number] for number in sorted(first, key=lambda number: (first[number], number))]
+
+
+def _same_server(one: CellJob, other: CellJob) -> bool:
+    return _without_names(one.spec) == _without_names(other.spec)
+
+
+def _without_names(spec: ServerSpec) -> ServerSpec:
+    return replace(spec, cell="", log_path=Path(), boot_deadline_s=0.0)
+
+
+def _leaves_it_whole(job: CellJob) -> bool:
+    steps = flat_steps(job.cell.scenario.script)
+    return all(
+        isinstance(step, _LEAVES_IT_WHOLE)
+        and not (
+            isinstance(step, ReloadWeights) and step != ReloadWeights.model_validate({"reload_weights": {}})
+        )
+        for step in steps
+    )
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """A server that an earlier cell started."""
+
+    server: Server
+    cells: tuple[str, ...]
+
+    @property
+    def facts(self) -> ServerFacts:
+        return replace(self.server.facts, shared_with=self.cells)
+
+    @property
+    def base_url(self) -> str:
+        return self.server.base_url
+
+    async def measure_memory(self) -> Memory:
+        return await self.server.measure_memory()
+
+    async def death(self) -> str | None:
+        return await self.server.death()
+
+    def log_tail(self, lines: int = 40) -> str:
+        return self.server.log_tail(lines)
+
+
+class SharedServers:
+    """Starts servers for ``jobs``, which come in this order, and lets cells share where it is safe.
+
+    Use as a context manager around all of them: what is still running at its end is stopped.
+
+    Args:
+        runtime: Starts the servers.
+        jobs: The cells in the order in which they will ask for a server.
+        is_clean: Whether the cell in a folder, as far as it is recorded, would be clean.
+    """
+
+    def __init__(
+        self, runtime: Runtime, jobs: Sequence[CellJob], *, is_clean: Callable[[Path], bool]
+    ) -> None:
+        self._runtime = runtime
+        self._jobs = {job.cell.id: job for job in jobs}
+        self._next = {job.cell.id: after for job, after in pairwise(jobs)}
+        self._is_clean = is_clean
+        self._held = AsyncExitStack()
+        self._server: Server | None = None
+        self._cells: list[str] = []
+        """Those that the server has served, the first of which found it fresh."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._held.__aexit__(kind, error, trace)
+
+    @asynccontextmanager
+    async def start(self, spec: ServerSpec) -> AsyncIterator[Server]:
+        """Give the server that is held, or start one; afterwards hold it for the next cell or stop it.
+
+        Raises:
+            InfrastructureError: it cannot be started.
+        """
+        if self._server is not None and not await self._is_as_fresh(self._server):
+            await self._stop()
+        if self._server is None:
+            self._server = await self._held.enter_async_context(self._runtime.start(spec))
+        shared = tuple(self._cells)
+        self._cells.append(spec.cell)
+        goes_on = False
+        try:
+            yield _Shared(self._server, shared) if shared else self._server
+            goes_on = self._suits_the_next(self._jobs[spec.cell])
+        finally:
+            if not goes_on:
+                await self._stop()
+
+    async def _stop(self) -> None:
+        held, self._held = self._held, AsyncExitStack()
+        self._server = None
+        self._cells.clear()
+        await held.aclose()
+
+    def _suits_the_next(self, job: CellJob) -> bool:
+        after = self._next.get(job.cell.id)
+        return (
+            after is not None
+            and _same_server(job, after)
+            and _leaves_it_whole(job)
+            and _leaves_it_whole(after)
+            and self._is_clean(job.directory)
+        )
+
+    async def _is_as_fresh(self, server: Server) -> bool:
+        job = self._jobs[self._cells[0]]
+        try:
+            recording = load_recording(job.directory)
+        except HistoryError:
+            return False
+        if (cold := _first_cold_pass(recording)) is None or await server.death() is not None:
+            return False
+        async with connect(server.base_url) as connection:
+            return await _has_its_weights(connection, job, recording) and await _answers_as(
+                connection, job, recording, cold
+            )
+
+
+def _first_cold_pass(recording: Recording) -> Pass | None:
+    return next(
+        (
+            each
+            for each in recording.passes_of(Role.BASELINE)
+            if each.start.cache is CacheCondition.COLD and each.start.method is Method.GENERATED
+        ),
+        None,
+    )
+
+
+async def _has_its_weights(connection: Connection, job: CellJob, recording: Recording) -> bool:
+    """Whether it is awake, and every parameter has the checksum it had; those that tell none pass."""
+    deadline_s = job.cell.scenario.deadlines.transition
+    awake = (await lifecycle.is_sleeping(connection.http, deadline_s=deadline_s)).field("is_sleeping")
+    before = recording.weight_checksums[0].checksums if recording.weight_checksums else None
+    now = (await lifecycle.weight_checksums(connection.http, deadline_s=deadline_s)).field("checksums")
+    if not isinstance(now, dict):
+        return awake is not True and before is None
+    return awake is not True and {name: str(value) for name, value in now.items()} == before
+
+
+async def _answers_as(connection: Connection, job: CellJob, recording: Recording, cold: Pass) -> bool:
+    """Whether every answer of a cold pass comes again, bit by bit."""
+    deadlines, sampling = job.cell.scenario.deadlines, job.cell.scenario.sampling
+    reset = await lifecycle.reset_prefix_cache(connection.http, deadline_s=deadlines.transition)
+    if not reset.ok:
+        return False
+    salt = f"sleepwake-canary-{secrets.token_hex(8)}"
+    limiter = anyio.CapacityLimiter(cold.start.concurrency)
+    same: list[bool] = []
+
+    async def ask(prompt: str) -> None:
+        request = GenerationRequest(
+            prompt_token_ids=recording.prompts[prompt].token_ids,
+            max_tokens=sampling.max_tokens,
+            model=job.model.served_name,
+            deadline_s=deadlines.answer,
+            temperature=sampling.temperature,
+            seed=sampling.seed,
+            cache_salt=salt,
+            top_logprobs=sampling.logprobs,
+        )
+        async with limiter:
+            same.append(_is_same(cold.answers.get(prompt), await generate(connection.openai, request)))
+
+    async with anyio.create_task_group() as group:
+        for prompt in cold.start.asked:
+            group.start_soon(ask, prompt)
+    return bool(same) and all(same)
+
+
+def _is_same(before: Answer | None, now: Generation) -> bool:
+    if before is None or before.failure is not None or now.error is not None or before.logprobs is None:
+        return False
+    return (
+        before.token_ids == now.token_ids
+        and before.finish_reason == now.finish_reason
+        and np.array_equal(before.logprobs.chosen, now.chosen_logprobs)
+    )
