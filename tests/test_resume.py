@@ -68,7 +68,7 @@ def runtime(
 
 @pytest.fixture
 def run(runtime: Interruptible, toy_model_folder: Path) -> Callable[[], tuple[int, list[str]]]:
-    """Run all four cells, each on a server of its own; return the exit code and the cells of those started."""
+    """Run all four cells, each on a server of its own; return the exit code and the cells of those."""
 
     def begin() -> tuple[int, list[str]]:
         code = call(["run", "scenarios/small.yaml", "--isolate", "--model", str(toy_model_folder)])
