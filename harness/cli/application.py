@@ -26,7 +26,7 @@ app.register_install_completion_command(
     name="--install-completion", help="Let bash, zsh or fish complete commands and options."
 )
 for command in (
-    *(with_servers.run, with_servers.bisect, with_servers.selftest),
+    *(with_servers.run, with_servers.bisect, with_servers.fuzz, with_servers.selftest),
     *(
         stored_runs.check,
         stored_runs.report,

@@ -5,6 +5,8 @@ What starts servers is imported inside each, so that the other commands do not p
 
 from __future__ import annotations
 
+import secrets
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +23,7 @@ from harness.cli.shared import (
     VllmArgsOption,
     print_lines,
 )
-from harness.errors import ExitCode
+from harness.errors import ExitCode, UsageError
 from harness.option_sources import given_options, variable
 from harness.report.tables import show_table
 from harness.report.text import count
@@ -204,6 +206,72 @@ def bisect(
         console=console,
     )
     return ExitCode.INCONCLUSIVE if ended.contradiction else ExitCode.CLEAN
+
+
+def fuzz(
+    *,
+    budget: str | None = None,
+    examples: int | None = None,
+    seed: int | None = None,
+    safe: Annotated[bool, Parameter(negative=())] = False,
+    known: Path | None = None,
+    runtime: RuntimeOption = "auto",
+    model: ModelOption = None,
+    vllm_args: VllmArgsOption = (),
+    out: OutOption = REPORTS,
+) -> int:
+    """Search for sequences of legal lifecycle calls after which the engine answers wrongly, hangs or dies.
+
+    Each finding is made as short as possible, tried on three fresh engines, and written as a scenario and
+    as repro.sh. Ends with 0 if nothing new was found, else 1.
+
+    Args:
+        budget: How long to search, for example 20m; confirming findings comes on top. Default: 10m,
+            unless --examples is given.
+        examples: How many sequences to carry out at most.
+        seed: Draws the same sequences again. Default: a new one, which is told.
+        safe: Only what vLLM documents as safe. Nothing must be found.
+        known: The file of findings that are known already. Default: known-findings.json beside the runs.
+        runtime: How servers are started.
+        model: A Hugging Face id or a model folder.
+        vllm_args: One more vLLM flag, for example --vllm-arg=--block-size=64.
+        out: The folder that holds the run directories.
+    """
+    if find_spec("hypothesis") is None:
+        raise UsageError("fuzz draws sequences with Hypothesis", remedy="pip install 'sleepwake[fuzz]'")
+    from harness import workflow
+    from harness.explore.fuzz import Fuzz, FuzzOptions, conclusion, seconds_in, table
+    from harness.explore.fuzz_sequences import LEGAL_MOVES, SAFE_MOVES
+
+    if budget is None and examples is None:
+        budget = "10m"
+    choice = workflow.choose(workflow.RunOptions(runtime=runtime))
+    console = Console(highlight=False)
+    chosen_seed = secrets.randbelow(10**6) if seed is None else seed
+    first = f"runtime: {choice.runtime.name} ({choice.reason}); seed {chosen_seed}"
+    console.print(Text(first), soft_wrap=True)
+    search = Fuzz(
+        options=FuzzOptions(
+            choice=choice,
+            out=out,
+            budget_s=seconds_in(budget) if budget else None,
+            examples=examples,
+            seed=chosen_seed,
+            moves=SAFE_MOVES if safe else LEGAL_MOVES,
+            known=known,
+            model=model,
+            vllm_args=vllm_args,
+        ),
+        tell=lambda sentence: console.print(Text(sentence), soft_wrap=True),
+    )
+    try:
+        search.run()
+    finally:
+        if search.found:
+            show_table(table(search), console)
+        console.print(Text(conclusion(search), style="bold"), soft_wrap=True)
+        console.print(Text(f"recorded in {search.directory}"), soft_wrap=True)
+    return ExitCode.CORRUPT_OR_DEGRADED if search.found else ExitCode.CLEAN
 
 
 def selftest(

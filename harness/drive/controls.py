@@ -34,6 +34,8 @@ async def ask_controls(
     if session.controls_asked or not suspects:
         return
     session.controls_asked = True
+    if all(suspect.after.failure and suspect.after.failure.kind == "timeout" for suspect in suspects):
+        return  # an engine that does not answer at all would let every control wait for its deadline
     ids = {suspect.after.prompt for suspect in suspects}
     damaged = [prompt for prompt in session.prompts if prompt.id in ids]
 

@@ -54,6 +54,12 @@ class Behaviour(StrEnum):
     """Add noise of NUMBER/1000 (default 20) standard deviation to all logits, from the start."""
     SLEEP_DOES_NOTHING = "sleep-does-nothing"
     """Answer ``/sleep`` with 200 and stay awake."""
+    FORGET_NOTHING_IF_PAUSED = "forget-nothing-if-paused"
+    """Keep the prefix cache's hashes over a sleep that begins while scheduling rests already."""
+    HANG_AFTER_RELEASE = "hang-after-release"
+    """Never answer completions after the KV cache's memory was once released."""
+    DIE_SLEEPING_DEEPER = "die-sleeping-deeper"
+    """Exit when put to sleep at level 2 while asleep at level 1."""
     WAKE_UP_FAILS = "wake-up-fails"
     """Answer ``/wake_up`` with HTTP 500 and stay asleep."""
 

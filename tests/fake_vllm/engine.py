@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from collections.abc import Sequence as Tags
 from pathlib import Path
@@ -44,6 +45,7 @@ class Engine:
         self.sleep_gauge: tuple[bool, int] = (False, 0)
         """Whether the sleep-state metric says asleep, and at which level: set by calls, not by the memory."""
         self.wake_ups = 0
+        self.releases = 0
 
     async def generate(self, sequence: Sequence) -> None:
         """Run a sequence to its end; leaving early aborts it."""
@@ -78,9 +80,13 @@ class Engine:
         """Pause, reset the caches from level 1 on, then discard memory."""
         if Behaviour.SLEEP_DOES_NOTHING in self._misbehaviour:
             return
+        rested, deeper = self.is_paused, level > 1 and "weights" in self.memory.sleeping
+        if Behaviour.DIE_SLEEPING_DEEPER in self._misbehaviour and deeper:
+            os._exit(1)
         await self._rest(mode)
         if level >= 1:
-            self._reset_caches(keep_hashes=Fault.KEEP_PREFIX_CACHE in self.faults)
+            keep = Behaviour.FORGET_NOTHING_IF_PAUSED in self._misbehaviour and rested
+            self._reset_caches(keep_hashes=keep or Fault.KEEP_PREFIX_CACHE in self.faults)
             self.memory.sleep(level)
         self.sleep_gauge = (True, level)
 
@@ -119,6 +125,7 @@ class Engine:
             raise EngineError("release_kv_cache_memory() requires all executor memory to be resident")
         self._reset_caches()
         self.memory.release_kv_cache()
+        self.releases += 1
         self.sleep_gauge = (True, 0)
 
     def reset_prefix_cache(self, *, running_requests: bool = False) -> bool:

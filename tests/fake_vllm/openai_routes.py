@@ -88,7 +88,7 @@ class OpenAiRoutes:
         return await _unless_the_client_leaves(request, self._answer(sequence, body))
 
     async def _parts(self, sequence: Sequence, body: CompletionRequest) -> AsyncIterator[str]:
-        if Behaviour.HANG in self._misbehaviour or self._happens(Behaviour.HANG_AFTER_WAKE):
+        if self._hangs():
             await asyncio.Event().wait()
         model, id_, known = body.model or self._options.served_model_name, answers.new_id(), 0
         async for now in self._engine.stream(sequence):
@@ -109,7 +109,7 @@ class OpenAiRoutes:
         yield "data: [DONE]\n\n"
 
     async def _answer(self, sequence: Sequence, body: CompletionRequest) -> Response:
-        if Behaviour.HANG in self._misbehaviour or self._happens(Behaviour.HANG_AFTER_WAKE):
+        if self._hangs():
             await asyncio.Event().wait()
         await self._engine.generate(sequence)
         if self._happens(Behaviour.EMPTY_AFTER_WAKE):
@@ -123,6 +123,11 @@ class OpenAiRoutes:
             miscount=int(self._happens(Behaviour.WRONG_USAGE_AFTER_WAKE)),
         )
         return JSONResponse(answer)
+
+    def _hangs(self) -> bool:
+        after_release = Behaviour.HANG_AFTER_RELEASE in self._misbehaviour and self._engine.releases > 0
+        forever = Behaviour.HANG in self._misbehaviour
+        return forever or after_release or self._happens(Behaviour.HANG_AFTER_WAKE)
 
     def _happens(self, behaviour: Behaviour) -> bool:
         """Whether a misbehaviour that begins with the first wake-up is due."""

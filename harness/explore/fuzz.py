@@ -1,0 +1,335 @@
+"""Searches for sequences of lifecycle calls after which an engine is not what it was.
+
+A sequence is a script of the scenario's own steps, carried out and judged like any other; what
+must hold is what every scenario holds an engine to.  What fails is shrunk, confirmed on fresh
+engines, and written down as a scenario with a script that shows it without the harness.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import anyio
+from anyio.from_thread import start_blocking_portal
+from pydantic import JsonValue
+
+from harness.check.result import CellResult
+from harness.drive.cell import CellJob
+from harness.drive.run import run_cells
+from harness.drive.run_directory import RunPlan, new_run_directory, write_json
+from harness.errors import StorageError, UsageError
+from harness.explore.fuzz_engine import Carried, FuzzEngine
+from harness.explore.fuzz_findings import KnownFindings, Signature, failure_in, signature
+from harness.explore.fuzz_scenario import SMALLER, WHOLE, Size, base_scenario, scenario_of, write_scenario
+from harness.explore.fuzz_search import Budget, Minimal, Search, Steps, Tried
+from harness.explore.fuzz_sequences import LEGAL_MOVES, Move, counts, words
+from harness.history.events import Event
+from harness.report import bug_report, write_report
+from harness.report.tables import Row, Table
+from harness.report.text import count
+from harness.scenario.cells import load_cells
+from harness.servers.models import provide_model
+from harness.servers.select import Choice
+from harness.stored_run import judge_directory
+
+CONFIRMATIONS = 3
+"""Fresh engines that a finding is tried on."""
+SEQUENCES_FILE = "sequences.jsonl"
+FINDINGS_FILE = "findings.json"
+KNOWN_FILE = "known-findings.json"
+EXAMPLES_FOLDER = "fuzz-examples"
+ENGINES_FOLDER = "search"
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
+_SECONDS_IN = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FuzzOptions:
+    """What a user may ask of a search."""
+
+    choice: Choice
+    out: Path
+    budget_s: float | None
+    examples: int | None
+    seed: int
+    moves: tuple[Move, ...] = LEGAL_MOVES
+    known: Path | None = None
+    model: str | None = None
+    vllm_args: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmed:
+    """A finding and how often it showed again on a fresh engine."""
+
+    signature: Signature
+    name: str
+    calls: tuple[str, ...]
+    shown: int
+    """Of :data:`CONFIRMATIONS`."""
+    reason: str
+    directory: Path
+
+
+@dataclass(kw_only=True)
+class Fuzz:
+    """One search: what it tells goes to ``tell``, a sentence at a time."""
+
+    options: FuzzOptions
+    tell: Callable[[str], None]
+    directory: Path = field(init=False)
+    found: list[Confirmed] = field(default_factory=list, init=False)
+    _again: dict[str, int] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        self.directory = new_run_directory(self.options.out)
+        self._known = KnownFindings(self.options.known or self.options.out / KNOWN_FILE)
+        self._model = provide_model(self.options.model, dtype="float32")
+        self._engine = FuzzEngine(self._search_job(), self.options.choice.runtime)
+        self._budget = Budget(seconds=self.options.budget_s, sequences=self.options.examples)
+
+    @property
+    def tried(self) -> int:
+        """Sequences carried out so far."""
+        return self._budget.carried_out
+
+    @property
+    def engines(self) -> int:
+        """Engines started for the search so far."""
+        return self._engine.boots
+
+    @property
+    def known_again(self) -> dict[str, int]:
+        """How often each finding that was known already came up again."""
+        return dict(self._again)
+
+    def run(self) -> None:
+        """Search until the budget is spent.  What is found is on disk as soon as it is found.
+
+        Raises:
+            InfrastructureError: no engine can be had, or the directory cannot be written.
+        """
+        with _termination_interrupts(), start_blocking_portal() as portal:
+            serving = portal.start_task_soon(self._engine.serve)
+            try:
+                for minimal in self._search(partial(portal.call, self._engine.carry_out)).new_failures():
+                    self._found(minimal)
+            finally:
+                serving.cancel()
+
+    def _search(self, carry_out: Callable[[Steps], Carried]) -> Search:
+        return Search(
+            carry_out=carry_out,
+            moves=self.options.moves,
+            known=self._known,
+            budget=self._budget,
+            seed=self.options.seed,
+            database=self.options.out / EXAMPLES_FOLDER,
+            watch=self._note,
+        )
+
+    def _found(self, minimal: Minimal) -> None:
+        """Remember a finding, then see whether it shows on fresh engines; that is not the search's time."""
+        began = self._budget.clock()
+        its = signature(minimal.failure, minimal.steps)
+        self._known.add(its)
+        self.tell(f"found: {its.told}; confirming on {CONFIRMATIONS} fresh engines")
+        self._remember(self._unconfirmed(minimal, its))
+        confirmed = self._confirm(minimal, its)
+        self.found[-1] = confirmed
+        self._write_findings()
+        self.tell(f"  shown again {confirmed.shown} of {CONFIRMATIONS} times: {confirmed.directory}")
+        self._budget.paused_s += self._budget.clock() - began
+
+    def _unconfirmed(self, minimal: Minimal, its: Signature) -> Confirmed:
+        name = scenario_of(minimal.steps, its, WHOLE).name
+        return Confirmed(
+            signature=its,
+            name=name,
+            calls=tuple(words(step) for step in minimal.steps if counts(step)),
+            shown=0,
+            reason=minimal.carried.result.reason,
+            directory=self.directory / "findings" / name,
+        )
+
+    def _remember(self, finding: Confirmed) -> None:
+        self.found.append(finding)
+        self._write_findings()
+
+    def _confirm(self, minimal: Minimal, its: Signature) -> Confirmed:
+        """Try the smallest form first: one prompt and few tokens, where that shows it as well."""
+        finding = self.found[-1]
+        attempt = self._run_fresh(minimal, its, SMALLER, times=1, directory=finding.directory / "smaller")
+        size = SMALLER if _shown(attempt, its) else WHOLE
+        cells = self._run_fresh(minimal, its, size, times=CONFIRMATIONS, directory=finding.directory)
+        self._write_reports(finding.directory, its)
+        return replace(finding, shown=_shown(cells, its))
+
+    def _run_fresh(
+        self, minimal: Minimal, its: Signature, size: Size, *, times: int, directory: Path
+    ) -> Path:
+        """Run the scenario on fresh engines, as a run of its own; return its directory."""
+        scenario = scenario_of(minimal.steps, its, size)
+        (cell,) = load_cells([write_scenario(scenario, directory)])
+        plan = RunPlan(
+            run_id=directory.name,
+            directory=directory,
+            cells=tuple(replace(cell, arm_name=f"fresh-{number}") for number in range(1, times + 1)),
+            model=self._model,
+            runtime_name=self.options.choice.runtime.name,
+            runtime_reason=self.options.choice.reason,
+            fault=None,
+            command=tuple(sys.argv),
+            extra_args=self.options.vllm_args,
+        )
+        whole = anyio.run(
+            lambda: run_cells(plan, self.options.choice.runtime, watcher_of=lambda _: _unwatched)
+        )
+        if not whole:
+            raise KeyboardInterrupt
+        return directory
+
+    def _write_reports(self, directory: Path, its: Signature) -> None:
+        """The report of the runs on fresh engines, and of one that shows the finding the bug report."""
+        judged = judge_directory(directory)
+        write_report(directory, judged.report)
+        showing = [cell for cell in judged.report.cells if _fails_so(cell.result, its) and cell.recording]
+        if showing:
+            bug_report.write_bug_report(
+                judged.report,
+                showing[0],
+                run_directory=directory,
+                out=directory / "bug-report",
+                private=bug_report.Private.of_this_machine(),
+            )
+
+    def _search_job(self) -> CellJob:
+        scenario = base_scenario(self.options.moves)
+        (cell,) = load_cells([write_scenario(scenario, self.directory / ENGINES_FOLDER)])
+        return CellJob(
+            cell=cell,
+            run_id=self.directory.name,
+            directory=self.directory / ENGINES_FOLDER,
+            model=self._model,
+            extra_args=self.options.vllm_args,
+        )
+
+    def _note(self, tried: Tried) -> None:
+        """Put a sequence on record, and tell of it where it is worth a line."""
+        carried = tried.carried
+        line = {
+            "calls": [words(step) for step in carried.steps],
+            "failure": tried.failure.kind if tried.failure else None,
+            "cause": tried.failure.cause if tried.failure else None,
+            "known": tried.known is not None,
+            "verdict": carried.result.verdict,
+            "error": carried.result.error,
+            "seconds": round(carried.seconds, 2),
+        }
+        try:
+            with (self.directory / SEQUENCES_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise StorageError(f"{self.directory}: cannot be written: {error.strerror}") from error
+        if tried.known:
+            self._again[tried.known.told] = self._again.get(tried.known.told, 0) + 1
+        self.tell(self._line(tried))
+
+    def _line(self, tried: Tried) -> str:
+        left = self._budget.seconds_left
+        clock = f", {max(left, 0) / 60:.1f} min left" if left < float("inf") else ""
+        outcome = "holds" if tried.failure is None else f"{tried.failure.kind} ({tried.failure.cause})"
+        known = ", known" if tried.known else ""
+        what = "shrinking: " if tried.shrinking else ""
+        calls = ", ".join(words(step) for step in tried.carried.steps if counts(step))
+        return f"[{self.tried}{clock}] {what}{calls}: {outcome}{known}"
+
+    def _write_findings(self) -> None:
+        write_json(self.directory / FINDINGS_FILE, {"findings": [_as_json(each) for each in self.found]})
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """A termination signal ends a search as Ctrl-C does: in order, its engine stopped."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def seconds_in(budget: str) -> float:
+    """The seconds of ``90s``, ``20m`` or ``1.5h``.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    written = _DURATION.fullmatch(budget)
+    if written is None or not float(written[1]):
+        raise UsageError(f"--budget: cannot understand {budget!r}", remedy="write it like 90s, 20m or 1.5h")
+    return float(written[1]) * _SECONDS_IN[written[2]]
+
+
+def table(search: Fuzz) -> Table:
+    """What was found, a row each."""
+    return Table(
+        title="",
+        headings=("finding", "calls", "failure", "cause", "on fresh engines"),
+        rows=tuple(
+            Row(
+                fields=(
+                    each.name,
+                    ", ".join(each.calls),
+                    each.signature.kind,
+                    each.signature.cause,
+                    f"{each.shown} of {CONFIRMATIONS}",
+                ),
+                tone="worse" if each.shown else "changed",
+            )
+            for each in search.found
+        ),
+    )
+
+
+def conclusion(search: Fuzz) -> str:
+    """What a search comes to, in a sentence."""
+    again = sum(search.known_again.values())
+    known = f", known ones came up {count(again, 'time')}" if again else ""
+    found = count(len(search.found), "new finding") if search.found else "nothing new found"
+    engines = count(search.engines, "engine")
+    return f"{count(search.tried, 'sequence')} on {engines}: {found}{known}"
+
+
+def _fails_so(result: CellResult, its: Signature) -> bool:
+    failure = failure_in(result)
+    return failure is not None and (failure.kind, failure.cause) == (its.kind, its.cause)
+
+
+def _as_json(finding: Confirmed) -> dict[str, JsonValue]:
+    return {
+        "name": finding.name,
+        "kind": finding.signature.kind,
+        "cause": finding.signature.cause,
+        "calls": list(finding.calls),
+        "shown_on_fresh_engines": finding.shown,
+        "reason": finding.reason,
+        "directory": str(finding.directory),
+    }
+
+
+def _shown(directory: Path, its: Signature) -> int:
+    """How many cells of a run fail as the finding does."""
+    return sum(_fails_so(cell, its) for cell in judge_directory(directory).result.cells)
+
+
+def _unwatched(_: Event) -> None:
+    """Nobody looks on."""

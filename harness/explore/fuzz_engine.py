@@ -1,0 +1,205 @@
+"""One running engine for many sequences: each is carried out, recorded and judged like any cell.
+
+What all sequences have in common (baselines, the noise) is carried out once an engine.  After a
+sequence the engine goes on only if a probe shows that its answers are the baseline's again; else
+it is stopped, and the next sequence meets a fresh one.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import anyio
+
+from harness.check import judge
+from harness.check.result import CellResult
+from harness.drive.cell import CellJob, cell_started, ended_in_order, run_on_server
+from harness.drive.probing import role_and_target, run_probe
+from harness.drive.recorder import Recorder
+from harness.drive.script import PlacedStep, run_step
+from harness.drive.session import Session
+from harness.errors import InfrastructureError, ServerDiedError
+from harness.explore.fuzz_findings import failure_in
+from harness.explore.fuzz_sequences import ADAPTER
+from harness.history.events import Event
+from harness.history.layout import HISTORY_FILE
+from harness.history.recording import load_recording
+from harness.scenario.schema import ProbeOptions, Step
+from harness.servers.base import Runtime
+from harness.vllm_api import lifecycle
+
+_CANARY = ProbeOptions(name="canary", evidence=("warm",))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """A sequence that was carried out."""
+
+    steps: tuple[Step, ...]
+    """Up to the probe whose answers were wrong, where there was one."""
+    result: CellResult
+    seconds: float
+    directory: Path
+
+
+@dataclass(kw_only=True, eq=False)
+class _Errand:
+    """A sequence that somebody waits for."""
+
+    steps: tuple[Step, ...]
+    directory: Path
+    outcome: Carried | InfrastructureError | None = None
+    done: anyio.Event = field(default_factory=anyio.Event)
+
+    def reply(self, outcome: Carried | InfrastructureError) -> None:
+        self.outcome = outcome
+        self.done.set()
+
+
+class FuzzEngine:
+    """Carries sequences out one after the other, on a fresh engine whenever the last one is spoilt."""
+
+    def __init__(self, job: CellJob, runtime: Runtime) -> None:
+        self._job = job
+        self._runtime = runtime
+        self._next: _Errand | None = None
+        self._asked = anyio.Event()
+        self._sequences = 0
+        self.boots = 0
+
+    async def serve(self) -> None:
+        """Boot an engine when there is something to do, again and again, until cancelled: then none runs."""
+        try:
+            while True:
+                await self._wait_for_errand()
+                await self._boot()
+        finally:
+            if self._next is not None:
+                self._next.done.set()
+
+    async def carry_out(self, steps: tuple[Step, ...]) -> Carried:
+        """Carry one sequence out and judge it, while :meth:`serve` runs; called by one at a time.
+
+        Raises:
+            InfrastructureError: the machine got in the way: no engine can be had.
+        """
+        self._sequences += 1
+        errand = _Errand(steps=steps, directory=self._job.directory / "sequences" / str(self._sequences))
+        self._next = errand
+        self._asked.set()
+        await errand.done.wait()
+        if errand.outcome is None or isinstance(errand.outcome, InfrastructureError):
+            raise errand.outcome or RuntimeError("a sequence was left without an outcome")
+        return errand.outcome
+
+    async def _wait_for_errand(self) -> _Errand:
+        while self._next is None:
+            await self._asked.wait()
+            self._asked = anyio.Event()
+        return self._next
+
+    async def _boot(self) -> None:
+        """Serve errands on one engine until it is spoilt."""
+        self.boots += 1
+        job = replace(self._job, directory=self._job.directory / "engines" / str(self.boots))
+        recorder = Recorder(job.directory / HISTORY_FILE, watcher=_unwatched)
+        recorder.record(cell_started(job, recorder))
+        try:
+            await run_on_server(job, self._runtime, recorder, self._carry_out_all)
+        except InfrastructureError as error:
+            errand, self._next = self._next, None
+            if errand is not None:
+                died = isinstance(error, ServerDiedError) and (errand.directory / HISTORY_FILE).exists()
+                errand.reply(_died(errand, error) if died else error)
+        finally:
+            recorder.close()
+
+    async def _carry_out_all(self, session: Session) -> None:
+        for number, step in enumerate(session.scenario.script, start=1):
+            await run_step(session, PlacedStep(path=f"0.{number}", cycle=0, step=step))
+        healthy = True
+        while healthy:
+            errand = await self._wait_for_errand()
+            carried = await self._carry_out(session, errand)
+            await session.require_alive()
+            self._next = None
+            healthy = await self._is_healthy_again(session, errand.directory)
+            if failure_in(carried.result) is None:
+                shutil.rmtree(errand.directory)
+            errand.reply(carried)
+
+    async def _carry_out(self, shared: Session, errand: _Errand) -> Carried:
+        scenario = shared.scenario.model_copy(update={"script": (*shared.scenario.script, *errand.steps)})
+        job = replace(self._job, cell=replace(self._job.cell, scenario=scenario), directory=errand.directory)
+        begin = cell_started(job, shared.recorder)
+        recorder = shared.recorder.branch(errand.directory / HISTORY_FILE, begin=begin, watcher=_unwatched)
+        session = shared.branch(recorder)
+        began, taken = recorder.now(), 0
+        async with ended_in_order(recorder):
+            for number, step in enumerate(errand.steps, start=1):
+                await run_step(session, PlacedStep(path=str(number), cycle=0, step=step))
+                taken = number
+                if session.controls_asked:
+                    break  # the control questions have healed the engine: what follows would tell nothing
+            await session.in_flight.give_up_all()
+        return Carried(
+            steps=errand.steps[:taken],
+            result=judge(load_recording(errand.directory)),
+            seconds=recorder.now() - began,
+            directory=errand.directory,
+        )
+
+    async def _is_healthy_again(self, shared: Session, directory: Path) -> bool:
+        """Recover as vLLM documents it, forget what is cached, and see whether answers are the baseline's.
+
+        What this does is recorded apart: it is no evidence of the next sequence.
+        """
+        begin = cell_started(self._job, shared.recorder)
+        folder = directory.with_name(f"{directory.name}-recovery")
+        recorder = shared.recorder.branch(folder / HISTORY_FILE, begin=begin, watcher=_unwatched)
+        session = shared.branch(recorder)
+        session.controls_asked, session.step = True, "recovery"
+        try:
+            healthy = await _recover(session) and not await _ask_canary(session)
+        finally:
+            recorder.close()
+        shutil.rmtree(folder)
+        return healthy
+
+
+def _died(errand: _Errand, died: InfrastructureError) -> Carried:
+    """What was recorded until the engine died; who watches over it may have cut the recording short."""
+    result = judge(load_recording(errand.directory))
+    return Carried(
+        steps=errand.steps,
+        result=result.model_copy(update={"error": type(died).__name__, "reason": died.cause}),
+        seconds=0.0,
+        directory=errand.directory,
+    )
+
+
+async def _recover(session: Session) -> bool:
+    """Wake up, go on, load the model's own weights, forget the prefix cache; whether all were accepted."""
+    http, deadline = session.connection.http, session.scenario.deadlines.transition
+    calls = [
+        await lifecycle.wake_up(http, deadline_s=deadline),
+        await lifecycle.resume(http, deadline_s=deadline),
+        await lifecycle.reload_weights(http, path=session.variants.own_weights, deadline_s=deadline),
+    ]
+    await lifecycle.unload_lora_adapter(
+        http, name=ADAPTER, deadline_s=deadline
+    )  # refused where there is none
+    forgotten = await lifecycle.reset_prefix_cache(http, deadline_s=deadline)
+    return all(call.ok for call in calls) and forgotten.field("success") is not False
+
+
+async def _ask_canary(session: Session) -> bool:
+    """Whether any answer differs from the baseline's; they are in the prefix cache afterwards."""
+    role, target = role_and_target(session, _CANARY)
+    return bool(await run_probe(session, _CANARY, role=role, target=target))
+
+
+def _unwatched(_: Event) -> None:
+    """Nobody looks on: a search tells of itself."""

@@ -1,0 +1,106 @@
+"""The scenarios of a search: the one its engine is started with, and one for each finding."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import JsonValue
+from ruamel.yaml import YAML
+
+from harness.errors import StorageError
+from harness.explore.fuzz_findings import Signature
+from harness.explore.fuzz_sequences import Move, setup_for
+from harness.scenario.cells import CORPORA_FOLDER
+from harness.scenario.schema import (
+    Arm,
+    Deadlines,
+    NullTransition,
+    NullTransitionOptions,
+    Probe,
+    ProbeOptions,
+    PromptSet,
+    Sampling,
+    Scenario,
+    Step,
+)
+from harness.workflow import shipped_scenarios
+
+ARM = "engine"
+CORPUS = "paragraphs"
+ANSWER_DEADLINE_S = 45.0
+"""The first request of a CPU engine takes up to half a minute."""
+TRANSITION_DEADLINE_S = 60.0
+
+_BEGINNING: tuple[Step, ...] = (
+    Probe(probe=ProbeOptions(name="baseline")),
+    NullTransition(null_transition=NullTransitionOptions()),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much a sequence's probes ask."""
+
+    prompts: int
+    max_tokens: int
+
+
+WHOLE = Size(prompts=4, max_tokens=16)
+"""Small and fast, and still a batch of several requests whose prompts are several blocks long."""
+SMALLER = Size(prompts=1, max_tokens=8)
+
+
+def base_scenario(moves: Iterable[Move]) -> Scenario:
+    """What every engine of a search begins with; the sequences made of ``moves`` go on from there."""
+    setup = setup_for(tuple(step for move in moves for step in move))
+    return _scenario(
+        "search", "What a search for failing sequences begins with.", (*_BEGINNING, *setup), WHOLE
+    )
+
+
+def scenario_of(steps: Sequence[Step], its: Signature, size: Size) -> Scenario:
+    """The scenario of a finding, named after its content."""
+    script = (*_BEGINNING, *setup_for(steps), *steps)
+    told = json.dumps([step.model_dump(mode="json") for step in steps], sort_keys=True)
+    name = f"fuzz-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
+    why = f"A search found this sequence of legal calls: {its.kind} ({its.cause})."
+    return _scenario(name, why, script, size)
+
+
+def _scenario(name: str, why: str, script: tuple[Step, ...], size: Size) -> Scenario:
+    return Scenario(
+        name=name,
+        why=why,
+        arms={ARM: Arm(args=("--enable-prefix-caching",))},
+        prompts=PromptSet(corpus=CORPUS, count=size.prompts, held_out=1),
+        sampling=Sampling(max_tokens=size.max_tokens),
+        concurrency=size.prompts,
+        deadlines=Deadlines(answer=ANSWER_DEADLINE_S, transition=TRANSITION_DEADLINE_S),
+        script=script,
+    )
+
+
+def write_scenario(scenario: Scenario, folder: Path) -> Path:
+    """Write ``scenario`` into ``folder`` with the prompts it needs, so that it can be run from there.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    path = folder / f"{scenario.name}.yaml"
+    corpora = folder / CORPORA_FOLDER
+    tree: dict[str, JsonValue] = scenario.model_dump(mode="json", exclude_defaults=True)
+    try:
+        corpora.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shipped_scenarios() / CORPORA_FOLDER / f"{CORPUS}.yaml", corpora)
+        with path.open("w", encoding="utf-8") as file:
+            YAML(typ="safe", pure=True).dump(tree, file)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: cannot be written: {error.strerror}", remedy="free disk space"
+        ) from error
+    return path

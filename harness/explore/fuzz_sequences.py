@@ -1,0 +1,351 @@
+"""Which sequences of lifecycle calls are legal, and what must hold after each.
+
+A sequence is drawn as a list of moves.  :func:`carried_out` walks along it with a model of the
+engine: a move that would not be legal where the engine is then is left out whole, and at the
+end the engine is woken, requests are finished and a probe asks whether the answers are still right.
+So every list of moves is a legal script, and taking a move out of one leaves the others as they
+were: that is what makes shrinking work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+from harness.drive.script import PlacedStep
+from harness.scenario.schema import (
+    CancelRequests,
+    CancelRequestsOptions,
+    FinishRequests,
+    FinishRequestsOptions,
+    LoadAdapter,
+    LoadAdapterOptions,
+    NoOptions,
+    NullTransition,
+    NullTransitionOptions,
+    Pause,
+    PauseOptions,
+    Probe,
+    ProbeOptions,
+    ReleaseKvCacheMemory,
+    ReleaseOptions,
+    ReloadOptions,
+    ReloadWeights,
+    ResetPrefixCache,
+    ResetPrefixCacheOptions,
+    Resume,
+    Sleep,
+    SleepOptions,
+    StartRequests,
+    StartRequestsOptions,
+    Step,
+    UnloadAdapter,
+    UnloadAdapterOptions,
+    WakeOptions,
+    WakeUp,
+)
+
+Tag: TypeAlias = Literal["weights", "kv_cache"]
+Mode: TypeAlias = Literal["abort", "wait", "keep"]
+Adapter: TypeAlias = Literal["first", "second"]
+Move: TypeAlias = tuple[Step, ...]
+"""Steps that are taken together; most moves are one."""
+
+REQUESTS = "held"
+ADAPTER = "tuned"
+OTHER_WEIGHTS = "other-weights"
+"""The baseline of the weights' variant."""
+ADAPTER_BASELINES: Mapping[Adapter, str] = {"first": "first-adapter", "second": "second-adapter"}
+FINISHED_WITHIN_S = 30.0
+
+_ALL: frozenset[Tag] = frozenset({"weights", "kv_cache"})
+
+
+def _sleep(level: Literal[0, 1, 2], mode: Mode | None = None) -> Sleep:
+    return Sleep(sleep=SleepOptions(level=level, mode=mode))
+
+
+def _wake(*tags: Tag) -> WakeUp:
+    return WakeUp(wake_up=WakeOptions(tags=tags))
+
+
+def _reload(weights: Literal["own", "other"]) -> ReloadWeights:
+    return ReloadWeights(reload_weights=ReloadOptions(weights=weights))
+
+
+def _pause(mode: Mode | None = None, *, clear_cache: bool | None = None) -> Pause:
+    return Pause(pause=PauseOptions(mode=mode, clear_cache=clear_cache))
+
+
+def _load(adapter: Adapter, *, in_place: bool = False, same_path: bool = False) -> LoadAdapter:
+    options = LoadAdapterOptions(name=ADAPTER, adapter=adapter, in_place=in_place, same_path=same_path)
+    return LoadAdapter(load_adapter=options)
+
+
+_PROBE = Probe(probe=ProbeOptions(name="after", evidence=("warm",)))
+_RESET = ResetPrefixCache(reset_prefix_cache=ResetPrefixCacheOptions())
+_RESUME = Resume(resume=NoOptions())
+_START = StartRequests(start_requests=StartRequestsOptions(name=REQUESTS))
+_FINISH = FinishRequests(finish_requests=FinishRequestsOptions(name=REQUESTS, within=FINISHED_WITHIN_S))
+_CANCEL = CancelRequests(cancel_requests=CancelRequestsOptions(name=REQUESTS))
+_UNLOAD = UnloadAdapter(unload_adapter=UnloadAdapterOptions(name=ADAPTER))
+
+_SINGLE: tuple[Step, ...] = (
+    _PROBE,
+    _sleep(1),
+    _wake(),
+    _sleep(2),
+    _reload("own"),
+    _RESET,
+    _pause(),
+    _RESUME,
+    _sleep(0),
+    _wake("weights"),
+    _wake("kv_cache"),
+    ReleaseKvCacheMemory(release_kv_cache_memory=ReleaseOptions()),
+    _reload("other"),
+    _START,
+    _FINISH,
+    _CANCEL,
+    _sleep(1, "keep"),
+    _sleep(0, "keep"),
+    _sleep(1, "wait"),
+    _sleep(2, "keep"),
+    _pause("keep"),
+    _pause("keep", clear_cache=False),
+    _pause("wait"),
+    _load("first"),
+    _load("second"),
+    _UNLOAD,
+    _load("second", in_place=True),
+    _load("first", same_path=True),
+    _load("second", same_path=True),
+)
+
+LEGAL_MOVES: tuple[Move, ...] = tuple((step,) for step in _SINGLE)
+"""Every call that the API offers, the plainest first: shrinking goes that way."""
+
+SAFE_MOVES: tuple[Move, ...] = (
+    (_PROBE,),
+    (_sleep(1), _wake()),
+    (_sleep(0), _wake()),
+    (_sleep(2), _wake("weights"), _reload("own"), _wake("kv_cache")),
+    (_pause(), _RESUME),
+    (_sleep(1), _wake("weights"), _wake("kv_cache")),
+    (_RESET,),
+    (_pause(), _reload("other"), _RESET, _RESUME),
+    (_pause(), _reload("own"), _RESET, _RESUME),
+    (_START, _FINISH),
+    (_START, _sleep(1), _FINISH, _wake()),
+    (_START, _sleep(1, "wait"), _FINISH, _wake()),
+    (_START, _sleep(1, "keep"), _wake(), _FINISH),
+    (_START, _sleep(0, "keep"), _wake(), _FINISH),
+    (_START, _pause("keep"), _RESUME, _FINISH),
+    (_START, _pause("wait"), _FINISH, _RESUME),
+    (_sleep(1), _START, _wake(), _FINISH),
+    (_pause(), _START, _RESUME, _FINISH),
+)
+"""Only what vLLM documents as safe, each documented procedure in one piece."""
+
+
+def carried_out(moves: Iterable[Move]) -> tuple[Step, ...]:
+    """The legal script that ``moves`` stand for; empty where nothing but probes is left of them."""
+    walk = _Walk()
+    for move in moves:
+        walk = walk.further(move) or walk
+    if not any(counts(step) for step in walk.steps):
+        return ()
+    walk.close()
+    return tuple(walk.steps)
+
+
+def counts(step: Step) -> bool:
+    """Whether a step is a call that may change the engine, and not only a question."""
+    return not isinstance(step, Probe)
+
+
+def words(step: Step) -> str:
+    """A step on one line, with the options that say something: ``sleep level=1 mode=keep``."""
+    placed = PlacedStep(path="", cycle=0, step=step)
+    said = type(step).model_fields[placed.action].annotation
+    default = said.model_construct() if said else None
+    options = {
+        name: value
+        for name, value in placed.options.items()
+        if name not in {"within", "evidence"}
+        and value not in (None, [], {})
+        and (name in {"level", "name"} or value != getattr(default, name, None))
+    }
+    told = (
+        f"{name}={'+'.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in options.items()
+    )
+    return " ".join([placed.action, *told])
+
+
+@dataclass(kw_only=True)
+class _Walk:
+    """The engine as the model knows it, on the way along a script."""
+
+    steps: list[Step] = field(default_factory=list)
+    asleep: frozenset[Tag] = frozenset()
+    paused: bool = False
+    weights: Literal["own", "other"] = "own"
+    adapter: Adapter | None = None
+    running: Literal["same", "aborted", "ended"] | None = None
+    """What must become of the requests in flight; None where there are none."""
+    touched: bool = False
+    """Whether anything happened since they were started."""
+    over: bool = False
+    """Whether they have ended although nobody has looked: aborted, or waited for."""
+    probes: int = 0
+
+    @property
+    def rests(self) -> bool:
+        return self.paused or bool(self.asleep)
+
+    def further(self, move: Move) -> _Walk | None:
+        """Where a move leads; None where one of its steps would not be legal: half of one is another."""
+        walk = replace(self, steps=[*self.steps])
+        return walk if all(walk.take(step) for step in move) else None
+
+    def take(self, step: Step) -> bool:
+        """Go one step further and say so, unless it is not legal here."""
+        if not self._legal(step):
+            return False
+        self.steps.append(self._filled_in(step))
+        self._note(step)
+        return True
+
+    def close(self) -> None:
+        """Wake up, finish what runs, and ask."""
+        if self.asleep:
+            self.take(_wake())
+        elif self.paused:
+            self.take(_RESUME)
+        self.take(_FINISH)
+        self.take(_PROBE)
+
+    def _legal(self, step: Step) -> bool:  # noqa: C901, PLR0911, PLR0912 - one case a step
+        match step:
+            case Probe():
+                return not self.rests and not (self.steps and isinstance(self.steps[-1], Probe))
+            case WakeUp(wake_up=options):
+                return set(options.tags) <= self.asleep if options.tags else self.rests
+            case Resume():
+                return self.paused
+            case Pause():
+                return not self.asleep
+            case ResetPrefixCache():
+                return not self.asleep and self.running is None
+            case ReloadWeights():
+                return "weights" not in self.asleep
+            case ReleaseKvCacheMemory():
+                return self.paused and not self.asleep and self.running is None
+            case StartRequests():
+                return self.running is None
+            case FinishRequests():
+                return self.running is not None and (self.over or not self.rests)
+            case CancelRequests():
+                return self.running is not None
+            case LoadAdapter(load_adapter=options):
+                return not self.rests and (self.adapter is not None) is options.in_place
+            case UnloadAdapter():
+                return not self.rests and self.adapter is not None
+            case _:
+                return True
+
+    def _filled_in(self, step: Step) -> Step:
+        """The step with what the model expects of it."""
+        match step:
+            case Probe():
+                self.probes += 1
+                return Probe(probe=self._probe_options())
+            case FinishRequests(finish_requests=options) if self.running:
+                return FinishRequests(finish_requests=options.model_copy(update={"expect": self.running}))
+            case _:
+                return step
+
+    def _probe_options(self) -> ProbeOptions:
+        name = f"after-{self.probes}"
+        if self.adapter and self.weights == "own":
+            like = ADAPTER_BASELINES[self.adapter]
+            return ProbeOptions(name=name, evidence=("warm",), adapter=ADAPTER, same_as=like)
+        like_weights = OTHER_WEIGHTS if self.weights == "other" else None
+        return ProbeOptions(name=name, evidence=("warm",), same_as=like_weights)
+
+    def _note(self, step: Step) -> None:  # noqa: C901 - one case a step
+        """What the engine is like after it."""
+        match step:
+            case Sleep(sleep=options):
+                self._interrupt(options.mode)
+                if options.level == 2:  # noqa: PLR2004 - what runs is computed with other weights, if any
+                    self._expect_any_end()
+                self.paused = True
+                self.asleep = _ALL if options.level else self.asleep
+            case WakeUp(wake_up=options):
+                self.asleep = self.asleep - set(options.tags) if options.tags else frozenset()
+                self.paused = self.paused and bool(self.asleep)
+                self.touched = True
+            case Pause(pause=options):
+                self._interrupt(options.mode)
+                self.paused = True
+            case Resume():
+                self.paused = False
+            case ReleaseKvCacheMemory():
+                self.asleep = frozenset({"kv_cache"})
+            case ReloadWeights(reload_weights=options):
+                self.weights = "own" if options.weights == "own" else "other"
+                self._expect_any_end()
+            case StartRequests():
+                self.running, self.touched, self.over = "same", self.rests, False
+            case FinishRequests() | CancelRequests():
+                self.running = None
+            case LoadAdapter(load_adapter=load):
+                self.adapter = load.adapter
+            case UnloadAdapter():
+                self.adapter = None
+            case _:
+                pass
+
+    def _interrupt(self, mode: Mode | None) -> None:
+        """What becomes of requests in flight when scheduling stops."""
+        if self.running and mode in {None, "abort"}:
+            # Whether they still ran is certain only if nothing else came before.
+            self.running = "ended" if self.touched else "aborted"
+        self.over = self.over or (not self.touched and mode != "keep")
+        self.touched = True
+
+    def _expect_any_end(self) -> None:
+        if self.running == "same":
+            self.running = "ended"
+
+
+def setup_for(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """The baselines that ``steps`` need besides the first, each taken before them."""
+    setup: list[Step] = []
+    if any(isinstance(step, ReloadWeights) and step.reload_weights.weights == "other" for step in steps):
+        setup += [_reload("other"), _RESET, *_baseline(OTHER_WEIGHTS), _reload("own"), _RESET]
+    loaded = {step.load_adapter.adapter for step in steps if isinstance(step, LoadAdapter)}
+    for adapter, name in ADAPTER_BASELINES.items():
+        if adapter in loaded:
+            setup += _adapter_baseline(adapter, name)
+    if setup:
+        # What the sequence finds in the prefix cache is what it would find after the first baseline.
+        setup += [_RESET, Probe(probe=ProbeOptions(name="before", evidence=("warm",)))]
+    return tuple(setup)
+
+
+def _adapter_baseline(adapter: Adapter, name: str) -> list[Step]:
+    return [
+        LoadAdapter(load_adapter=LoadAdapterOptions(name=name, adapter=adapter)),
+        *_baseline(name, adapter=name),
+        UnloadAdapter(unload_adapter=UnloadAdapterOptions(name=name)),
+    ]
+
+
+def _baseline(name: str, *, adapter: str | None = None) -> list[Step]:
+    """A baseline and its noise."""
+    asked = ProbeOptions(name=name, adapter=adapter, baseline=True)
+    return [Probe(probe=asked), NullTransition(null_transition=NullTransitionOptions(like=name))]

@@ -1,0 +1,122 @@
+"""A search against the fake server: what is planted is found, shrunk, confirmed and written down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from harness.explore import fuzz as module
+from harness.explore.fuzz import (
+    FINDINGS_FILE,
+    KNOWN_FILE,
+    SEQUENCES_FILE,
+    Fuzz,
+    FuzzOptions,
+    conclusion,
+    table,
+)
+from harness.explore.fuzz_findings import DIED, HANGS, WRONG_ANSWERS
+from harness.explore.fuzz_sequences import LEGAL_MOVES, SAFE_MOVES, Move, words
+from harness.scenario.cells import load_cells
+from harness.servers.process import ProcessRuntime
+from harness.servers.select import Choice
+from tests.fake_vllm.behaviours import Behaviour
+
+Start: TypeAlias = Callable[..., Fuzz]
+
+SLEEPING = ("sleep level=1", "wake_up", "sleep level=0")
+RELEASING = ("pause", "resume", "release_kv_cache_memory")
+DEEPER = ("sleep level=1", "sleep level=2", "wake_up")
+
+
+def moves(told: tuple[str, ...]) -> tuple[Move, ...]:
+    """The moves that read so."""
+    return tuple(move for move in LEGAL_MOVES if words(move[0]) in told)
+
+
+@pytest.fixture
+def search(
+    tmp_path: Path,
+    toy_model_folder: Path,
+    fake_engine_command: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Start:
+    """Searches of the fake, which misbehaves as asked; a finding is confirmed on one fresh engine."""
+    monkeypatch.setattr(module, "CONFIRMATIONS", 1)
+    monkeypatch.setattr("harness.explore.fuzz_scenario.ANSWER_DEADLINE_S", 8.0)
+
+    def start(misbehave: str = "", **options: object) -> Fuzz:
+        monkeypatch.setenv("FAKE_VLLM", misbehave)
+        runtime = ProcessRuntime(
+            engine_command=fake_engine_command, engine="cpu", cache=tmp_path / "cache", stop_grace_s=2.0
+        )
+        asked = FuzzOptions(
+            choice=Choice(runtime=runtime, reason="the fake"),
+            out=tmp_path / "reports",
+            budget_s=None,
+            examples=8,
+            seed=1,
+            model=str(toy_model_folder),
+        )
+        return Fuzz(options=replace(asked, **options), tell=lambda _: None)  # type: ignore[arg-type]
+
+    return start
+
+
+@pytest.mark.engine  # minutes: engines that hang or die are started again and again
+@pytest.mark.parametrize(
+    ("misbehave", "drawn", "kind", "calls"),
+    [
+        (
+            Behaviour.FORGET_NOTHING_IF_PAUSED,
+            SLEEPING,
+            WRONG_ANSWERS,
+            ("sleep level=0", "sleep level=1", "wake_up"),
+        ),
+        (Behaviour.HANG_AFTER_RELEASE, RELEASING, HANGS, ("pause", "release_kv_cache_memory", "wake_up")),
+        (Behaviour.DIE_SLEEPING_DEEPER, DEEPER, DIED, ("sleep level=1", "sleep level=2", "wake_up")),
+    ],
+)
+def test_what_is_planted_is_found_and_shrunk(
+    search: Start, misbehave: Behaviour, drawn: tuple[str, ...], kind: str, calls: tuple[str, ...]
+) -> None:
+    """A stale cache, a hang, a death: each is found without being told, and shown on a fresh engine."""
+    fuzz = search(misbehave, moves=moves(drawn), examples=12)
+    fuzz.run()
+    assert (kind, calls, 1) in [(each.signature.kind, each.calls, each.shown) for each in fuzz.found]
+
+
+def test_a_finding_is_on_disk_with_all_it_takes_to_see_it_again(search: Start, tmp_path: Path) -> None:
+    """A scenario that loads, a script for a shell, what was tried, and by what it is known again."""
+    planted = {"misbehave": Behaviour.FORGET_NOTHING_IF_PAUSED, "moves": moves(SLEEPING)}
+    fuzz = search(**planted)
+    fuzz.run()
+    (finding,) = fuzz.found
+    (cell,) = load_cells([finding.directory / f"{finding.name}.yaml"])
+    assert [words(step) for step in cell.scenario.script[2:5]] == list(finding.calls)
+    assert (finding.directory / "bug-report" / "repro.sh").exists()
+    (told,) = json.loads((fuzz.directory / FINDINGS_FILE).read_text(encoding="utf-8"))["findings"]
+    assert (told["cause"], told["shown_on_fresh_engines"]) == ("stale prefix cache", 1)
+    tried = (fuzz.directory / SEQUENCES_FILE).read_text(encoding="utf-8").splitlines()
+    assert len(tried) == fuzz.tried
+    assert (tmp_path / "reports" / KNOWN_FILE).exists()
+    assert len(table(fuzz).rows) == 1
+
+    again = search(**planted)
+    again.run()
+    assert again.found == []
+    assert sum(again.known_again.values()) > 0
+    assert "known ones came up" in conclusion(again)
+
+
+def test_a_healthy_engine_holds_and_is_kept(search: Start) -> None:
+    """Nothing is found in safe sequences, and one engine serves them all."""
+    fuzz = search(moves=SAFE_MOVES, examples=12)
+    fuzz.run()
+    assert (fuzz.found, fuzz.engines, fuzz.tried) == ([], 1, 12)
+    assert conclusion(fuzz) == "12 sequences on 1 engine: nothing new found"

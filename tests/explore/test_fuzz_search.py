@@ -1,0 +1,156 @@
+"""The search against engines that exist only as a rule: which sequences fail, and how."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.check.result import Cause, CellResult, Finding, Strength, Verdict
+from harness.errors import UsageError
+from harness.explore import fuzz_search
+from harness.explore.fuzz import seconds_in
+from harness.explore.fuzz_engine import Carried
+from harness.explore.fuzz_findings import KnownFindings, gists, signature
+from harness.explore.fuzz_search import Budget, Minimal, Search, Steps, Tried
+from harness.explore.fuzz_sequences import LEGAL_MOVES
+
+Rule = Callable[[tuple[str, ...]], Cause | None]
+"""How an engine fails after these calls; None where it does not."""
+
+
+class Bench:
+    """A search of an engine that is a rule, and what was seen of it."""
+
+    def __init__(self, folder: Path, rule: Rule, *, sequences: int = 600, seed: int = 7) -> None:
+        self._rule = rule
+        self._folder = folder
+        self.tried: list[Tried] = []
+        self.budget = Budget(seconds=None, sequences=sequences)
+        self.known = KnownFindings(folder / "known.json")
+        self.search = Search(
+            carry_out=self._carry_out,
+            moves=LEGAL_MOVES,
+            known=self.known,
+            budget=self.budget,
+            seed=seed,
+            database=folder / "examples",
+            watch=self.tried.append,
+        )
+
+    def run(self) -> list[Minimal]:
+        """Search to the end, remembering what is found."""
+        found = []
+        for minimal in self.search.new_failures():
+            found.append(minimal)
+            self.known.add(signature(minimal.failure, minimal.steps))
+        return found
+
+    def _carry_out(self, steps: Steps) -> Carried:
+        return Carried(
+            steps=steps, result=_result(self._rule(gists(steps))), seconds=0, directory=self._folder
+        )
+
+
+def _result(cause: Cause | None) -> CellResult:
+    verdict = Verdict.CLEAN if cause is None else Verdict.CORRUPT
+    finding = Finding(checker="divergence", message="differs", strength=Strength.PROOF)
+    return CellResult(
+        cell="c",
+        scenario="s",
+        arm="a",
+        verdict=verdict,
+        cause=cause,
+        reason="",
+        findings=() if cause is None else (finding,),
+    )
+
+
+def after(*calls: str, cause: Cause = Cause.STALE_PREFIX_CACHE) -> Rule:
+    """Fails once these calls were made in this order."""
+
+    def rule(made: tuple[str, ...]) -> Cause | None:
+        left = iter(made)
+        return cause if all(call in left for call in calls) else None
+
+    return rule
+
+
+def test_a_failing_sequence_is_shrunk_to_what_it_takes(tmp_path: Path) -> None:
+    """Whatever was drawn around it is gone, and what closes the script is the shortest there is."""
+    (found,) = Bench(tmp_path, after("sleep level=0", "sleep level=1")).run()
+    assert gists(found.steps) == ("sleep level=0", "sleep level=1", "wake_up")
+
+
+def test_findings_of_two_kinds_are_both_found(tmp_path: Path) -> None:
+    """The first does not hide the second, and neither is reported twice."""
+    rules = [after("pause", "release_kv_cache_memory"), after("sleep level=2", cause=Cause.LOST_WEIGHTS)]
+    found = Bench(tmp_path, lambda made: next(filter(None, (rule(made) for rule in rules)), None)).run()
+    assert {each.failure.cause for each in found} == {"stale prefix cache", "lost weights"}
+    assert len(found) == 2
+
+
+def test_a_healthy_engine_is_left_alone(tmp_path: Path) -> None:
+    """Nothing is found, and the budget is spent to the last sequence, each another one."""
+    bench = Bench(tmp_path, lambda _: None, sequences=200)
+    assert bench.run() == []
+    assert bench.budget.carried_out == len({each.carried.steps for each in bench.tried}) == 200
+
+
+def test_the_same_seed_draws_the_same_sequences(tmp_path: Path) -> None:
+    """A search can be repeated."""
+    runs = [Bench(tmp_path / str(number), lambda _: None, sequences=50) for number in range(2)]
+    first, second = ([each.carried.steps for each in run.tried] for run in runs if run.run() == [])
+    assert first == second
+
+
+def test_what_an_earlier_search_found_is_known(tmp_path: Path) -> None:
+    """The file of known findings outlives the search; what it explains is counted and passed over."""
+    rule = after("sleep level=2")
+    assert len(Bench(tmp_path, rule, sequences=300).run()) == 1
+    again = Bench(tmp_path, rule, sequences=300)
+    assert again.run() == []
+    assert any(each.known for each in again.tried)
+
+
+def test_nothing_is_carried_out_twice(tmp_path: Path) -> None:
+    """An engine costs seconds a sequence: the outcome of one that was tried is remembered."""
+    bench = Bench(tmp_path, after("pause", "resume", "sleep level=1"), sequences=500)
+    bench.run()
+    carried = [each.carried.steps for each in bench.tried]
+    assert len(carried) == len(set(carried))
+
+
+def test_shrinking_ends_with_its_share_of_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is spent, the shortest sequence so far is the finding: here, the one that was drawn."""
+    monkeypatch.setattr(fuzz_search, "SHRINKING_SHARE", 0.0)
+    monkeypatch.setattr(fuzz_search, "LEAST_SHRINKING_S", 0.0)
+    bench = Bench(tmp_path, after("sleep level=0", "sleep level=1"))
+    seconds = itertools.count()
+    bench.search.budget = Budget(seconds=1e9, sequences=None, clock=lambda: float(next(seconds)))
+    found = next(bench.search.new_failures())
+    assert found.steps == found.drawn
+    assert not any(each.shrinking for each in bench.tried)
+
+
+def test_a_damaged_file_of_known_findings_is_a_usage_error(tmp_path: Path) -> None:
+    """It is not silently taken for empty: what is known would be reported again."""
+    (tmp_path / "known.json").write_text(json.dumps({"findings": [1]}), encoding="utf-8")
+    with pytest.raises(UsageError, match="no file of known findings"):
+        KnownFindings(tmp_path / "known.json")
+
+
+@pytest.mark.parametrize(("written", "seconds"), [("90s", 90), ("20m", 1200), ("1.5h", 5400)])
+def test_a_budget_is_written_with_its_unit(written: str, seconds: float) -> None:
+    """As people write durations."""
+    assert seconds_in(written) == seconds
+
+
+@pytest.mark.parametrize("written", ["20", "m", "0m", "-1s", "20 minutes"])
+def test_a_budget_without_a_unit_is_refused(written: str) -> None:
+    """Twenty what?"""
+    with pytest.raises(UsageError, match="--budget"):
+        seconds_in(written)
