@@ -195,7 +195,8 @@ def scenario_for(needs: tuple[str, ...], scenario: Scenario) -> Scenario:
     """The scenario for an engine with such a part.
 
     Where the KV cache is quantised, answers differ by themselves.  Where every draft is rejected, an
-    answer takes several times as long and is still the right one.  An adapter has to be loaded and asked.
+    answer takes several times as long and is still the right one.  An adapter has to be loaded and asked;
+    scoring prompts kills a CPU engine that may load one (docs/findings.md).
     """
     match needs:
         case ("--kv-cache-dtype", *_):
@@ -205,7 +206,12 @@ def scenario_for(needs: tuple[str, ...], scenario: Scenario) -> Scenario:
         case ("--speculative-config",):
             return scenario.model_copy(update={"deadlines": Deadlines()})
         case ("--enable-lora",):
-            return scenario.model_copy(update={"script": _with_adapter(scenario.script)})
+            return scenario.model_copy(
+                update={
+                    "script": _with_adapter(scenario.script),
+                    "evidence": tuple(each for each in scenario.evidence if each != "scored"),
+                }
+            )
         case _:
             return scenario
 

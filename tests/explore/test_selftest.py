@@ -116,6 +116,7 @@ def test_an_adapter_is_loaded_and_asked_before_and_after() -> None:
     plain = load_scenario(shipped_scenarios() / "selftest.yaml")
     changed = scenario_for(FAULTS["lose-adapters"].needs, plain)
     assert Scenario.model_validate(changed.model_dump(mode="json")) == changed
+    assert set(plain.evidence) - set(changed.evidence) == {"scored"}
     assert [next(iter(type(step).model_fields)) for step in changed.script] == [
         "probe",
         "null_transition",
