@@ -47,7 +47,15 @@ FINDINGS_FILE = "findings.json"
 KNOWN_FILE = "known-findings.json"
 EXAMPLES_FOLDER = "fuzz-examples"
 ENGINES_FOLDER = "search"
+REPRO_FILE = "repro.sh"
 
+_REPRO = """\
+#!/bin/sh
+# Shows it again on a fresh engine: {told}.
+# Exit code 1: answers or requests are wrong; 4: the engine died; 0: it does not show any more.
+# bug-report/ holds the same for whoever has nothing but vLLM, where calls between two answers can show it.
+exec "${{SLEEPWAKE:-sleepwake}}" run "$(dirname "$0")/{name}.yaml" "$@"
+"""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
 _SECONDS_IN = {"s": 1, "m": 60, "h": 3600}
 
@@ -171,6 +179,7 @@ class Fuzz:
         attempt = self._run_fresh(minimal, its, SMALLER, times=1, directory=finding.directory / "smaller")
         size = SMALLER if _shown(attempt, its) else WHOLE
         cells = self._run_fresh(minimal, its, size, times=CONFIRMATIONS, directory=finding.directory)
+        _write_repro(finding)
         self._write_reports(finding.directory, its)
         return replace(finding, shown=_shown(cells, its))
 
@@ -307,6 +316,19 @@ def conclusion(search: Fuzz) -> str:
     found = count(len(search.found), "new finding") if search.found else "nothing new found"
     engines = count(search.engines, "engine")
     return f"{count(search.tried, 'sequence')} on {engines}: {found}{known}"
+
+
+def _write_repro(finding: Confirmed) -> None:
+    """The finding as one command, which can do all a sequence may: requests in flight, other weights."""
+    path = finding.directory / REPRO_FILE
+    text = _REPRO.format(told=finding.signature.told, name=finding.name)
+    try:
+        path.write_text(text, encoding="utf-8")
+        path.chmod(0o755)
+    except OSError as error:
+        raise StorageError(
+            f"{path}: cannot be written: {error.strerror}", remedy="free disk space"
+        ) from error
 
 
 def _fails_so(result: CellResult, its: Signature) -> bool:

@@ -100,6 +100,9 @@ def test_a_finding_is_on_disk_with_all_it_takes_to_see_it_again(search: Start, t
     (cell,) = load_cells([finding.directory / f"{finding.name}.yaml"])
     assert [words(step) for step in cell.scenario.script[2:5]] == list(finding.calls)
     assert (finding.directory / "bug-report" / "repro.sh").exists()
+    shown_again = (finding.directory / "repro.sh").read_text(encoding="utf-8")
+    assert f'run "$(dirname "$0")/{finding.name}.yaml"' in shown_again
+    assert finding.signature.told in shown_again
     (told,) = json.loads((fuzz.directory / FINDINGS_FILE).read_text(encoding="utf-8"))["findings"]
     assert (told["cause"], told["shown_on_fresh_engines"]) == ("stale prefix cache", 1)
     tried = (fuzz.directory / SEQUENCES_FILE).read_text(encoding="utf-8").splitlines()
