@@ -102,7 +102,7 @@ class _Fate:
         reason = end.finish_reasons[0] if end.finish_reasons else None
         if reason is None:
             # An engine that aborts what has not begun has no token to put the reason beside.
-            without_begin = self._expected == "aborted" and not end.token_ids
+            without_begin = self._expected in {"aborted", "ended"} and not end.token_ids
             yield "ended without a finish reason", Strength.HINT if without_begin else Strength.PROOF
         elif self._expected == "same" and reason == ABORTED:
             yield f"was aborted after {counted(len(end.token_ids), 'token')}", Strength.PROOF
