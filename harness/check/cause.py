@@ -27,7 +27,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from harness.check import adapters, drafts
+from harness.check import adapters, death, drafts
 from harness.check.case import Case
 from harness.check.clues import Clues
 from harness.check.result import Cause, ControlOutcome, Finding
@@ -122,6 +122,8 @@ def _decide_on_likeness(alike: Sequence[Finding]) -> tuple[Cause, str]:
 def _decide_without_answers(clues: Clues) -> tuple[Cause, str]:
     if alike := adapters.check(clues.case.evidence):
         return _decide_on_likeness(alike)
+    if died := death.of_the_engine(clues.case.evidence):
+        return Cause.SCHEDULER, died
     failed = clues.case.evidence.failed
     kinds = {reply.answer.failure.kind for reply in failed if reply.answer.failure}
     if kinds == {"timeout"} and (rejected := drafts.check(clues.case.evidence)):

@@ -50,19 +50,30 @@ def unavailable_calls(evidence: Evidence) -> tuple[tuple[str, str], ...]:
 
 
 def describe(step: StepStarted) -> str:
-    """A step in words, for example ``sleep level 1``."""
-    options = " ".join(
-        _option(name, value)
+    """A step in words, for example ``sleep level 1`` or ``load first adapter x``."""
+    *verb, noun = step.action.split("_")
+    told = {
+        name: value
         for name, value in step.options.items()
         if value not in (None, [], ()) and (value is not False or name in SHOWN_WHEN_FALSE)
-    )
-    return f"{step.action.replace('_', ' ')} {options}".rstrip()
+    }
+    must_fail = told.pop("must_fail", False)
+    words = [
+        *verb,
+        *([str(told.pop(noun))] if noun in told else []),
+        noun,
+        *([str(told.pop("name"))] if "name" in told else []),
+        *(_option(name, value) for name, value in told.items()),
+        *(["(must fail)"] if must_fail else []),
+    ]
+    return " ".join(words)
 
 
 def _option(name: str, value: JsonValue) -> str:
+    words = name.replace("_", " ")
     if isinstance(value, bool):
-        return name if value else f"{name} false"
-    return f"{name} {'+'.join(map(str, value)) if isinstance(value, list) else value}"
+        return words if value else f"{words} false"
+    return f"{words} {'+'.join(map(str, value)) if isinstance(value, list) else value}"
 
 
 def _contradictions(evidence: Evidence, step: StepStarted) -> Iterator[str]:

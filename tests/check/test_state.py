@@ -109,11 +109,24 @@ def test_a_control_may_lack_its_endpoint() -> None:
         ("sleep", {"level": 1, "mode": "keep"}, "sleep level 1 mode keep"),
         ("wake_up", {"tags": []}, "wake up"),
         ("wake_up", {"tags": ["weights", "kv_cache"]}, "wake up tags weights+kv_cache"),
+        ("wake_up", {"tags": ["kv_cache"]}, "wake up tags kv_cache"),
         ("reload_weights", {}, "reload weights"),
+        ("reload_weights", {"weights": "other"}, "reload other weights"),
+        ("reload_weights", {"must_fail": True, "weights": "missing"}, "reload missing weights (must fail)"),
+        ("load_adapter", {"name": "x", "adapter": "first"}, "load first adapter x"),
+        (
+            "load_adapter",
+            {"must_fail": False, "name": "x", "adapter": "second", "in_place": True},
+            "load second adapter x in place",
+        ),
+        ("unload_adapter", {"must_fail": False, "name": "x"}, "unload adapter x"),
+        ("cancel_requests", {"name": "flood"}, "cancel requests flood"),
+        ("reset_prefix_cache", {"running_requests": True}, "reset prefix cache running requests"),
+        ("resume", {}, "resume"),
     ],
 )
 def test_steps_in_words(action: str, options: dict[str, int | str | list[str] | None], words: str) -> None:
-    """Options that were left out are not mentioned."""
+    """They read as one says them, and options that were left out are not mentioned."""
     step = StepStarted.model_validate({"t": 0, "step": "1", "action": action, "options": options, "cycle": 0})
     assert state.describe(step) == words
 
@@ -150,9 +163,9 @@ def test_every_missing_endpoint_is_named() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"mode": "wait", "clear_cache": False}, "pause mode wait clear_cache false"),
-        ({"mode": None, "clear_cache": True}, "pause clear_cache"),
-        ({"must_fail": False, "same_path": True}, "pause same_path"),
+        ({"mode": "wait", "clear_cache": False}, "pause mode wait clear cache false"),
+        ({"mode": None, "clear_cache": True}, "pause clear cache"),
+        ({"must_fail": False, "same_path": True}, "pause same path"),
     ],
 )
 def test_options_that_are_off_are_not_told(options: dict[str, object], words: str) -> None:
