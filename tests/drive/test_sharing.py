@@ -7,17 +7,20 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.check import judge
 from harness.check.result import Cause, Verdict
 from harness.drive.cell import CellJob, run_cell
-from harness.drive.sharing import SharedServers, by_server
+from harness.drive.sharing import ROUNDING, SharedServers, by_server, comes_again
 from harness.history.events import Role
 from harness.history.recording import Recording, load_recording
 from harness.scenario.schema import Arm, Deadlines
 from harness.servers.base import Server, ServerSpec
 from harness.servers.process import ProcessRuntime
+from harness.vllm_api.generation import Generation
+from tests.check.stories import answer_to, prompt
 from tests.drive.conftest import Driver
 from tests.drive.test_killed import engines_of
 
@@ -114,3 +117,22 @@ def test_cells_are_ordered_by_the_server_they_want(driver: Driver) -> None:
     jobs = jobs_of(driver)
     other = replace(jobs[2], cell=replace(jobs[2].cell, arm_name="other", arm=Arm(env={"A": "b"})))
     assert [job.cell.arm_name for job in by_server([*jobs, other])] == ["on", "again", "off", "other"]
+
+
+@pytest.mark.parametrize(
+    ("shift", "same"), [(0.0, True), (0.9 * ROUNDING, True), (1.1 * ROUNDING, False), (float("nan"), False)]
+)
+def test_a_canary_may_round_differently(*, shift: float, same: bool) -> None:
+    """Requests fall into other batches: the last bits of log-probabilities say nothing, tokens do."""
+    before = answer_to(prompt(0), max_tokens=8)
+    assert before.logprobs is not None
+    now = Generation(
+        seconds=1.0,
+        token_ids=before.token_ids,
+        finish_reason=before.finish_reason,
+        chosen_logprobs=before.logprobs.chosen + np.float32(shift),
+    )
+    assert comes_again(before, now) is same
+    assert not comes_again(before, replace(now, token_ids=(*before.token_ids[:-1], 1)))
+    assert not comes_again(before, replace(now, finish_reason="abort"))
+    assert not comes_again(None, now)
