@@ -1,45 +1,42 @@
-"""Whether sleeping really gives memory back, and whether it all comes back the same."""
+"""Whether what is to give memory back really does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 
 from harness.check import timeline
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.timeline import Sleep
-from harness.history.events import Observation
+from harness.history.events import Observation, StepStarted
 
 MIB = 1024 * 1024
 
 SMALLEST_RELEASE = 16 * MIB
 """Bytes; less than this is what an idle process gives back now and then by itself."""
 
-SMALLEST_LEAK = 32 * MIB
-"""Bytes a cycle; allocators settle within less."""
-
-LEAST_CYCLES = 3
-"""Sleeps of one level it takes to tell a leak from caches that fill once."""
-
 SAME = 2 * MIB
 """Bytes; two amounts of memory closer than this are one."""
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:
-    """Find sleeps that do not give back what they must, and cycles that leave something behind.
+    """Find sleeps, and releases of the KV cache, that do not give back what they must.
 
-    Memory must fall by more than the same measurement moved across the null transitions, and
-    not by the KV cache alone: even level 1 moves the weights out of the engine's memory.
-    Sleeps without a measurement before and after are left out.
+    Memory must fall by more than the same measurement moved across the null transitions, and,
+    where the engine sleeps, not by the KV cache alone: even level 1 moves the weights out of the
+    engine's memory.  Steps without a measurement before and after are left out.
     """
-    return (*_kept(evidence), *_leaked(evidence))
+    return (*_kept(evidence), *_not_released(evidence))
 
 
 def _kept(evidence: Evidence) -> Iterator[Finding]:
     floor = max(SMALLEST_RELEASE, largest_null_change(evidence))
     kv_cache = _kv_cache_bytes(evidence)
-    for sleep in _discarding_sleeps(evidence):
+    for sleep in discarding_sleeps(evidence):
+        before, after = observed(evidence, sleep.step or "")
+        # Who sleeps already has nothing more to give.
+        if before is not None and after is not None and before.is_sleeping and after.is_sleeping:
+            continue
         change = _change(evidence, sleep.step or "")
         if change is None:
             continue
@@ -57,22 +54,21 @@ def _kept(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _leaked(evidence: Evidence) -> Iterator[Finding]:
-    floor = max(SMALLEST_LEAK, largest_null_change(evidence))
-    asleep: dict[int, list[tuple[Sleep, int]]] = {}
-    for sleep in _discarding_sleeps(evidence):
-        seen = _observed(evidence, sleep.step or "")[1]
-        if seen is not None and (memory := _memory(seen)) is not None:
-            asleep.setdefault(sleep.level, []).append((sleep, memory))
-    for measured in asleep.values():
-        growth = [later - earlier for (_, earlier), (_, later) in pairwise(measured)]
-        if len(measured) >= LEAST_CYCLES and min(growth) > floor:
-            yield _finding(
-                evidence,
-                measured[-1][0],
-                f"each cycle leaves {min(growth) / MIB:.0f} MiB or more behind, in {len(measured)} cycles",
-                {"growth_bytes": list(growth), "floor_bytes": floor},
-            )
+def _not_released(evidence: Evidence) -> Iterator[Finding]:
+    floor = max(SMALLEST_RELEASE, largest_null_change(evidence))
+    for step in releases(evidence):
+        change = _change(evidence, step.step)
+        # What sleeps or was released before has nothing more to give.
+        if change is None or change < -floor or timeline.kv_cache_is_gone(evidence.recording, at=step.t):
+            continue
+        yield Finding(
+            checker="memory",
+            message=f"release kv cache memory: memory in use changed by {change / MIB:+.0f} MiB, "
+            f"it had to fall by more than {floor / MIB:.0f} MiB",
+            strength=Strength.PROOF,
+            cycle=step.cycle,
+            evidence={"step": step.step, "change_bytes": change, "floor_bytes": floor},
+        )
 
 
 def _finding(
@@ -96,24 +92,32 @@ def largest_null_change(evidence: Evidence) -> int:
     return max((abs(change) for change in changes if change is not None), default=0)
 
 
-def _discarding_sleeps(evidence: Evidence) -> Iterator[Sleep]:
+def discarding_sleeps(evidence: Evidence) -> Iterator[Sleep]:
+    """The sleeps the server said it carried out that throw the KV cache away at the least."""
     return (
         sleep for sleep in timeline.sleeps(evidence.recording) if sleep.level >= timeline.DISCARDS_KV_CACHE
     )
 
 
+def releases(evidence: Evidence) -> Iterator[StepStarted]:
+    """The steps in which the server said that it released the KV cache's memory."""
+    actions = evidence.recording.action_of_step
+    for call in evidence.recording.calls:
+        if timeline.releases_kv_cache(call) and (step := actions.get(call.step or "")) is not None:
+            yield step
+
+
 def _change(evidence: Evidence, step: str) -> int | None:
     """Memory after a step minus memory before it, bytes."""
-    before, after = _observed(evidence, step)
-    # Who sleeps already has nothing more to give.
-    if before is None or after is None or (before.is_sleeping and after.is_sleeping):
+    before, after = observed(evidence, step)
+    if before is None or after is None:
         return None
     was, now = _memory(before), _memory(after)
     measured_alike = (before.device_bytes is None) == (after.device_bytes is None)
     return now - was if was is not None and now is not None and measured_alike else None
 
 
-def _observed(evidence: Evidence, step: str) -> tuple[Observation | None, Observation | None]:
+def observed(evidence: Evidence, step: str) -> tuple[Observation | None, Observation | None]:
     """The first look before a step and the last one after it."""
     seen = [each for each in evidence.recording.observations if each.step == step]
     before = next((each for each in seen if each.moment == "before"), None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,19 @@ def rank_test(scores: Scores) -> RankTest:
         higher=_probability(chances[observed:]),
         lower=_probability(chances[: observed + 1]),
     )
+
+
+def rising(values: Sequence[float]) -> float:
+    """How likely so many pairs of values rise from the earlier to the later one, if any order is.
+
+    Kendall's test: exact, for a pair that is equal counts as one that falls.
+    """
+    risen = sum(later > earlier for earlier, later in combinations(values, 2))
+    chances: npt.NDArray[np.floating] = np.ones(1)
+    for places in range(2, len(values) + 1):
+        # Wherever the next value falls among those before it, it rises above so many of them.
+        chances = np.convolve(chances, np.full(places, 1 / places))
+    return _probability(chances[risen:])
 
 
 def _doubled_midranks(scores: Scores) -> npt.NDArray[np.int64]:

@@ -60,6 +60,31 @@ def _empties_cache(call: Call) -> bool:
             return False
 
 
+def releases_kv_cache(call: Call) -> bool:
+    """Whether the server said that it gave the KV cache's memory back and kept the weights."""
+    return call.path == "/release_kv_cache_memory" and _succeeded(call)
+
+
+def kv_cache_is_gone(recording: Recording, *, at: float) -> bool:
+    """Whether the KV cache's memory had been given back, and not been taken again, by ``at``."""
+    gone = False
+    for call in recording.calls:
+        if call.t >= at:
+            break
+        if releases_kv_cache(call) or (
+            call.path == "/sleep" and _succeeded(call) and _level(call) >= DISCARDS_KV_CACHE
+        ):
+            gone = True
+        elif call.path == "/wake_up" and _succeeded(call):
+            gone = gone and not _wakes(call, "kv_cache")
+    return gone
+
+
+def _wakes(call: Call, tag: str) -> bool:
+    tags = call.parameters.get("tags")
+    return not tags or tag == tags or (isinstance(tags, list) and tag in tags)
+
+
 def weights_missing(recording: Recording, *, at: float) -> bool:
     """Whether the script itself had thrown the weights away, and not loaded them again, by ``at``."""
     discarded = max(

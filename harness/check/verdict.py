@@ -11,8 +11,10 @@ from harness.check import (
     cause,
     conservation,
     drafts,
+    leftovers,
     memory,
     obstacles,
+    slowing,
     speed,
     state,
     witness,
@@ -29,7 +31,9 @@ OF_THE_ENGINE: tuple[Callable[[Evidence], tuple[Finding, ...]], ...] = (
     drafts.check,
     state.check,
     memory.check,
+    leftovers.check,
     speed.check,
+    slowing.check,
 )
 """A proof from one of these means that the engine did not come back the same although answers hold."""
 

@@ -1,4 +1,4 @@
-"""Whether sleeping gives memory back."""
+"""Whether what is to give memory back does."""
 
 from __future__ import annotations
 
@@ -141,47 +141,6 @@ def test_the_kv_cache_alone_is_not_enough(freed: int, kv_cache: int | None, foun
     )
 
 
-def asleep_with(*used: int, level: int = 1) -> Story:
-    """Sleep and wake up so many times, holding so many MiB each time."""
-    story = Story().baseline().null()
-    for number, memory_used in enumerate(used, start=1):
-        story.sleep(level, freed=(2000 - memory_used) * MIB).wake().probe(number)
-    return story
-
-
-@pytest.mark.parametrize(
-    ("used", "found"),
-    [
-        ((500, 564, 628), 1),
-        ((500, 564, 628, 692), 1),
-        ((500, 564), 0),
-        ((500, 532, 564), 0),
-        ((500, 533, 566), 1),
-        ((500, 600, 620), 0),
-        ((500, 500, 500), 0),
-        ((600, 550, 500), 0),
-    ],
-)
-def test_what_each_cycle_leaves_behind_is_a_leak(used: tuple[int, ...], found: int) -> None:
-    """Memory asleep that grows in every cycle, in three at least, is lost."""
-    assert len(findings(asleep_with(*used))) == found
-
-
-def test_a_leak_is_told_once() -> None:
-    """One finding says how much each cycle leaves behind."""
-    [finding] = findings(asleep_with(500, 564, 640))
-    assert finding.message == "sleep level 1: each cycle leaves 64 MiB or more behind, in 3 cycles"
-    assert finding.evidence["growth_bytes"] == [64 * MIB, 76 * MIB]
-
-
-def test_levels_are_not_mixed_in_a_leak() -> None:
-    """Level 1 keeps a copy of the weights that level 2 does not."""
-    story = Story().baseline().null()
-    for level, freed in ((2, 1500), (1, 1400), (2, 1500), (1, 1300)):
-        story.sleep(level, freed=freed * MIB).wake().probe()
-    assert findings(story) == []
-
-
 def test_a_measurement_of_another_kind_is_no_change() -> None:
     """The device's memory before and the process's after cannot be subtracted."""
     story = Story().baseline()
@@ -232,28 +191,44 @@ def test_a_sleep_knows_its_cycle() -> None:
     assert (finding.cycle, finding.evidence["step"]) == (2, "3.2/1")
 
 
-def test_a_leak_must_exceed_the_noise_of_the_measurement() -> None:
-    """Growth no larger than what a null transition moved is no leak."""
-    story = asleep_with(500, 600, 700)
-    step = next(step for step in story.recording().steps if step.action == "null_transition")
-    assert len(findings(story)) == 1
-    index = next(
-        i
-        for i, event in enumerate(story.events)
-        if event.kind == "observation" and event.step == step.step and event.moment == "after"
-    )
-    story.events[index] = story.events[index].model_copy(update={"resident_bytes": 2100 * MIB})
-    assert memory.largest_null_change(story.evidence()) == 100 * MIB
-    assert findings(story) == []
-
-
-def test_a_leak_names_its_last_sleep() -> None:
-    """The finding is about the sleep that showed it, with the least that had to be exceeded."""
-    [finding] = findings(asleep_with(500, 564, 640))
-    assert finding.evidence["floor_bytes"] == 32 * MIB
-    assert finding.evidence["step"] == asleep_with(500, 564, 640).recording().steps[-3].step
-
-
 def test_memory_that_was_not_measured_did_not_move() -> None:
     """Without a null transition the smallest release is what counts."""
     assert memory.largest_null_change(Story().baseline().sleep().evidence()) == 0
+
+
+def released(story: Story, *, freed: int, status: int = 200) -> Story:
+    """Pause and let the engine give the KV cache's memory back."""
+    step = story._begin("pause")
+    story.call(step, "/pause", {})
+    step = story._begin("release_kv_cache_memory")
+    story.observe(step, "before", asleep=True)
+    story.call(step, "/release_kv_cache_memory", {}, status=status)
+    story.observe(step, "after", asleep=True, memory=2000 * MIB - freed)
+    return story
+
+
+@pytest.mark.parametrize(("freed", "found"), [(0, 1), (16 * MIB, 1), (16 * MIB + 1, 0), (800 * MIB, 0)])
+def test_a_release_of_the_kv_cache_must_give_memory_back(freed: int, found: int) -> None:
+    """An engine that is paused counts as sleeping, and has its memory all the same."""
+    assert len(findings(released(Story().baseline().null(), freed=freed))) == found
+
+
+def test_a_release_that_gave_nothing_is_told() -> None:
+    """With what it had to exceed."""
+    [finding] = findings(released(Story().baseline().null(), freed=0))
+    assert finding.message == (
+        "release kv cache memory: memory in use changed by +0 MiB, it had to fall by more than 16 MiB"
+    )
+    assert finding.evidence == {"step": "4", "change_bytes": 0, "floor_bytes": 16 * MIB}
+
+
+def test_a_refused_release_need_not_give_anything() -> None:
+    """The engine kept its memory, as it said."""
+    assert findings(released(Story().baseline().null(), freed=0, status=500)) == []
+
+
+def test_a_second_release_finds_nothing() -> None:
+    """Until the engine wakes up there is nothing more to give."""
+    story = released(released(Story().baseline().null(), freed=800 * MIB), freed=0)
+    assert findings(story) == []
+    assert len(findings(released(story.wake(), freed=0))) == 1

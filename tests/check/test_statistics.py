@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import binomtest, false_discovery_control  # type: ignore[import-untyped] # scipy ships no types
+from scipy.stats import binomtest, false_discovery_control, kendalltau  # type: ignore[import-untyped] # scipy ships no types
 
-from harness.check.statistics import RankTest, Scores, exceedance, holm, rank_test, smallest_p
+from harness.check.statistics import RankTest, Scores, exceedance, holm, rank_test, rising, smallest_p
 
 small_scores = st.tuples(st.integers(1, 4), st.integers(2, 4)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.integers(0, 3).map(float))
@@ -124,3 +124,15 @@ def test_holm_lies_between_nothing_and_bonferroni(p_values: list[float]) -> None
         assert before <= after <= min(1.0, before * len(p_values)) + 1e-12
     assert min(adjusted) == pytest.approx(min(1.0, min(p_values) * len(p_values)))
     assert (np.array(adjusted) >= false_discovery_control(p_values) - 1e-12).all()
+
+
+@given(st.permutations(range(7)))
+def test_a_rise_is_judged_as_by_kendall(order: list[int]) -> None:
+    """Scipy computes the same exact probability."""
+    expected = kendalltau(range(7), order, alternative="greater", method="exact").pvalue
+    assert rising([float(each) for each in order]) == pytest.approx(expected)
+
+
+def test_equal_values_do_not_rise() -> None:
+    """Nor do too few of them."""
+    assert (rising([1.0] * 9), rising([1.0])) == pytest.approx((1.0, 1.0))

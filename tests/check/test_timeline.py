@@ -164,3 +164,28 @@ def test_the_last_loss_of_weights_counts() -> None:
     """A reload between two sleeps at level 2 does not help after the second."""
     story = Story().sleep(2).wake().reload().sleep(2).wake()
     assert timeline.weights_missing(story.recording(), at=story.now())
+
+
+@pytest.mark.parametrize(
+    ("wakes", "gone"),
+    [([], True), ([{}], False), ([{"tags": "weights"}], True), ([{"tags": ["weights", "kv_cache"]}], False)],
+)
+@pytest.mark.parametrize("path", ["/sleep", "/release_kv_cache_memory"])
+def test_the_kv_cache_is_gone_until_it_is_woken(
+    path: str, wakes: list[dict[str, object]], *, gone: bool
+) -> None:
+    """Whole or by its tag."""
+    story = Story()
+    story.call("1", path, {})
+    for parameters in wakes:
+        story.call("2", "/wake_up", {})
+        story.events[-1] = story.events[-1].model_copy(update={"parameters": parameters})
+    assert timeline.kv_cache_is_gone(story.recording(), at=story.now()) is gone
+    assert not timeline.kv_cache_is_gone(story.recording(), at=0.0)
+
+
+def test_a_refused_release_keeps_the_kv_cache() -> None:
+    """And so does a sleep at level 0."""
+    story = Story().sleep(0)
+    story.call("2", "/release_kv_cache_memory", {}, status=500)
+    assert not timeline.kv_cache_is_gone(story.recording(), at=story.now())

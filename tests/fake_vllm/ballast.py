@@ -1,26 +1,27 @@
 """Memory that really comes and goes, so that sleeping can be seen from outside the process.
 
-A toy model's weights are a few kilobytes; no measurement of a process would show them leave.
+A toy model's weights and blocks are a few kilobytes; no measurement of a process would show them leave.
 """
 
 from __future__ import annotations
 
 import mmap
 
-SIZE = 48 * 1024 * 1024
+WEIGHTS, KV_CACHE = 48 * 1024 * 1024, 24 * 1024 * 1024
 """Bytes; well above what an idle process gives back by itself."""
 
 
 class Ballast:
-    """Pages that stand for the weights of a larger model."""
+    """Pages that stand for what a larger model takes."""
 
-    def __init__(self) -> None:
-        self._pages = mmap.mmap(-1, SIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         self.load()
 
     def load(self) -> None:
-        """Touch every page, as loading weights does."""
-        for start in range(0, SIZE, mmap.PAGESIZE):
+        """Touch every page, as loading weights does and blank blocks do."""
+        for start in range(0, self._size, mmap.PAGESIZE):
             self._pages[start] = 1
 
     def discard(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.fake_vllm.ballast import Ballast
+from tests.fake_vllm.ballast import KV_CACHE, WEIGHTS, Ballast
 from tests.fake_vllm.behaviours import Fault
 from tests.fake_vllm.blocks import BlockPool
 from tests.fake_vllm.model import Array, Weights, load_weights
@@ -26,7 +26,7 @@ class Memory:
     def __init__(self, *, model: str, pool: BlockPool, discard: str, faults: AbstractSet[Fault]) -> None:
         self.weights: Weights = load_weights(model)
         self.sleeping: set[str] = set()
-        self._ballast = Ballast()
+        self._ballast = {"weights": Ballast(WEIGHTS), "kv_cache": Ballast(KV_CACHE)}
         self._pool = pool
         self._model = self._loaded_from = model
         self._backup: Weights | None = None
@@ -40,12 +40,14 @@ class Memory:
             return
         self._backup = {name: tensor.copy() for name, tensor in self.weights.items()} if level == 1 else None
         self._discard(*self.weights.values(), self._pool.contents)
-        self._ballast.discard()
+        for ballast in self._ballast.values():
+            ballast.discard()
         self.sleeping |= _PARTS
 
     def release_kv_cache(self) -> None:
         """Discard the KV blocks alone."""
         self._discard(self._pool.contents)
+        self._ballast["kv_cache"].discard()
         self.sleeping.add("kv_cache")
 
     def wake_up(self, tags: Sequence[str] | None) -> None:
@@ -54,8 +56,9 @@ class Memory:
         if not waking <= self.sleeping:
             return
         self.sleeping -= waking
+        for part in waking & _PARTS:
+            self._ballast[part].load()
         if "weights" in waking:
-            self._ballast.load()
             self._restore_weights()
 
     def reload_weights(self, path: str | None) -> None:
