@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 
-WEIGHTS, KV_CACHE = 48 * 1024 * 1024, 24 * 1024 * 1024
+WEIGHTS, KV_CACHE = 48 * 1024 * 1024, 48 * 1024 * 1024
 """Bytes; well above what an idle process gives back by itself."""
 
 
