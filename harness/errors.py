@@ -10,6 +10,7 @@
     │   ├── ModelError              the model could not be provided
     │   ├── ImageError              an image could not be built or pulled
     │   ├── RuntimeUnavailableError the machine cannot run what was asked for
+    │   ├── NodeLostError           a machine of a cluster is gone, and the cell with it
     │   ├── ServerError             a server that is not what it should be, with the end of its log
     │   │   ├── ServerBootError     it died or did not become ready in time
     │   │   └── ServerDiedError     it was ready and is gone
@@ -88,6 +89,10 @@ class ImageError(InfrastructureError):
 
 class RuntimeUnavailableError(InfrastructureError):
     """The machine cannot run what was asked for (no Docker, no vLLM, no GPU)."""
+
+
+class NodeLostError(InfrastructureError):
+    """A machine of a cluster is gone in the middle of a cell, more often than it is tried again."""
 
 
 class ServerError(InfrastructureError):

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict
 
 import anyio
 from pydantic import JsonValue, TypeAdapter
 
+from harness import __version__
 from harness.check import judge
 from harness.check.early import decided
 from harness.check.result import CellResult, Verdict
 from harness.drive.cell import CellJob
+from harness.drive.executors import Executor, LocalExecutor
 from harness.drive.faults import require_fault
 from harness.drive.needs import require_variants
 from harness.drive.recorder import Watcher
@@ -31,6 +37,7 @@ from harness.scenario.cells import Cell, load_cells, select_cells
 from harness.scenario.shard import Shard
 from harness.servers.base import Runtime
 from harness.servers.models import Model, provide_model
+from harness.servers.process import installed_vllm
 from harness.servers.select import Choice, choose_runtime
 from harness.stored_run import REPORTS, judge_directory
 
@@ -54,6 +61,10 @@ class RunOptions:
     vllm_args: tuple[str, ...] = ()
     out: Path = REPORTS
     keep_servers: bool = False
+    executor: str = "local"
+    address: str | None = None
+    resources: tuple[str, ...] = ()
+    """What a cell takes of a node of a cluster, each as ``NAME=AMOUNT``."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Where the options that were given came from, by field."""
 
@@ -61,7 +72,9 @@ class RunOptions:
 OPTIONS = TypeAdapter(RunOptions)
 """Options as JSON and back."""
 
-OF_ONE_CALL = frozenset({"out", "keep_servers", "sources"})
+EXECUTORS = ("local", "ray")
+
+OF_ONE_CALL = frozenset({"out", "keep_servers", "executor", "address", "resources", "sources"})
 """Options that change nothing about what is run: a run that is carried on may have others."""
 
 
@@ -170,26 +183,107 @@ def run(
         StorageError: the run directory cannot be written.
     """
     asked_at = time.monotonic()
+    resources = _resources(options)
     for sentence in choice.runtime.sweep():
         progress.note(f"cleaned up: {sentence}")
     model = _model(options, cells, choice)
-    directory = resume_in or new_run_directory(options.out)
-    plan = replace(
-        _plan(options, cells, choice, model=model, directory=directory),
-        resumes=resume_in is not None,
-        asked_at=asked_at,
-        **_shard(options, resumes=resume_in is not None),
-    )
-    whole = anyio.run(
-        lambda: run_cells(
-            plan,
-            choice.runtime,
-            watcher_of=lambda job: _watcher(job, progress),
-            is_decided=_never if options.thorough else _is_decided,
-            is_clean=None if options.isolate else _is_clean,
+    with _executor(options, cells, choice, model, resources, progress) as executor:
+        directory = resume_in or new_run_directory(options.out)
+        plan = replace(
+            _plan(options, cells, choice, model=model, directory=directory),
+            resumes=resume_in is not None,
+            asked_at=asked_at,
+            **_shard(options, resumes=resume_in is not None),
         )
-    )
+        whole = anyio.run(
+            lambda: run_cells(
+                plan,
+                executor,
+                watcher_of=lambda job: _watcher(job, progress),
+                is_decided=_never if options.thorough else _is_decided,
+                is_clean=None if options.isolate else _is_clean,
+            )
+        )
     return FinishedRun(directory=plan.directory, whole=whole)
+
+
+@contextmanager
+def _executor(
+    options: RunOptions,
+    cells: Sequence[Cell],
+    choice: Choice,
+    model: Model,
+    resources: Mapping[str, float],
+    progress: Progress,
+) -> Iterator[Executor]:
+    """Where the cells run; all that can be known to be missing there is found out before any does."""
+    if options.executor == "local":
+        yield LocalExecutor(choice.runtime)
+        return
+    from harness.drive.ray_executor import RayExecutor, connected
+    from harness.drive.ray_node import Setting
+
+    fault = require_fault(options.fault) if options.fault else ""
+    setting = Setting(
+        version=__version__,
+        model=model,
+        model_reference=None if options.model is None else model.location,
+        fault_file=Path(fault.rpartition(":")[0]) if ".py:" in fault else None,
+        runtime_of=partial(
+            _runtime_there,
+            runtime=choice.runtime.name,
+            vllm=options.vllm or (None if options.image else installed_vllm()),
+            image=options.image,
+        ),
+    )
+    with connected(options.address or "auto"):
+        executor = RayExecutor(
+            setting=setting, engine=choice.runtime.engine, resources=resources, tell=progress.note
+        )
+        planned = _plan(options, cells, choice, model=model, directory=options.out)
+        executor.require_ready([planned.job(cell) for cell in cells])
+        progress.cells_interleave()
+        yield executor
+
+
+def _runtime_there(*, runtime: str, vllm: str | None, image: str | None) -> Runtime:
+    """The runtime of the node this is called on, of the same kind and with the same vLLM as here."""
+    return choose_runtime(runtime=runtime, vllm=vllm, image=image).runtime
+
+
+def _resources(options: RunOptions) -> dict[str, float]:
+    """Each ``NAME=AMOUNT`` that was asked for.
+
+    Raises:
+        UsageError: one is malformed, or options contradict each other.
+    """
+    if options.executor not in EXECUTORS:
+        raise UsageError(
+            f"there is no executor {options.executor!r}", remedy=f"one of {', '.join(EXECUTORS)}"
+        )
+    if options.executor == "local":
+        if options.address is not None or options.resources:
+            raise UsageError("--address and --resource are about a cluster", remedy="add --executor ray")
+        return {}
+    if options.endpoint is not None or options.keep_servers:
+        raise UsageError(
+            "a cluster's nodes start servers of their own, and end them",
+            remedy="leave --endpoint and --keep-servers out",
+        )
+    if find_spec("ray") is None:
+        raise UsageError("--executor ray needs Ray", remedy="pip install 'sleepwake[ray]'")
+    return dict(map(_resource, options.resources))
+
+
+def _resource(word: str) -> tuple[str, float]:
+    name, _, amount = word.partition("=")
+    try:
+        value = float(amount)
+    except ValueError:
+        value = math.nan
+    if not name or not 0 <= value < math.inf:
+        raise UsageError(f"--resource: cannot understand {word!r}", remedy="for example --resource CPU=4")
+    return name, value
 
 
 class _ShardOfPlan(TypedDict, total=False):

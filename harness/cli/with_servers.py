@@ -8,7 +8,7 @@ from __future__ import annotations
 import secrets
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -53,6 +53,9 @@ def run(
     vllm_args: VllmArgsOption = (),
     resume: Annotated[str | None, Parameter(name="--resume", show_default=False)] = None,
     keep_servers: Annotated[bool, Parameter(negative=())] = False,
+    executor: Literal["local", "ray"] = "local",
+    address: str | None = None,
+    resources: Annotated[tuple[str, ...], Parameter(name="--resource")] = (),
     out: OutOption = REPORTS,
 ) -> int:
     """Run scenarios and judge what wakes up.
@@ -83,6 +86,12 @@ def run(
         resume: Carry on a run that was interrupted or met errors, under its own options, whatever the
             environment says by now: cells with a verdict are kept, whatever it is.
         keep_servers: Leave the servers running, for debugging, and say where. `sleepwake clean` ends them.
+        executor: Where cells run: here, one after the other, or on the nodes of a Ray cluster, as many at a
+            time as it has room for.
+        address: HOST:PORT of the Ray cluster. Default: the one this machine is part of.
+        resources: What one cell takes of a node, by Ray's names, for example --resource CPU=4. Can be given
+            several times. Default: GPU=1, times the arm's tensor and pipeline parallel sizes; without a GPU
+            all the cores of the smallest node.
         out: The folder that holds the run directories.
     """
     from harness import workflow
@@ -104,6 +113,9 @@ def run(
         vllm_args=vllm_args,
         out=out,
         keep_servers=keep_servers,
+        executor=executor,
+        address=address,
+        resources=resources,
         sources=given_options(),
     )
     resumed = take_up(resume, workflow.without_environment(options)) if resume is not None else None

@@ -1,4 +1,4 @@
-"""Runs cells one after the other into a run directory, and stops in order when asked to."""
+"""Runs cells into a run directory, and stops in order when asked to."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from pathlib import Path
 import anyio
 from anyio.abc import TaskStatus
 
-from harness.drive.cell import CellJob, IsDecided, run_cell
+from harness.drive.cell import CellJob, IsDecided
+from harness.drive.executors import Executor, Work
 from harness.drive.recorder import Watcher
 from harness.drive.run_directory import RunPlan, RunRecord, alone_in
-from harness.drive.sharing import SharedServers, by_server
 from harness.errors import StorageError
-from harness.history.layout import set_aside
-from harness.servers.base import Runtime
 
 
 async def run_cells(
     plan: RunPlan,
-    runtime: Runtime,
+    executor: Executor,
     *,
     watcher_of: Callable[[CellJob], Watcher],
     is_decided: IsDecided = lambda _: False,
@@ -28,9 +26,9 @@ async def run_cells(
 ) -> bool:
     """Run every cell of ``plan``; return whether the run came to its end without being interrupted.
 
-    Interrupt and termination signals stop the cell that is running, servers included, and skip the rest.
+    Interrupt and termination signals stop the cells that are running, servers included, and skip the rest.
     What an earlier attempt at a cell left is set aside first.  Where ``is_decided``, a cell leaves further
-    cycles of a repetition out.  With ``is_clean``, which judges a cell at its script's end, cells share
+    cycles of a repetition out.  With ``is_clean``, which judges a cell at its script's end, cells may share
     servers (:mod:`harness.drive.sharing`) and are run in an order that lets them.
 
     Raises:
@@ -38,19 +36,17 @@ async def run_cells(
         StorageError: the run directory cannot be written any more.
     """
 
-    async def one_after_the_other(record: RunRecord) -> None:
-        jobs = [plan.job(cell) for cell in plan.cells]
-        sharing = is_clean is not None and runtime.can_restart
-        jobs = by_server(jobs) if sharing else jobs
-        shared = SharedServers(runtime, jobs, is_clean=is_clean or (lambda _: False))
-        async with shared:
-            for job in jobs:
-                _make_room(job.directory)
-                watcher = record.noting(job.cell.id, watcher_of(job))
-                starter = shared if sharing else runtime
-                await run_cell(job, starter, watcher=watcher, is_decided=is_decided)
+    async def all_cells(record: RunRecord) -> None:
+        await executor.carry_out(
+            Work(
+                jobs=tuple(plan.job(cell) for cell in plan.cells),
+                watcher_of=lambda job: record.noting(job.cell.id, watcher_of(job)),
+                is_decided=is_decided,
+                is_clean=is_clean,
+            )
+        )
 
-    return await carry_out(plan, one_after_the_other)
+    return await carry_out(plan, all_cells)
 
 
 async def carry_out(plan: RunPlan, body: Callable[[RunRecord], Awaitable[None]]) -> bool:
@@ -91,13 +87,3 @@ async def _carry_out(plan: RunPlan, body: Callable[[RunRecord], Awaitable[None]]
     finally:
         record.finish(interrupted=interrupted)
     return not interrupted
-
-
-def _make_room(cell_directory: Path) -> None:
-    try:
-        set_aside(cell_directory)
-    except OSError as error:
-        raise StorageError(
-            f"{cell_directory}: cannot set the earlier attempt aside: {error.strerror}",
-            remedy="make the folder writable",
-        ) from error

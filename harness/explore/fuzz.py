@@ -23,6 +23,7 @@ from pydantic import JsonValue
 
 from harness.check.result import CellResult
 from harness.drive.cell import CellJob
+from harness.drive.executors import LocalExecutor
 from harness.drive.run import run_cells
 from harness.drive.run_directory import RunPlan, new_run_directory, write_json
 from harness.errors import StorageError, UsageError
@@ -200,9 +201,8 @@ class Fuzz:
             command=tuple(sys.argv),
             extra_args=self.options.vllm_args,
         )
-        whole = anyio.run(
-            lambda: run_cells(plan, self.options.choice.runtime, watcher_of=lambda _: _unwatched)
-        )
+        executor = LocalExecutor(self.options.choice.runtime)
+        whole = anyio.run(lambda: run_cells(plan, executor, watcher_of=lambda _: _unwatched))
         if not whole:
             raise KeyboardInterrupt
         return directory

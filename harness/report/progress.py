@@ -40,9 +40,10 @@ class Progress:
     def __init__(self, console: Console, *, cells: int) -> None:
         self._console = console
         self._cells = cells
-        self._number = 0
+        self._numbers: dict[str, int] = {}
+        self._interleaved = False
         self._cell = ""
-        self._step = ""
+        self._steps: dict[str, str] = {}
         self._asked = 0
         self._answered = 0
         self._live: Live | None = None
@@ -62,30 +63,34 @@ class Progress:
         """Print something that is not an event."""
         self._console.print(Text(one_line(sentence)), soft_wrap=True)
 
+    def cells_interleave(self) -> None:
+        """Several cells run at a time: every line says whose it is."""
+        self._interleaved = True
+
     def show(self, cell: str, event: Event) -> None:
         """Show one event of ``cell``."""
+        self._cell = cell
         match event:
             case CellStarted():
-                self._number += 1
-                self._cell = cell
-                self._console.print(Text(f"[{self._number}/{self._cells}] {cell}", style="bold"))
+                number = self._numbers.setdefault(cell, len(self._numbers) + 1)
+                self._console.print(Text(f"[{number}/{self._cells}] {cell}", style="bold"))
                 self._now("starting the server")
             case ServerReady():
                 self._line(event.t, _server(event))
             case PromptsPrepared():
                 self._asked = len(event.prompts)
             case StepStarted():
-                self._step = _words(event)
-                self._now(self._step)
+                self._steps[cell] = _words(event)
+                self._now(self._steps[cell])
             case PassStarted():
                 self._answered = 0
                 what = event.control.value.replace("_", " ") if event.control else manner(event)
-                self._now(f"{self._step}: {event.role.value}, {what}")
+                self._now(f"{self._steps.get(cell, '')}: {event.role.value}, {what}")
             case Answer():
                 self._answered += 1
             case StepFinished():
                 contradicted = f"  !! {'; '.join(event.unconfirmed)}" if event.unconfirmed else ""
-                self._line(event.t, f"{self._step}  {event.seconds:.1f} s{contradicted}")
+                self._line(event.t, f"{self._steps.get(cell, '')}  {event.seconds:.1f} s{contradicted}")
             case CellShortened():
                 steps = count(len(event.skipped), "step")
                 self._line(event.t, f"leaves out {steps}: corrupt, and why, whatever they would show")
@@ -97,13 +102,14 @@ class Progress:
     def conclude(self, result: CellResult) -> None:
         """Show the verdict of the cell that has just ended."""
         outcome = result.verdict.value if result.verdict else "error"
-        text = Text("  => ")
+        text = Text(f"  {result.cell} => " if self._interleaved else "  => ")
         text.append(outcome, style=STYLES.get(outcome, "bold"))
         text.append(f": {one_line(result.reason)}")
         self._console.print(text, soft_wrap=True)
 
     def _line(self, t: float, text: str) -> None:
-        self._console.print(Text(f"  {t:7.1f} s  {one_line(text)}"), soft_wrap=True)
+        whose = f"{self._cell}: " if self._interleaved else ""
+        self._console.print(Text(f"  {t:7.1f} s  {whose}{one_line(text)}"), soft_wrap=True)
 
     def _now(self, text: str) -> None:
         if self._live is not None:

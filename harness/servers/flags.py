@@ -37,6 +37,19 @@ def flag_name(word: str) -> str | None:
     return word.lstrip("-").partition("=")[0].replace("_", "-").removeprefix("no-")
 
 
+def flag_value(words: Sequence[str], *names: str) -> str | None:
+    """Return what the last flag of these names is set to; None where none is, or has no value.
+
+    >>> flag_value(["-tp", "2", "--tensor-parallel-size=4"], "tensor-parallel-size", "tp")
+    '4'
+    """
+    found = None
+    for word, after in zip(words, (*words[1:], ""), strict=True):
+        if flag_name(word) in names:
+            found = word.partition("=")[2] or after or None
+    return found
+
+
 def server_args(
     spec: ServerSpec, engine: Engine, *, engine_command: Sequence[str], host: str, port: str
 ) -> tuple[str, ...]:

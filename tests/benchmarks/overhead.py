@@ -71,7 +71,7 @@ def measure(*, prompts: int, cycles: int) -> Overhead:
 
 def measure_here(folder: Path, *, prompts: int, cycles: int) -> Overhead:
     """Run one cell in this process; the engine is another one and is not counted."""
-    job, runtime = _cell(folder, prompts=prompts, cycles=cycles)
+    job, runtime = one_cell(folder, prompts=prompts, cycles=cycles)
     answers = 0
 
     def watch(event: Event) -> None:
@@ -96,7 +96,8 @@ def _peak_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _cell(folder: Path, *, prompts: int, cycles: int) -> tuple[CellJob, ProcessRuntime]:
+def one_cell(folder: Path, *, prompts: int, cycles: int) -> tuple[CellJob, ProcessRuntime]:
+    """A cell that asks so many prompts in so many cycles, and the runtime that starts its fake."""
     model = folder / DEFAULT_MODEL
     model.mkdir()
     configuration = {"eos_token_id": vocabulary.END_OF_SEQUENCE, "vocab_size": vocabulary.SIZE}
