@@ -187,7 +187,7 @@ def run(
     for sentence in choice.runtime.sweep():
         progress.note(f"cleaned up: {sentence}")
     model = _model(options, cells, choice)
-    with _executor(options, cells, choice, model, resources, progress) as executor:
+    with _executor(options, cells, choice, model=model, resources=resources, progress=progress) as executor:
         directory = resume_in or new_run_directory(options.out)
         plan = replace(
             _plan(options, cells, choice, model=model, directory=directory),
@@ -212,6 +212,7 @@ def _executor(
     options: RunOptions,
     cells: Sequence[Cell],
     choice: Choice,
+    *,
     model: Model,
     resources: Mapping[str, float],
     progress: Progress,

@@ -25,6 +25,7 @@ from harness.drive.ray_executor import RayExecutor, connected
 from harness.drive.ray_node import Setting
 from harness.drive.run import run_cells
 from harness.drive.run_directory import RunPlan
+from harness.errors import ServerError
 from harness.history.layout import cell_folder
 from harness.history.recording import load_recording
 from harness.servers.base import Server, ServerSpec
@@ -47,7 +48,10 @@ class FixedTime(ProcessRuntime):
         began = time.monotonic()
         async with super()._start(spec) as server:
             yield server
-            await anyio.sleep(began + self._seconds - time.monotonic())
+            left = began + self._seconds - time.monotonic()
+            if left < 0:
+                raise ServerError(f"the cell took {-left:.0f} s too long; ask for more with --seconds")
+            await anyio.sleep(left)
 
 
 def seconds_on(nodes: int, *, cells: int, seconds: float, folder: Path) -> float:

@@ -64,14 +64,16 @@ def test_options_that_make_no_sense_are_usage_errors(
     served: Served, capsys: pytest.CaptureFixture[str], words: list[str], said: str
 ) -> None:
     """They are refused before a cluster is looked for."""
-    endpoint = ["--endpoint", served.start()] if "leave" in said or "add" in said else ["--runtime", "process"]
+    endpoint = (
+        ["--endpoint", served.start()] if "leave" in said or "add" in said else ["--runtime", "process"]
+    )
     assert call(["run", *endpoint, *words]) == ExitCode.USAGE
     assert said in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("here")
 def test_without_ray_that_is_said(
-    served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With what to install."""
     monkeypatch.setattr(workflow, "find_spec", lambda _: None)
