@@ -52,7 +52,7 @@ def script(*steps: dict[str, object]) -> tuple[Step, ...]:
         ({"reset_encoder_cache": {}}, {Feature.RESET_ENCODER_CACHE}),
         ({"repeat": 2, "steps": [{"pause": {}}]}, {Feature.PAUSE}),
     ],
-    ids=str,
+    ids=lambda value: ", ".join(sorted(value)) or "nothing" if isinstance(value, set) else str(value),
 )
 def test_steps_say_what_a_release_must_have(step: dict[str, object], features: set[Feature]) -> None:
     """What not every release has is known before the script begins."""
