@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 import numpy as np
 import pytest
 
 from harness.vllm_api import lifecycle
+from harness.vllm_api.calls import CallResult
 from harness.vllm_api.connection import Connection, connect
 from harness.vllm_api.generation import Generation, GenerationRequest, generate
 from tests.fake_vllm.behaviours import Behaviour, Fault, Misbehaviour
@@ -171,15 +173,20 @@ async def test_noise_is_small_and_always_there() -> None:
         assert abs(left.chosen_logprobs[0] - right.chosen_logprobs[0]) < 0.5
 
 
-async def test_an_adapter_changes_answers_and_only_its_own() -> None:
+async def test_an_adapter_changes_answers_and_only_its_own(tmp_path: Path) -> None:
     """A loaded adapter answers under its name otherwise than the base model, which is unchanged."""
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"tuned")
+
+    async def load(healthy: Engine) -> CallResult:
+        http = healthy.connection.http
+        return await lifecycle.load_lora_adapter(
+            http, name="tuned", path=str(tmp_path), deadline_s=_DEADLINE_S
+        )
+
     async with engine() as healthy:
         http = healthy.connection.http
         before = await healthy.answers()
-        loaded = await lifecycle.load_lora_adapter(
-            http, name="tuned", path="/a/tuned", deadline_s=_DEADLINE_S
-        )
-        again = await lifecycle.load_lora_adapter(http, name="tuned", path="/a/tuned", deadline_s=_DEADLINE_S)
+        loaded, again = await load(healthy), await load(healthy)
         request = GenerationRequest(
             prompt_token_ids=healthy.prompts[0], max_tokens=24, model="tuned", deadline_s=_DEADLINE_S
         )
