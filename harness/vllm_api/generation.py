@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import anyio
+import httpx
 import openai
 from pydantic import JsonValue
 
@@ -158,14 +159,24 @@ async def _complete(
                 seed=request.seed,
                 extra_body=body,
             )
-    except (TimeoutError, openai.APITimeoutError):
-        return timed_out(request.deadline_s)
-    except openai.APIConnectionError as failure:
-        reason = failure.__cause__ or failure
-        return CallError(kind="connection", message=shorten(f"{type(reason).__name__}: {reason}"))
-    except openai.APIStatusError as refusal:
-        return CallError(kind="http", message=error_message(refusal.body), status=refusal.status_code)
+    except (TimeoutError, openai.APIConnectionError, openai.APIStatusError) as error:
+        return request_error(error, deadline_s=request.deadline_s)
     return raw.content
+
+
+def request_error(error: TimeoutError | openai.APIError | httpx.HTTPError, *, deadline_s: float) -> CallError:
+    """Why a request has no usable answer, whichever way its client says so."""
+    match error:
+        case TimeoutError() | openai.APITimeoutError():
+            return timed_out(deadline_s)
+        case openai.APIStatusError():
+            return CallError(kind="http", message=error_message(error.body), status=error.status_code)
+        case openai.APIConnectionError() | httpx.HTTPError():
+            reason = error.__cause__ or error
+            return CallError(kind="connection", message=shorten(f"{type(reason).__name__}: {reason}"))
+        case _:
+            # An error in the middle of a stream: its status was sent long before.
+            return CallError(kind="http", message=shorten(error.message), status=httpx.codes.OK)
 
 
 def _read_generation(answer: bytes, top_logprobs: int, seconds: float) -> Generation:

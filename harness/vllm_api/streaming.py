@@ -14,9 +14,9 @@ import httpx
 import openai
 from pydantic import JsonValue
 
-from harness.vllm_api.calls import CallError, error_message, shorten, timed_out
+from harness.vllm_api.calls import CallError, shorten
 from harness.vllm_api.completion import StreamedPart
-from harness.vllm_api.generation import GenerationRequest
+from harness.vllm_api.generation import GenerationRequest, request_error
 
 
 @dataclass(kw_only=True)
@@ -70,16 +70,8 @@ async def stream(
         with anyio.fail_after(request.deadline_s):
             await _read(client, request, into, on_accepted, on_first_token)
         into.complete = True
-    except (TimeoutError, openai.APITimeoutError):
-        into.error = timed_out(request.deadline_s)
-    except openai.APIStatusError as refusal:
-        into.error = CallError(kind="http", message=error_message(refusal.body), status=refusal.status_code)
-    except (openai.APIConnectionError, httpx.HTTPError) as failure:
-        reason = failure.__cause__ or failure
-        into.error = CallError(kind="connection", message=shorten(f"{type(reason).__name__}: {reason}"))
-    except openai.APIError as told:
-        # An error in the middle of a stream: its status was sent long before.
-        into.error = CallError(kind="http", message=shorten(told.message), status=httpx.codes.OK)
+    except (TimeoutError, openai.APIError, httpx.HTTPError) as error:
+        into.error = request_error(error, deadline_s=request.deadline_s)
     except ValueError as malformed:
         into.error = CallError(kind="protocol", message=shorten(str(malformed)), status=httpx.codes.OK)
 
