@@ -98,6 +98,28 @@ def test_a_draw_that_rounding_explains_is_no_damage(noise: Callable[[Answer], An
     assert result.verdict is Verdict.CLEAN
 
 
+@pytest.mark.parametrize(("by", "verdict"), [(8e-6, Verdict.CORRUPT), (1.2e-5, Verdict.CLEAN)])
+def test_a_draw_is_excused_by_as_much_rounding_as_could_have_caused_it(by: float, verdict: Verdict) -> None:
+    """Six positions that each moved by this make another draw less, or more, likely than one in 20,000."""
+
+    def change(answer: Answer) -> Answer:
+        return other_draw(5)(moved_throughout(answer, by=by))
+
+    assert damaged(SAMPLED, change, prompts=1).judged().verdict is verdict
+
+
+def moved_throughout(answer: Answer, *, by: float) -> Answer:
+    """The answer with every log-probability lower; contrasts stay, so a position moves by a fifth of that."""
+    assert answer.logprobs is not None
+    before = answer.logprobs
+    lower = before.pack(
+        chosen=before.chosen - by * before.k,
+        top_ids=before.top_ids,
+        top_values=before.top_values - by * before.k,
+    )
+    return answer.model_copy(update={"logprobs": lower})
+
+
 def test_a_moved_seed_is_told_with_what_clears_the_model() -> None:
     """Greedy answers and candidates hold, so only the random numbers are left."""
     reason = damaged(SAMPLED, other_draw(5)).judged().reason
