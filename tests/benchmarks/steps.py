@@ -103,7 +103,10 @@ def measure_ours(_step: Step, wanted: Wanted) -> Mapping[str, object]:
 
 def _run(options: workflow.RunOptions, cells: list[Cell]) -> Path:
     with Progress(Console(highlight=False), cells=len(cells)) as progress:
-        return workflow.run(options, cells, workflow.choose(options), progress=progress).directory
+        finished = workflow.run(options, cells, workflow.choose(options), progress=progress)
+    if not finished.whole:
+        raise KeyboardInterrupt  # a part of a run is no measurement
+    return finished.directory
 
 
 def _tokens(recording: Recording) -> int:
