@@ -78,8 +78,8 @@ def tests_of(judged: JudgedPass) -> Iterator[PassTest]:
             yield _ending(judged)
         case Method.SAMPLED:
             yield _sampling(judged)
-        case Method.SCORED:
-            pass  # its tokens are given
+        case Method.SCORED | Method.FORCED:
+            pass  # their tokens are given
 
 
 def _dense(judged: JudgedPass) -> PassTest:

@@ -65,7 +65,9 @@ def baseline_violations(evidence: Evidence) -> tuple[str, ...]:
 
 def _violations(evidence: Evidence, replies: tuple[Reply, ...]) -> Iterator[tuple[Reply, str, str]]:
     known = {
-        reply.answer.system_fingerprint for reply in evidence.baseline_replies if reply.answer.failure is None
+        reply.answer.system_fingerprint
+        for reply in evidence.baseline_replies
+        if reply.answer.failure is None and _tells_fingerprint(reply)
     }
     for reply in replies:
         answer = reply.answer
@@ -76,13 +78,18 @@ def _violations(evidence: Evidence, replies: tuple[Reply, ...]) -> Iterator[tupl
             continue
         for kind, message in inconsistencies(answer, method=reply.start.method, recording=evidence.recording):
             yield reply, kind, message
-        if known and answer.system_fingerprint not in known:
+        if known and _tells_fingerprint(reply) and answer.system_fingerprint not in known:
             yield reply, "fingerprint", f"answered by another configuration, {answer.system_fingerprint!r}"
+
+
+def _tells_fingerprint(reply: Reply) -> bool:
+    """Whether it came from an endpoint that says which configuration answers."""
+    return reply.start.method is not Method.FORCED
 
 
 def inconsistencies(answer: Answer, *, method: Method, recording: Recording) -> Iterator[tuple[str, str]]:
     """Yield every way in which a completed answer contradicts itself, as a short kind and a sentence."""
-    if method is not Method.SCORED:  # nothing was generated there that could end or be counted
+    if not method.tokens_are_given:
         yield from _counting(answer, recording.prompts[answer.prompt], cap=recording.cell.max_tokens)
     yield from _tokens(
         answer, end_of_sequence=recording.end_of_sequence_ids, vocabulary_size=recording.vocabulary_size

@@ -16,7 +16,7 @@ import anyio.to_thread
 from pydantic import JsonValue
 
 from harness.drive.conditions import each_concurrency
-from harness.drive.needs import LORA_ENV, Needs, lora_flags, needs_of
+from harness.drive.needs import LORA_ENV, Needs, forcing_flags, lora_flags, needs_of
 from harness.drive.recorder import Recorder, Watcher
 from harness.drive.script import lacking, run_script
 from harness.drive.session import OBSERVATION_DEADLINE_S, Session
@@ -83,7 +83,11 @@ class CellJob:
             cell=self.cell.id,
             model=self.model.location,
             served_model_name=self.model.served_name,
-            args=(*(lora_flags(chosen) if needs.adapters else ()), *map(self._filled_in, chosen)),
+            args=(
+                *(lora_flags(chosen) if needs.adapters else ()),
+                *forcing_flags(self.cell.scenario, chosen),
+                *map(self._filled_in, chosen),
+            ),
             env={**(LORA_ENV if needs.adapters else {}), **self.cell.arm.env, **fault_env},
             files=(*files, *adapters),
             log_path=self.directory / SERVER_LOG,

@@ -67,6 +67,8 @@ def _passes(named: Sequence[EvidenceName], concurrencies: Sequence[int]) -> Iter
         for evidence in named:
             if evidence in _DECODED:
                 yield Condition(cache=_DECODED[evidence], concurrency=concurrency)
+        if Method.FORCED.value in named:
+            yield Condition(method=Method.FORCED, cache=CacheCondition.COLD, concurrency=concurrency)
     for method in (Method.SCORED, Method.SAMPLED):
         if method.value in named:
             yield Condition(method=method, cache=CacheCondition.COLD, concurrency=concurrencies[0])

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from harness.errors import UsageError
 from harness.scenario.cells import Cell
 from harness.scenario.schema import (
+    EvidenceName,
     LoadAdapter,
     Pause,
     ReleaseKvCacheMemory,
@@ -17,6 +18,7 @@ from harness.scenario.schema import (
     ResetMmCache,
     ResetPrefixCache,
     Resume,
+    Scenario,
     Sleep,
     Step,
     WakeUp,
@@ -33,6 +35,9 @@ LORA_FLAGS: tuple[tuple[str, ...], ...] = (
 )
 LORA_ENV: Mapping[str, str] = MappingProxyType({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"})
 
+FORCING_FLAGS: tuple[tuple[str, ...], ...] = (("--enable-scale-out",), ("--enable-trace-replay",))
+
+_NEEDED_BY_EVIDENCE: Mapping[EvidenceName, Feature] = MappingProxyType({"forced": Feature.FORCED_DECODE})
 
 _NEEDED_BY: Mapping[Feature, Callable[[Step], bool]] = MappingProxyType(
     {
@@ -63,10 +68,14 @@ _NEEDED_BY: Mapping[Feature, Callable[[Step], bool]] = MappingProxyType(
 )
 
 
-def features_of(script: tuple[Step, ...]) -> frozenset[Feature]:
-    """What of vLLM's API, so far as not every release has it, ``script`` makes use of."""
-    steps = list(flat_steps(script))
-    return frozenset(feature for feature, needs in _NEEDED_BY.items() if any(map(needs, steps)))
+def features_of(scenario: Scenario) -> frozenset[Feature]:
+    """What of vLLM's API, so far as not every release has it, ``scenario`` makes use of."""
+    steps = list(flat_steps(scenario.script))
+    of_steps = {feature for feature, needs in _NEEDED_BY.items() if any(map(needs, steps))}
+    return frozenset(
+        of_steps
+        | {_NEEDED_BY_EVIDENCE[name] for name in scenario.all_evidence if name in _NEEDED_BY_EVIDENCE}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,5 +118,14 @@ def require_variants(cells: Iterable[Cell], model: Model) -> None:
 
 def lora_flags(chosen: Sequence[str]) -> tuple[str, ...]:
     """The flags a server needs to load adapters, without those that ``chosen`` words set already."""
+    return _without(chosen, LORA_FLAGS)
+
+
+def forcing_flags(scenario: Scenario, chosen: Sequence[str]) -> tuple[str, ...]:
+    """The flags a server needs to decode along given tokens, where a probe of ``scenario`` asks for that."""
+    return _without(chosen, FORCING_FLAGS) if "forced" in scenario.all_evidence else ()
+
+
+def _without(chosen: Sequence[str], flags: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
     names = {flag_name(word) for word in chosen}
-    return tuple(word for flag in LORA_FLAGS if flag_name(flag[0]) not in names for word in flag)
+    return tuple(word for flag in flags if flag_name(flag[0]) not in names for word in flag)

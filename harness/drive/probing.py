@@ -21,6 +21,7 @@ from harness.history.events import (
 )
 from harness.scenario.schema import ProbeOptions
 from harness.vllm_api import lifecycle
+from harness.vllm_api.forcing import force
 from harness.vllm_api.generation import Generation, GenerationRequest, Scoring, generate, score
 from harness.vllm_api.versions import Feature
 
@@ -134,7 +135,7 @@ async def run_pass(
         session.call_recorded(
             await lifecycle.reset_prefix_cache(session.connection.http, deadline_s=deadline)
         )
-    if condition.method is Method.SCORED:
+    if condition.method.tokens_are_given:
         prompts = [prompt for prompt in prompts if target.reference.tokens_to_score(prompt)]
     start = PassStarted(
         t=recorder.now(),
@@ -154,7 +155,7 @@ async def run_pass(
     )
     recorder.record(start)
     salt = f"{session.salt}-{start.number}" if cold else session.salt
-    ask_one = _score if condition.method is Method.SCORED else _generate
+    ask_one = {Method.SCORED: _score, Method.FORCED: _force}.get(condition.method, _generate)
     limiter = anyio.CapacityLimiter(condition.concurrency)
     answers: list[Answer] = []
 
@@ -176,7 +177,7 @@ async def _generate(
     *,
     start: PassStarted,
     salt: str,
-    reference: Reference,  # noqa: ARG001 - scoring needs it
+    reference: Reference,  # noqa: ARG001 - where tokens are given it has them
 ) -> Answer:
     sampling = session.scenario.sampling
     request = GenerationRequest(
@@ -225,9 +226,37 @@ async def _score(
         top_logprobs=session.scenario.sampling.logprobs,
         cache_salt=salt,
     )
+    # The prompt's own tokens are scored as well; its first is not.
+    return _weighed(scoring, tokens, session, prompt, start, first=len(prompt.token_ids) - 1)
+
+
+async def _force(
+    session: Session, prompt: Prompt, *, start: PassStarted, salt: str, reference: Reference
+) -> Answer:
+    tokens = reference.tokens_to_score(prompt)
+    request = GenerationRequest(
+        prompt_token_ids=prompt.token_ids,
+        max_tokens=len(tokens),
+        model=start.adapter or session.served_model_name,
+        deadline_s=session.scenario.deadlines.answer,
+        cache_salt=salt,
+        top_logprobs=session.scenario.sampling.logprobs,
+    )
+    return _weighed(await force(session.connection.http, request, tokens), tokens, session, prompt, start)
+
+
+def _weighed(
+    scoring: Scoring,
+    tokens: tuple[int, ...],
+    session: Session,
+    prompt: Prompt,
+    start: PassStarted,
+    *,
+    first: int = 0,
+) -> Answer:
+    """The answer that consists of given tokens, whose rows begin with the one called ``first``."""
     if scoring.error is not None:
         return _failed(scoring, session, prompt, start)
-    first = len(prompt.token_ids) - 1  # the prompt's own tokens are scored as well; its first is not
     return Answer(
         t=session.recorder.now(),
         pass_number=start.number,

@@ -100,7 +100,7 @@ def unrolled(script: tuple[Step, ...]) -> Iterator[PlacedStep]:
 
 def lacking(session: Session) -> list[str]:
     """What the script needs and the release under test is known not to have."""
-    needed = features_of(session.scenario.script)
+    needed = features_of(session.scenario)
     return sorted(feature.value for feature in needed if session.lacks(feature))
 
 

@@ -92,7 +92,7 @@ class Outcome:
             finding.message.split(": ")[0].rpartition(", ")[2] for finding in findings if finding.prompt
         }
         others = sorted({finding.checker for finding in findings if not finding.prompt})
-        known = [each for each in ("warm", "cold", "scored", "sampled") if each in answers]
+        known = [each for each in ("warm", "cold", "scored", "forced", "sampled") if each in answers]
         return ", ".join([*known, *others])
 
 

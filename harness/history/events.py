@@ -57,8 +57,18 @@ class Method(StrEnum):
 
     It reads no prefix cache and decodes nothing, so what it shows is in weights or buffers.
     """
+    FORCED = "forced"
+    """The baseline's own tokens, decoded one by one whatever the engine would have taken (trace replay).
+
+    No answer parts from its baseline, so every position of the decode path can be compared.
+    """
     SAMPLED = "sampled"
     """Decoded at temperature 1 with a fixed seed, as most users do: shows a sampler that changed."""
+
+    @property
+    def tokens_are_given(self) -> bool:
+        """Whether the engine only weighs tokens: then nothing ends, repeats or can be counted."""
+        return self in {Method.SCORED, Method.FORCED}
 
 
 class Role(StrEnum):

@@ -94,14 +94,14 @@ def _change(alike: Sequence[Comparison]) -> Change:
 def agreements(evidence: Evidence) -> list[Agreement]:
     """How far every answer agrees with its baseline, null transitions first, then as they were asked.
 
-    Scored answers are left out: their tokens are the baseline's own.
+    Scored and forced answers are left out: their tokens are the baseline's own.
     """
     before_any = [each for each in evidence.null if each.reply.start.role == "null"]
-    return [_agreement(each) for each in (*before_any, *evidence.after) if _is_decoded(each)]
+    return [_agreement(each) for each in (*before_any, *evidence.after) if _has_own_tokens(each)]
 
 
-def _is_decoded(comparison: Comparison) -> bool:
-    return comparison.reply.start.method is not Method.SCORED
+def _has_own_tokens(comparison: Comparison) -> bool:
+    return not comparison.reply.start.method.tokens_are_given
 
 
 def _agreement(comparison: Comparison) -> Agreement:
@@ -119,7 +119,7 @@ def _agreement(comparison: Comparison) -> Agreement:
 def shapes(evidence: Evidence) -> list[Shape]:
     """Length and repetition of every judged answer and of the baselines they are compared with."""
     found: dict[Shape, None] = {}
-    for each in filter(_is_decoded, evidence.after):
+    for each in filter(_has_own_tokens, evidence.after):
         found[_shape(each.prompt.id, "baseline", each.reference.answer.token_ids)] = None
         found[_shape(each.prompt.id, "after", each.reply.answer.token_ids)] = None
     return list(found)
@@ -145,7 +145,7 @@ def _by(method: Method, comparisons: Iterable[Comparison]) -> list[Comparison]:
 
 
 def _spread(name: str, comparisons: Sequence[Comparison]) -> Spread:
-    decoded = [each for each in comparisons if _is_decoded(each)]
+    decoded = [each for each in comparisons if _has_own_tokens(each)]
     return Spread(
         name=name,
         compared=len(comparisons),

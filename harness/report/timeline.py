@@ -99,7 +99,7 @@ def _pass(each: Pass, compared: Sequence[Comparison]) -> Moment:
 def _agreement(compared: Sequence[Comparison]) -> str:
     if not compared:
         return ""
-    if compared[0].reply.start.method is not Method.SCORED:
+    if not compared[0].reply.start.method.tokens_are_given:
         return f"{sum(each.same_tokens for each in compared)} of {len(compared)} as in the baseline"
     shifts = [each.logprob_shift for each in compared if each.logprob_shift is not None]
     if not shifts:

@@ -196,6 +196,7 @@ def comparison_sentence(recording: Recording) -> str:
 _METHODS = {
     Method.SCORED: "Scored: the baseline's own tokens, given a log-probability each in one prefill, "
     "which reads no prefix cache.",
+    Method.FORCED: "Forced: the baseline's own tokens, decoded one by one, whatever else was likelier.",
     Method.SAMPLED: "Sampled: at temperature 1 with a fixed seed.",
 }
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
 
-EvidenceName = Literal["warm", "rehit", "cold", "scored", "sampled", "unseen"]
+EvidenceName = Literal["warm", "rehit", "cold", "scored", "forced", "sampled", "unseen"]
 """What a probe may ask for; ``scenarios/README.md`` says what each can see."""
 
 AtATime = Annotated[int, Field(ge=1, le=1024)]
@@ -453,6 +453,18 @@ class Scenario(_Strict):
         if not {"warm", "rehit", "cold"} & set(baseline.probe.evidence or self.evidence):
             raise ValueError("the baseline needs warm, rehit or cold answers: the others are made from these")
         return self
+
+    @model_validator(mode="after")
+    def _forcing_takes_a_gpu(self) -> Scenario:
+        if "forced" in self.all_evidence and self.requires != "gpu":
+            raise ValueError("forced evidence takes vLLM's model runner V2: say `requires: gpu`")
+        return self
+
+    @property
+    def all_evidence(self) -> frozenset[EvidenceName]:
+        """What any of its probes asks for."""
+        probes = [step.probe.evidence for step in flat_steps(self.script) if isinstance(step, Probe)]
+        return frozenset(self.evidence).union(*(named for named in probes if named))
 
     @model_validator(mode="after")
     def _every_transition_is_judged(self) -> Scenario:

@@ -300,7 +300,7 @@ class Story:
         cached = self.prefix_caching and self._warm and cache is not COLD
         for each in prompts if answered else ():
             told = self._answer(each, number=number, cached=cached)
-            if method is Method.SCORED:
+            if method.tokens_are_given:
                 told = told.model_copy(update=NOTHING_GENERATED)
             change = (changes or {}).get(each.id)
             self.tell(change(told) if change else told)

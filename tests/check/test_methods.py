@@ -10,12 +10,12 @@ from harness.check.result import Cause, Verdict
 from harness.history.events import Answer, Method
 from tests.check.stories import Change, Story, garbage, scaled, shifted, with_tokens
 
-SCORED, SAMPLED = Method.SCORED, Method.SAMPLED
+SCORED, FORCED, SAMPLED = Method.SCORED, Method.FORCED, Method.SAMPLED
 
 
 def story() -> Story:
     """A cell that asks by every method, up to its first probe after a transition."""
-    return Story(prompts=8, methods=(SCORED, SAMPLED)).baseline().null().sleep().wake()
+    return Story(prompts=8, methods=(SCORED, FORCED, SAMPLED)).baseline().null().sleep().wake()
 
 
 def damaged(method: Method, change: Change, *, prompts: int = 8) -> Story:
@@ -38,12 +38,31 @@ def test_a_scored_answer_is_compared_with_a_scored_one() -> None:
 
 
 @pytest.mark.parametrize("change", [shifted(0.05), scaled(0.99)])
-def test_a_scored_answer_with_other_logprobs_is_corrupt(change: Change) -> None:
-    """The same tokens are less likely than they were: the model is another one."""
-    result = damaged(SCORED, change, prompts=1).judged()
+@pytest.mark.parametrize("method", [SCORED, FORCED])
+def test_given_tokens_with_other_logprobs_are_corrupt(method: Method, change: Change) -> None:
+    """The same tokens are less likely than they were: the model is another one, or decodes otherwise."""
+    result = damaged(method, change, prompts=1).judged()
 
     assert result.verdict is Verdict.CORRUPT
-    assert {finding.message.split(": ")[0] for finding in result.findings} == {"p0, cycle 1, scored"}
+    assert {finding.message.split(": ")[0] for finding in result.findings} == {f"p0, cycle 1, {method.value}"}
+
+
+def test_forced_answers_tell_no_fingerprint() -> None:
+    """Their endpoint does not say which configuration answers; that is nothing to hold against it."""
+    told = Story(prompts=8, methods=(FORCED,)).baseline().null().sleep().wake().probe()
+    told.events = [
+        event.model_copy(update={"system_fingerprint": None})
+        if isinstance(event, Answer) and event.pass_number in numbers_of(told, FORCED)
+        else event
+        for event in told.events
+    ]
+
+    assert told.judged().findings == ()
+
+
+def numbers_of(told: Story, method: Method) -> set[int]:
+    """The passes that ask by one method."""
+    return {each.start.number for each in told.recording().passes if each.start.method is method}
 
 
 def other_draw(at: int) -> Change:

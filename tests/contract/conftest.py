@@ -155,7 +155,7 @@ async def real_server(log_path: Path) -> AsyncIterator[Running]:
         cell="contract",
         model=model.location,
         served_model_name=model.served_name,
-        args=("--enable-prefix-caching", *lora_flags(())),
+        args=("--enable-prefix-caching", "--enable-scale-out", *lora_flags(())),
         env=LORA_ENV,
         log_path=log_path,
         boot_deadline_s=_BOOT_DEADLINE_S,

@@ -12,7 +12,9 @@ from harness.scenario.schema import ProbeOptions, Scenario
 from tests.drive.conftest import Driver
 
 WARM, REHIT, COLD = CacheCondition.WARM, CacheCondition.REHIT, CacheCondition.COLD
-EVERYTHING = "evidence: [sampled, scored, warm, rehit, cold, unseen]\nconcurrency: [4, 1]"
+EVERYTHING = (
+    "evidence: [sampled, forced, scored, warm, rehit, cold, unseen]\nconcurrency: [4, 1]\nrequires: gpu"
+)
 
 
 def scenario(**more: object) -> Scenario:
@@ -71,14 +73,18 @@ def test_a_probe_overrules_its_scenario() -> None:
 
 
 def test_every_prompt_is_decoded_at_each_concurrency() -> None:
-    """Scored and sampled answers are asked for at the first one only."""
+    """So are forced answers; scored and sampled ones are asked for at the first one only."""
     asked = plan(
-        scenario(evidence=["cold", "scored"], concurrency=[8, 2]), ProbeOptions(name="p"), role=Role.AFTER
+        scenario(evidence=["cold", "scored", "forced"], concurrency=[8, 2], requires="gpu"),
+        ProbeOptions(name="p"),
+        role=Role.AFTER,
     )
 
     assert [(each.method.value, each.concurrency) for each in asked.passes] == [
         ("generated", 8),
+        ("forced", 8),
         ("generated", 2),
+        ("forced", 2),
         ("scored", 8),
     ]
 
@@ -92,14 +98,14 @@ def test_a_null_transition_repeats_all_but_the_rehit() -> None:
 
 @pytest.mark.anyio
 async def test_a_cell_with_all_evidence_is_clean(driver: Driver) -> None:
-    """The server scores the baseline's own tokens and samples the same ones with the same seed."""
+    """The server scores the baseline's own tokens, decodes along them, and samples the same ones again."""
     recording = await driver.run(more=EVERYTHING)
 
     methods = [(each.start.method.value, each.start.concurrency) for each in recording.passes_of(Role.AFTER)]
-    after = [("generated", 4)] * 2 + [("generated", 1)] * 2 + [("scored", 4), ("sampled", 4)]
-    assert methods == after * 2
+    decoded = [("generated", 4)] * 2 + [("forced", 4)] + [("generated", 1)] * 2 + [("forced", 1)]
+    assert methods == [*decoded, ("scored", 4), ("sampled", 4)] * 2
     warm = next(recording.passes_of(Role.BASELINE))
-    scored = [each for each in recording.passes if each.start.method is Method.SCORED]
+    scored = [each for each in recording.passes if each.start.method.tokens_are_given]
     assert all(
         answer.token_ids == warm.answers[prompt].token_ids
         for each in scored
@@ -110,13 +116,15 @@ async def test_a_cell_with_all_evidence_is_clean(driver: Driver) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("fault", "seen_by"), [("lose-weights", {"warm", "cold", "scored"}), ("keep-prefix-cache", {"warm"})]
+    ("fault", "seen_by"),
+    [("lose-weights", {"warm", "cold", "scored", "forced"}), ("keep-prefix-cache", {"warm"})],
 )
-async def test_scoring_sees_lost_weights_and_not_a_stale_prefix_cache(
+async def test_given_tokens_see_lost_weights_and_not_a_stale_prefix_cache(
     driver: Driver, fault: str, seen_by: set[str]
 ) -> None:
-    """It reads no cached block, so what it finds is not in the cache."""
-    recording = await driver.run(more="evidence: [warm, rehit, cold, scored]", fault=fault)
+    """Nothing cached is read for them, so what they find is not in the cache."""
+    evidence = "evidence: [warm, rehit, cold, scored, forced]\nrequires: gpu"
+    recording = await driver.run(more=evidence, fault=fault)
 
     divergence = [finding for finding in judge(recording).findings if finding.checker == "divergence"]
     manners = {finding.message.split(": ")[0].rpartition(", ")[2] for finding in divergence}

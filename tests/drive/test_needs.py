@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.drive.needs import Needs, features_of, lora_flags, needs_of, require_variants
+from harness.drive.needs import (
+    Needs,
+    features_of,
+    forcing_flags,
+    lora_flags,
+    needs_of,
+    require_variants,
+)
 from harness.errors import UsageError
 from harness.scenario.schema import Scenario, Step
 from harness.servers.models import model_in_folder, model_on_hub
@@ -14,17 +21,21 @@ from harness.vllm_api.versions import Feature
 from tests.drive.conftest import Driver
 
 
+def scenario(*steps: dict[str, object], **more: object) -> Scenario:
+    """A scenario with these steps between two probes."""
+    tree = {
+        "name": "n",
+        "why": "w",
+        "arms": {"a": {}},
+        "prompts": {"corpus": "c"},
+        "script": [{"probe": "b"}, *steps, {"probe": "after"}],
+    }
+    return Scenario.model_validate({**tree, **more})
+
+
 def script(*steps: dict[str, object]) -> tuple[Step, ...]:
     """A script of these steps between two probes."""
-    return Scenario.model_validate(
-        {
-            "name": "n",
-            "why": "w",
-            "arms": {"a": {}},
-            "prompts": {"corpus": "c"},
-            "script": [{"probe": "b"}, *steps, {"probe": "after"}],
-        }
-    ).script
+    return scenario(*steps).script
 
 
 @pytest.mark.parametrize(
@@ -56,7 +67,7 @@ def script(*steps: dict[str, object]) -> tuple[Step, ...]:
 )
 def test_steps_say_what_a_release_must_have(step: dict[str, object], features: set[Feature]) -> None:
     """What not every release has is known before the script begins."""
-    assert features_of(script(step)) == features
+    assert features_of(scenario(step)) == features
 
 
 @pytest.mark.parametrize(
@@ -80,6 +91,16 @@ def test_flags_for_adapters_leave_what_was_chosen() -> None:
     """A flag that an arm sets is not given twice."""
     assert lora_flags(()) == ("--enable-lora", "--max-lora-rank", "8", "--max-loras", "2")
     assert lora_flags(("--max-loras=4", "--no-enable-lora")) == ("--max-lora-rank", "8")
+
+
+def test_forced_decoding_takes_flags_and_a_release_that_has_it() -> None:
+    """One probe that asks for it is enough; a flag that an arm sets is not given twice."""
+    plain = scenario()
+    forced = scenario({"probe": {"name": "p", "evidence": ["forced"]}}, requires="gpu")
+    assert features_of(forced) - features_of(plain) == {Feature.FORCED_DECODE}
+    assert forcing_flags(forced, ()) == ("--enable-scale-out", "--enable-trace-replay")
+    assert forcing_flags(forced, ("--enable-scale-out",)) == ("--enable-trace-replay",)
+    assert forcing_flags(plain, ()) == ()
 
 
 def test_a_model_without_a_folder_is_refused_in_words(driver: Driver, toy_model_folder: Path) -> None:

@@ -61,6 +61,49 @@ def completion(
     }
 
 
+def token_answer(sequence: Sequence, *, candidates: int | None, model: str, details: bool) -> JsonValue:
+    """The answer of ``/inference/v1/generate``."""
+    choice: dict[str, JsonValue] = {
+        "index": 0,
+        "finish_reason": sequence.finish_reason,
+        "stop_reason": None,
+        "token_ids": [*sequence.generated],
+        "routed_experts": None,
+        "sampling_mask": None,
+        "weight_versions": None,
+        "logprobs": None if candidates is None else {"content": _positions(sequence, candidates)},
+    }
+    return {
+        "request_id": new_id(),
+        "model": model,
+        "created": int(time.time()),
+        "usage": _usage(sequence, details=details, miscount=0),
+        "prompt_logprobs": None,
+        "prompt_token_id_logprobs": None,
+        "prompt_token_ids": None,
+        "mm_placeholders": None,
+        "metrics": None,
+        "kv_transfer_params": None,
+        "ec_transfer_params": None,
+        "output_mode": "tokens",
+        "choices": [choice],
+    }
+
+
+def _positions(sequence: Sequence, candidates: int) -> list[JsonValue]:
+    """The taken token, and as many candidates as were asked for, itself first among them."""
+    positions: list[JsonValue] = []
+    for token, row in zip(sequence.generated, sequence.logprobs, strict=True):
+        others = [each for each in _likeliest(row, candidates) if each != token]
+        listed: list[JsonValue] = [_weighed(row, each) for each in (token, *others)[: max(candidates, 1)]]
+        positions.append({**_weighed(row, token), "top_logprobs": listed})
+    return positions
+
+
+def _weighed(row: Array, token: int) -> dict[str, JsonValue]:
+    return {"token_id": token, "logprob": _finite(row[token]), "rank": int((row > row[token]).sum()) + 1}
+
+
 def stream_part(
     sequence: Sequence, request: CompletionRequest, *, known: int, model: str, id_: str
 ) -> JsonValue:

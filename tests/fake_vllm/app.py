@@ -13,6 +13,7 @@ from tests.fake_vllm.development_routes import DevelopmentRoutes
 from tests.fake_vllm.engine import Engine
 from tests.fake_vllm.openai_routes import OpenAiRoutes
 from tests.fake_vllm.options import Options
+from tests.fake_vllm.token_routes import TokenRoutes
 
 
 def create_app(options: Options) -> Starlette:
@@ -29,7 +30,7 @@ def create_app(options: Options) -> Starlette:
             with suppress(asyncio.CancelledError):
                 await task
 
-    routes = OpenAiRoutes(engine, options).routes()
+    routes = [*OpenAiRoutes(engine, options).routes(), *TokenRoutes(engine, options).routes()]
     if options.dev_mode:
         routes += DevelopmentRoutes(engine, options).routes()
     app = Starlette(routes=routes, lifespan=scheduling)

@@ -28,6 +28,8 @@ class Options:
     max_logprobs: int = 20
     dev_mode: bool = True
     runtime_lora: bool = True
+    enable_scale_out: bool = True
+    enable_trace_replay: bool = False
     discard: str = "zero"
     misbehaviour: Misbehaviour = field(default_factory=lambda: Misbehaviour({}))
 
@@ -61,4 +63,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--enable-prompt-tokens-details", action=argparse.BooleanOptionalAction, default=False
     )
+    for flag in ("--enable-scale-out", "--enable-trace-replay"):
+        parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=False)
     return parser

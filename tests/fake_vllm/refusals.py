@@ -31,6 +31,11 @@ def not_found(message: str, *, param: str | None = None) -> RefusedError:
     return RefusedError(message, HTTPStatus.NOT_FOUND, kind="NotFoundError", param=param)
 
 
+def forbidden(message: str) -> RefusedError:
+    """A request for what is switched off."""
+    return RefusedError(message, HTTPStatus.FORBIDDEN, kind="PermissionDeniedError")
+
+
 def install(app: Starlette) -> None:
     """Answer exceptions as vLLM does."""
     app.add_exception_handler(RefusedError, _answer_refusal)

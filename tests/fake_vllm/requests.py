@@ -37,6 +37,26 @@ class CompletionRequest(BaseModel):
     stream_options: StreamOptions | None = None
 
 
+class SamplingParams(BaseModel):
+    """What ``/inference/v1/generate`` takes of vLLM's own."""
+
+    max_tokens: int = 16
+    temperature: float = 1.0
+    seed: int | None = None
+    logprobs: int | None = None
+    ignore_eos: bool = False
+    trace_decode_token_ids: list[int] | None = None
+
+
+class TokenRequest(BaseModel):
+    """The body of ``POST /inference/v1/generate``."""
+
+    model: str | None = None
+    token_ids: list[Annotated[int, Field(ge=0)]]
+    sampling_params: SamplingParams
+    cache_salt: str | None = None
+
+
 class TokenizeRequest(BaseModel):
     """The body of ``POST /tokenize``: a text or a chat."""
 

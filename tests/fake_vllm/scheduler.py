@@ -184,6 +184,8 @@ class Scheduler:
         token = int(np.argmax(logits))
         if sampling.temperature > 0:
             token = int(np.argmax(logits / sampling.temperature + sequence.random.gumbel(size=len(logits))))
+        if sampling.forced:
+            token = sampling.forced[len(sequence.generated)]
         sequence.tokens.append(token)
         sequence.logprobs.append(_log_softmax(logits))
         sequence.news.set()

@@ -31,6 +31,8 @@ class Sampling:
     temperature: float = 0.0
     seed: int | None = None
     ignore_eos: bool = False
+    forced: tuple[int, ...] = ()
+    """The answer to come, whatever is likelier."""
 
 
 @dataclass(kw_only=True, eq=False)

@@ -136,6 +136,23 @@ def minimal(**changes: object) -> dict[str, object]:
     }
 
 
+@pytest.mark.parametrize("place", ["scenario", "probe"])
+def test_forced_evidence_takes_a_gpu(place: str) -> None:
+    """No CPU engine has model runner V2: such a scenario is left out there, not begun."""
+    everywhere = ["warm", "forced"]
+    tree = {
+        "name": "n",
+        "why": "w",
+        "arms": {"a": {}},
+        "prompts": {"corpus": "c"},
+        "script": [{"probe": {"name": "baseline", **({"evidence": everywhere} if place == "probe" else {})}}],
+        **({"evidence": everywhere} if place == "scenario" else {}),
+    }
+    with pytest.raises(ValidationError, match="requires: gpu"):
+        Scenario.model_validate(tree)
+    assert "forced" in Scenario.model_validate({**tree, "requires": "gpu"}).all_evidence
+
+
 def test_a_baseline_without_answers_is_refused() -> None:
     """Scoring needs the baseline's own tokens: a baseline that only scores has none."""
     tree = {
