@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -289,6 +290,26 @@ def test_cleaning_nothing_says_so(here: Path, capsys: pytest.CaptureFixture[str]
     assert call(["clean"]) == ExitCode.CLEAN
     assert capsys.readouterr().out
     assert here.exists()
+
+
+def test_a_reader_that_leaves_changes_no_exit_code(here: Path, served: Served) -> None:
+    """`sleepwake check | head` ends as without `head`, and complains of nothing."""
+    call(["run", "--endpoint", served.start()])
+    for arguments in (["check"], ["schema"], ["history"]):
+        nobody, output = os.pipe()
+        os.close(nobody)
+        program = [sys.executable, "-c", "from harness.cli import main; main()", *arguments]
+        done = subprocess.run(program, cwd=here, stdout=output, stderr=subprocess.PIPE, check=False)
+        os.close(output)
+        assert (done.returncode, done.stderr) == (ExitCode.CLEAN, b""), arguments
+
+
+def test_what_a_terminal_cannot_show_is_shown_as_an_escape(here: Path) -> None:
+    """A name outside of the output's encoding is no reason to fail."""
+    program = [sys.executable, "-c", "from harness.cli import main; main()", "history", "--out", "é"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(program, cwd=here, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (ExitCode.CLEAN, b"no run in \\xe9\n")
 
 
 def test_importing_the_package_is_cheap() -> None:

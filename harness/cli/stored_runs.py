@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from harness.cli.shared import OutOption, RunArgument, print_lines
+from harness.cli.shared import OutOption, RunArgument, new_console, print_lines
 from harness.errors import ExitCode
 from harness.option_sources import runs_folder
 from harness.report import show_report, write_report
@@ -29,7 +28,7 @@ def check(name: RunArgument = None, /) -> int:
     directory = _find_run(name)
     judged = judge_directory(directory)
     write_report(directory, judged.report, html=False)
-    show_report(judged.report, Console(highlight=False))
+    show_report(judged.report, new_console())
     return judged.result.exit_code
 
 
@@ -58,7 +57,7 @@ def merge(
     from harness.merge import merge as merge_shards
 
     merged = merge_shards([find_run(str(run), out=out) for run in runs], out=out)
-    return conclude(merged, Console(highlight=False))
+    return conclude(merged, new_console())
 
 
 def compare(
@@ -85,7 +84,7 @@ def compare(
     if markdown:
         print_lines([two_runs_md(runs)])
     else:
-        show_two_runs(runs, Console(highlight=False))
+        show_two_runs(runs, new_console())
     if html is not None:
         from harness.report.two_runs_page import two_runs_html
 
@@ -137,7 +136,7 @@ def history(*, out: OutOption = REPORTS) -> int:
 
     runs = past_runs(out)
     if runs:
-        show_table(past_runs_table(runs), Console(highlight=False))
+        show_table(past_runs_table(runs), new_console())
     else:
         print_lines([f"no run in {out}"])
     return ExitCode.CLEAN

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.text import Text
 
 from harness.cli.concluding import conclude
@@ -21,6 +20,7 @@ from harness.cli.shared import (
     OutOption,
     RuntimeOption,
     VllmArgsOption,
+    new_console,
     print_lines,
 )
 from harness.errors import ExitCode, UsageError
@@ -126,7 +126,7 @@ def run(
         return ExitCode.CLEAN
     if resumed and not cells:
         print_lines([f"nothing to run: {count(len(resumed.kept), 'cell')} with a verdict"])
-        return conclude(resumed.directory, Console(highlight=False))
+        return conclude(resumed.directory, new_console())
     choice = workflow.choose(options)
     cells, left_out = workflow.fitting(cells, choice.runtime)
     if left_out:
@@ -141,7 +141,7 @@ def _run(options: RunOptions, cells: list[Cell], choice: Choice, *, resume_in: P
     from harness import workflow
     from harness.report.progress import Progress
 
-    console = Console(highlight=False)
+    console = new_console()
     console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)
     with Progress(console, cells=len(cells)) as progress:
         finished = workflow.run(options, cells, choice, progress=progress, resume_in=resume_in)
@@ -197,7 +197,7 @@ def bisect(
         sources=given_options(),
     )
     file = out / f"bisect-{'-'.join(path.stem for path in paths)}-{good}-{bad}.json"
-    console = Console(highlight=False)
+    console = new_console()
     begun = search.begin(
         options, good=good, bad=bad, versions=versions or supported_versions(), resume_from=file
     )
@@ -258,7 +258,7 @@ def fuzz(
     if budget is None and examples is None:
         budget = "10m"
     choice = workflow.choose(workflow.RunOptions(runtime=runtime))
-    console = Console(highlight=False)
+    console = new_console()
     chosen_seed = secrets.randbelow(10**6) if seed is None else seed
     first = f"runtime: {choice.runtime.name} ({choice.reason}); seed {chosen_seed}"
     console.print(Text(first), soft_wrap=True)
@@ -309,7 +309,7 @@ def selftest(
 
     faults = faults_named(fault)
     choice = workflow.choose(workflow.RunOptions(runtime=runtime))
-    console = Console(highlight=False)
+    console = new_console()
     console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)
     planned = Selftest(faults=faults, choice=choice, out=out, vllm_args=vllm_args)
     directory, outcomes = planned.run(progress=lambda cells: Progress(console, cells=cells))
