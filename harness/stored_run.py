@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,9 +86,14 @@ def find_run(name: str | None, *, out: Path = REPORTS) -> Path:
     for candidate in candidates:
         if (candidate / RUN_FILE).is_file():
             return candidate.resolve()
-    raise HistoryError(
-        "no run here", path=candidates[0], remedy="name a run directory, for example reports/latest"
-    )
+    raise HistoryError("no run here", path=candidates[0], remedy=_which_run(name, out))
+
+
+def _which_run(name: str | None, out: Path) -> str:
+    """What to name instead: the run with the nearest name, else any."""
+    runs = [path.parent for path in out.glob(f"*/{RUN_FILE}")]
+    nearest = difflib.get_close_matches(Path(name or "").name, [run.name for run in runs], n=1)
+    return f"did you mean {nearest[0]!r}?" if nearest else "name a run directory, for example reports/latest"
 
 
 def read_description(directory: Path) -> Mapping[str, JsonValue]:
