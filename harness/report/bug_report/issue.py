@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pydantic import JsonValue
 
 from harness.check.evidence import Evidence
-from harness.report.bug_report.reproduction import Reproduction
+from harness.report.bug_report.reproduction import Reproduction, obstacle
 from harness.report.model import CellReport
 from harness.report.summary import block, escaped, witness_md
 from harness.report.tables import Row, Table, markdown_table
@@ -157,7 +157,9 @@ def _description(cell: CellReport) -> Iterator[str]:
 
 def _reproduction(cell: CellReport, repro: Reproduction | None, script: str | None) -> Iterator[str]:
     if repro is None or script is None:
-        yield "No prompt was ever answered, so there is no script that compares answers."
+        why = obstacle(cell) or "no prompt was ever answered"
+        yield f"There is no script that shows it with vLLM alone: {_short(why)}."
+        yield f"The whole cell: {_short(cell.reproduce)}"
         yield ""
         return
     yield (
@@ -169,6 +171,12 @@ def _reproduction(cell: CellReport, repro: Reproduction | None, script: str | No
     yield ""
     if cell.outcome == "degraded":
         yield "The script compares answers, which held here; what did not hold is in the findings below."
+        yield ""
+    if cell.recording and cell.recording.requests:
+        yield (
+            "The cell sent requests beside the transitions, and the script does not: "
+            "MATCH does not clear an engine that needs them to fail."
+        )
         yield ""
     if len(script) <= _SCRIPT_SHOWN:
         yield "<details>"
