@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
+from harness.check import judge_run
 from harness.errors import HistoryError, StorageError, UsageError
 from harness.history.layout import HISTORY_FILE, RUN_FILE, SERVER_LOG, cell_folder
 from harness.report.bug_report.issue import issue_md
@@ -91,7 +92,7 @@ def _texts(report: Report, cell: CellReport, folder: Path) -> Iterator[tuple[str
         yield "repro.py", script
         yield "repro.sh", repro_sh(repro)
         yield "test_repro.py", repro_test_py(repro)
-    alone = replace(report, cells=(cell,), result=report.result.model_copy(update={"cells": (cell.result,)}))
+    alone = replace(report, cells=(cell,), result=judge_run([cell.result], run=report.result.run))
     yield HTML_FILE, report_html(alone)
     yield VERDICT_FILE, verdict_json(alone.result)
     run = {**report.run, "cells": {cell.result.cell: dict(described)}}
