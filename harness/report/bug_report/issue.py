@@ -38,6 +38,8 @@ _ROWS_SHOWN = 40
 _SENTENCE_SHOWN = 1_000
 _COMMAND_SHOWN = 4_000
 _SCRIPT_SHOWN = 12_000
+_ESCAPED = len("&quot;")
+"""The most that one visible character becomes in a block."""
 
 
 def issue_md(
@@ -51,12 +53,7 @@ def issue_md(
         repro: what ``repro.py`` does.
         script: the text of ``repro.py``.
     """
-    lines = [
-        f"<!-- Title: [Bug]: {one_line(title(cell)).replace('--', '- -')} -->",
-        "",
-        "### Your current environment",
-        "",
-        *_environment(cell, run),
+    bug = [
         "",
         "### 🐛 Describe the bug",
         "",
@@ -67,6 +64,14 @@ def issue_md(
         "",
         f"- [ ] {_CHECKED}",
         "",
+    ]
+    lines = [
+        f"<!-- Title: [Bug]: {one_line(title(cell)).replace('--', '- -')} -->",
+        "",
+        "### Your current environment",
+        "",
+        *_environment(cell, run, room=LIMIT_CHARACTERS - sum(len(line) + 1 for line in bug)),
+        *bug,
     ]
     return "\n".join(lines)
 
@@ -84,11 +89,17 @@ def title(cell: CellReport) -> str:
     return f"{what}{after}{cause}"
 
 
-def _environment(cell: CellReport, run: Mapping[str, JsonValue]) -> Iterator[str]:
+def _environment(cell: CellReport, run: Mapping[str, JsonValue], *, room: int) -> Iterator[str]:
+    facts = block("\n".join(f"{name}: {value}" for name, value in _facts(cell, run)))
+    collected = list(_collected(cell))
+    more = "and what the server collected as" if collected else "please add the output of"
     yield "<details>"
-    yield "<summary>What was recorded; please add the output of <code>python collect_env.py</code></summary>"
+    yield f"<summary>What was recorded; {more} <code>python collect_env.py</code></summary>"
     yield ""
-    yield block("\n".join(f"{name}: {value}" for name, value in _facts(cell, run)))
+    yield facts
+    if collected:
+        yield ""
+        yield block(shorten(visible("\n".join(collected)), limit=max(0, room - len(facts)) // _ESCAPED))
     yield ""
     yield "</details>"
 
@@ -114,6 +125,16 @@ def _facts(cell: CellReport, run: Mapping[str, JsonValue]) -> Iterator[tuple[str
     yield "sleepwake", str(run.get("sleepwake", "unknown"))
     if server:
         yield "server", shorten(server.command, limit=_COMMAND_SHOWN) or "was running already"
+
+
+def _collected(cell: CellReport) -> Iterator[str]:
+    """What ``/server_info`` says of the server's system; longer texts below their names."""
+    server = cell.recording.server if cell.recording else None
+    told = server.environment if server else None
+    for name, value in told.items() if isinstance(told, dict) else ():
+        if value not in (None, ""):
+            text = str(value).strip("\n")
+            yield f"{name}:\n{text}" if "\n" in text else f"{name}: {text}"
 
 
 def _part(run: Mapping[str, JsonValue], name: str) -> Mapping[str, JsonValue]:

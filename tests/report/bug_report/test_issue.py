@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given
 from markdown_it import MarkdownIt
+from pydantic import JsonValue
 
 from harness.history.events import RequestStarted
 from harness.history.recording import InFlight
@@ -83,7 +84,26 @@ def test_no_answer_becomes_markup(text: str) -> None:
 def test_it_fits_into_an_issue() -> None:
     """However long the answers are."""
     report = examples.hostile_report("<" * 100_000)
+    report = replace(report, cells=(in_environment(report.cells[0], {"os": "<" * 100_000}), report.cells[1]))
     assert max(len(issue(report, number)) for number in (0, 1)) < LIMIT_CHARACTERS
+
+
+def in_environment(cell: CellReport, told: dict[str, JsonValue]) -> CellReport:
+    """The cell on a server that says this of its system."""
+    assert cell.recording
+    assert cell.recording.server
+    server = cell.recording.server.model_copy(update={"environment": told})
+    return replace(cell, recording=replace(cell.recording, server=server))
+
+
+def test_the_environment_is_what_the_server_says_of_it() -> None:
+    """Its own collect_env, nothing that is unknown; only where it told nothing somebody has to run that."""
+    cell = examples.mixed_report().cells[0]
+    told: dict[str, JsonValue] = {"os": "Debian <13>", "cpu_info": "a\nb\n", "cudnn_version": None}
+    text = issue_md(in_environment(cell, told), {}, repro=None, script=None)
+    assert "<pre>os: Debian &lt;13&gt;&#10;cpu_info:&#10;a&#10;b</pre>" in text
+    assert "please add the output" not in text
+    assert "please add the output" in issue_md(cell, {}, repro=None, script=None)
 
 
 def test_a_failed_cell_shows_the_end_of_the_log() -> None:
