@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
 
 from harness import workflow
 from harness.cli import call
+from harness.cli.application import app
 from harness.errors import ExitCode
 from harness.scenario.schema import Scenario
 from harness.servers.attached import AttachedRuntime
@@ -179,6 +182,35 @@ def test_listing_names_the_cells_and_starts_nothing(here: Path, capsys: pytest.C
     assert call(["run", "--list"]) == ExitCode.CLEAN
     assert capsys.readouterr().out == "small.only\n"
     assert not (here / "reports").exists()
+
+
+def test_a_dry_run_prints_the_command_of_every_server_and_starts_nothing(
+    here: Path,
+    fake_engine_command: tuple[str, ...],
+    toy_model_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each can be pasted into a shell: the flags of its arm, those asked for, and no secret."""
+    runtime = ProcessRuntime(engine_command=fake_engine_command, engine="cpu")
+    monkeypatch.setattr(workflow, "choose", lambda _: Choice(runtime=runtime, reason="for the test"))
+    flags = ["--vllm-arg=--block-size=64", "--vllm-arg=--hf-token=abcdefgh12"]
+    assert call(["run", "--dry-run", "--model", str(toy_model_folder), *flags]) == ExitCode.CLEAN
+    cell, command = capsys.readouterr().out.splitlines()
+    assert cell == "# small.only"
+    words = shlex.split(command)
+    assert {*fake_engine_command, "--enable-prefix-caching", str(toy_model_folder)} <= set(words)
+    assert ("--block-size=64" in words) or words[words.index("--block-size") + 1] == "64"
+    assert "abcdefgh12" not in command
+    assert not (here / "reports").exists()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete_commands_and_options(shell: Literal["bash", "zsh", "fish"]) -> None:
+    """What completes them knows the commands and the options of each."""
+    script = app.generate_completion(shell=shell)
+    for word in ("bug-report", "resume", "keep-servers", "markdown"):
+        assert word in script
 
 
 def test_what_needs_a_gpu_is_marked_and_left_out(
