@@ -50,8 +50,8 @@ class JudgedRun:
             run=self.description,
             scenario_files=_scenario_files(self.description),
             server_logs={
-                cell: tail(cell_folder(self.directory, cell) / SERVER_LOG, _LOG_LINES)
-                for cell in self.recordings
+                cell: tail(cell_folder(self.directory, recording.log_cell) / SERVER_LOG, _LOG_LINES)
+                for cell, recording in self.recordings.items()
             },
         )
 

@@ -29,6 +29,11 @@ class CellReport:
         return self.recording.token_texts if self.recording else {}
 
     @property
+    def log_cell(self) -> str:
+        """The cell in whose folder the whole log of the server is."""
+        return self.recording.log_cell if self.recording else self.result.cell
+
+    @property
     def title(self) -> str:
         """The cell as people say it: scenario and arm."""
         return f"{self.result.scenario} / {self.result.arm}"
