@@ -30,6 +30,7 @@ from harness.report.text import count
 from harness.stored_run import REPORTS
 
 if TYPE_CHECKING:
+    from harness.resume import Resumption
     from harness.scenario.cells import Cell
     from harness.servers.select import Choice
     from harness.workflow import RunOptions
@@ -134,15 +135,18 @@ def run(
     if dry_run:
         print_lines(f"# {cell}\n{command}" for cell, command in workflow.commands(options, cells, choice))
         return ExitCode.CLEAN
-    return _run(options, cells, choice, resume_in=resumed.directory if resumed else None)
+    return _run(options, cells, choice, resumed=resumed)
 
 
-def _run(options: RunOptions, cells: list[Cell], choice: Choice, *, resume_in: Path | None) -> int:
+def _run(options: RunOptions, cells: list[Cell], choice: Choice, *, resumed: Resumption | None) -> int:
     from harness import workflow
     from harness.report.progress import Progress
 
     console = new_console()
     console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)
+    if resumed and resumed.kept:
+        console.print(Text(f"kept: {count(len(resumed.kept), 'cell')} with a verdict"), soft_wrap=True)
+    resume_in = resumed.directory if resumed else None
     with Progress(console, cells=len(cells)) as progress:
         finished = workflow.run(options, cells, choice, progress=progress, resume_in=resume_in)
     if not finished.whole:
@@ -211,10 +215,7 @@ def bisect(
     show_bisection(
         [(trial.version, trial.outcome, trial.reason, trial.run) for trial in ended.trials],
         conclusion=conclusion(ended),
-        reproduce=[
-            f"sleepwake run {' '.join(map(str, paths))} --runtime docker --vllm {version}"
-            for version in ended.neighbours
-        ],
+        reproduce=[search.command(options, version) for version in ended.neighbours],
         console=console,
     )
     return ExitCode.INCONCLUSIVE if ended.contradiction else ExitCode.CLEAN
