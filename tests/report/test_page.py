@@ -130,6 +130,15 @@ def test_broken_cells_stand_open(mixed: str) -> None:
     assert '<details class="cell clean">' in mixed
 
 
+def test_every_changed_answer_is_told_token_by_token(mixed: str) -> None:
+    """Not the witness alone: where it parts is framed, and pointing at a token tells what was likely."""
+    changed = re.findall(r'<details class="change">.*?</details>', mixed, flags=re.DOTALL)
+    assert len(changed) == 2
+    for each in changed:
+        (part,) = re.findall(r'<li class="part">.*?</li>', each, flags=re.DOTALL)
+        assert re.findall(r'class="chip (baseline|after)" title="99.6% ', part) == ["baseline", "after"]
+
+
 def test_a_timeline_is_one_click_away(mixed: str) -> None:
     """In a cell that stands open it is a click on the timeline; in a closed one, the click on the cell."""
     cells = re.split(r'<details class="cell ', mixed)[1:]
