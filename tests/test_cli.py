@@ -93,23 +93,26 @@ def test_a_baseline_that_never_answers_is_inconclusive(here: Path, served: Serve
 def test_checking_repeats_the_verdict_without_a_server(
     here: Path, served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`sleepwake check` reads the history alone, and says the same."""
+    """`sleepwake check` reads the history alone, and says the same; its page is not drawn once more."""
     code = call(["run", "--endpoint", served.start(Misbehaviour({}, frozenset({Fault.LOSE_WEIGHTS})))])
     before = (here / "reports" / "latest" / "verdict.json").read_text()
+    drawn = (here / "reports" / "latest" / "report.html").stat().st_mtime_ns
     served.stop()
     capsys.readouterr()
     assert call(["check", "reports/latest"]) == code == ExitCode.CORRUPT_OR_DEGRADED
     assert (here / "reports" / "latest" / "verdict.json").read_text() == before
+    assert (here / "reports" / "latest" / "report.html").stat().st_mtime_ns == drawn
     assert "lost weights" in capsys.readouterr().out
 
 
 def test_checking_a_run_that_was_cut_short_never_says_clean(here: Path, served: Served) -> None:
-    """A history cut in the middle of a line is read up to there, and is inconclusive."""
+    """A history cut in the middle of a line is read up to there, and is inconclusive; so says its page."""
     call(["run", "--endpoint", served.start()])
     history = next((here / "reports" / "latest" / "cells").glob("*/history.jsonl"))
     content = history.read_bytes()
     history.write_bytes(content[: len(content) // 2])
     assert call(["check"]) == ExitCode.INCONCLUSIVE
+    assert "<title>inconclusive: " in (here / "reports" / "latest" / "report.html").read_text()
 
 
 def test_checking_imports_neither_torch_nor_vllm(here: Path, served: Served) -> None:

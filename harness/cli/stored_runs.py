@@ -15,19 +15,25 @@ from harness.errors import ExitCode
 from harness.option_sources import runs_folder
 from harness.report import show_report, write_report
 from harness.report.tables import show_table
-from harness.report.writer import write_whole
+from harness.report.writer import HTML_FILE, VERDICT_FILE, write_whole
 from harness.stored_run import REPORTS, find_run, judge_directory
 
 
 def check(name: RunArgument = None, /) -> int:
     """Judge a stored run again, without a server.
 
+    Its page takes seconds to draw, and is written again only where the judgement is another one.
+
     Args:
         name: A run directory. Without one: the latest.
     """
     directory = _find_run(name)
     judged = judge_directory(directory)
+    judgement = directory / VERDICT_FILE
+    before = judgement.read_bytes() if judgement.exists() else b""
     write_report(directory, judged.report, html=False)
+    if (directory / HTML_FILE).exists() and judgement.read_bytes() != before:
+        write_report(directory, judged.report)
     show_report(judged.report, new_console())
     return judged.result.exit_code
 
