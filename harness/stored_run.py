@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,8 +50,8 @@ class JudgedRun:
             run=self.description,
             scenario_files=_scenario_files(self.description),
             server_logs={
-                cell: tail(cell_folder(self.directory, cell) / SERVER_LOG, _LOG_LINES)
-                for cell in self.recordings
+                cell: tail(cell_folder(self.directory, recording.log_cell) / SERVER_LOG, _LOG_LINES)
+                for cell, recording in self.recordings.items()
             },
         )
 
@@ -85,9 +86,14 @@ def find_run(name: str | None, *, out: Path = REPORTS) -> Path:
     for candidate in candidates:
         if (candidate / RUN_FILE).is_file():
             return candidate.resolve()
-    raise HistoryError(
-        "no run here", path=candidates[0], remedy="name a run directory, for example reports/latest"
-    )
+    raise HistoryError("no run here", path=candidates[0], remedy=_which_run(name, out))
+
+
+def _which_run(name: str | None, out: Path) -> str:
+    """What to name instead: the run with the nearest name, else any."""
+    runs = [path.parent for path in out.glob(f"*/{RUN_FILE}")]
+    nearest = difflib.get_close_matches(Path(name or "").name, [run.name for run in runs], n=1)
+    return f"did you mean {nearest[0]!r}?" if nearest else "name a run directory, for example reports/latest"
 
 
 def read_description(directory: Path) -> Mapping[str, JsonValue]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import httpx
 import pytest
 
 from harness import workflow
 from harness.cli import call
+from harness.cli.application import app
 from harness.errors import ExitCode
 from harness.scenario.schema import Scenario
 from harness.servers.attached import AttachedRuntime
@@ -89,23 +93,26 @@ def test_a_baseline_that_never_answers_is_inconclusive(here: Path, served: Serve
 def test_checking_repeats_the_verdict_without_a_server(
     here: Path, served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`sleepwake check` reads the history alone, and says the same."""
+    """`sleepwake check` reads the history alone, and says the same; its page is not drawn once more."""
     code = call(["run", "--endpoint", served.start(Misbehaviour({}, frozenset({Fault.LOSE_WEIGHTS})))])
     before = (here / "reports" / "latest" / "verdict.json").read_text()
+    drawn = (here / "reports" / "latest" / "report.html").stat().st_mtime_ns
     served.stop()
     capsys.readouterr()
     assert call(["check", "reports/latest"]) == code == ExitCode.CORRUPT_OR_DEGRADED
     assert (here / "reports" / "latest" / "verdict.json").read_text() == before
+    assert (here / "reports" / "latest" / "report.html").stat().st_mtime_ns == drawn
     assert "lost weights" in capsys.readouterr().out
 
 
 def test_checking_a_run_that_was_cut_short_never_says_clean(here: Path, served: Served) -> None:
-    """A history cut in the middle of a line is read up to there, and is inconclusive."""
+    """A history cut in the middle of a line is read up to there, and is inconclusive; so says its page."""
     call(["run", "--endpoint", served.start()])
     history = next((here / "reports" / "latest" / "cells").glob("*/history.jsonl"))
     content = history.read_bytes()
     history.write_bytes(content[: len(content) // 2])
     assert call(["check"]) == ExitCode.INCONCLUSIVE
+    assert "<title>inconclusive: " in (here / "reports" / "latest" / "report.html").read_text()
 
 
 def test_checking_imports_neither_torch_nor_vllm(here: Path, served: Served) -> None:
@@ -178,6 +185,35 @@ def test_listing_names_the_cells_and_starts_nothing(here: Path, capsys: pytest.C
     assert call(["run", "--list"]) == ExitCode.CLEAN
     assert capsys.readouterr().out == "small.only\n"
     assert not (here / "reports").exists()
+
+
+def test_a_dry_run_prints_the_command_of_every_server_and_starts_nothing(
+    here: Path,
+    fake_engine_command: tuple[str, ...],
+    toy_model_folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each can be pasted into a shell: the flags of its arm, those asked for, and no secret."""
+    runtime = ProcessRuntime(engine_command=fake_engine_command, engine="cpu")
+    monkeypatch.setattr(workflow, "choose", lambda _: Choice(runtime=runtime, reason="for the test"))
+    flags = ["--vllm-arg=--block-size=64", "--vllm-arg=--hf-token=abcdefgh12"]
+    assert call(["run", "--dry-run", "--model", str(toy_model_folder), *flags]) == ExitCode.CLEAN
+    cell, command = capsys.readouterr().out.splitlines()
+    assert cell == "# small.only"
+    words = shlex.split(command)
+    assert {*fake_engine_command, "--enable-prefix-caching", str(toy_model_folder)} <= set(words)
+    assert ("--block-size=64" in words) or words[words.index("--block-size") + 1] == "64"
+    assert "abcdefgh12" not in command
+    assert not (here / "reports").exists()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete_commands_and_options(shell: Literal["bash", "zsh", "fish"]) -> None:
+    """What completes them knows the commands and the options of each."""
+    script = app.generate_completion(shell=shell)
+    for word in ("bug-report", "resume", "keep-servers", "markdown"):
+        assert word in script
 
 
 def test_what_needs_a_gpu_is_marked_and_left_out(
@@ -289,6 +325,26 @@ def test_cleaning_nothing_says_so(here: Path, capsys: pytest.CaptureFixture[str]
     assert call(["clean"]) == ExitCode.CLEAN
     assert capsys.readouterr().out
     assert here.exists()
+
+
+def test_a_reader_that_leaves_changes_no_exit_code(here: Path, served: Served) -> None:
+    """`sleepwake check | head` ends as without `head`, and complains of nothing."""
+    call(["run", "--endpoint", served.start()])
+    for arguments in (["check"], ["schema"], ["history"]):
+        nobody, output = os.pipe()
+        os.close(nobody)
+        program = [sys.executable, "-c", "from harness.cli import main; main()", *arguments]
+        done = subprocess.run(program, cwd=here, stdout=output, stderr=subprocess.PIPE, check=False)
+        os.close(output)
+        assert (done.returncode, done.stderr) == (ExitCode.CLEAN, b""), arguments
+
+
+def test_what_a_terminal_cannot_show_is_shown_as_an_escape(here: Path) -> None:
+    """A name outside of the output's encoding is no reason to fail."""
+    program = [sys.executable, "-c", "from harness.cli import main; main()", "history", "--out", "é"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(program, cwd=here, env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (ExitCode.CLEAN, b"no run in \\xe9\n")
 
 
 def test_importing_the_package_is_cheap() -> None:

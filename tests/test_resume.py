@@ -89,6 +89,7 @@ def test_a_run_interrupted_after_two_of_four_cells_runs_the_other_two(
     runtime.interrupted_at, runtime.started = None, []
     assert call(["run", "--resume", "reports/latest"]) == ExitCode.CORRUPT_OR_DEGRADED
     assert runtime.started == CELLS[2:]
+    assert "kept: 2 cells with a verdict\n" in capsys.readouterr().out
     cells = json.loads(Path("reports/latest/verdict.json").read_text())["cells"]
     assert [cell["verdict"] for cell in cells] == ["clean", "corrupt", "clean", "clean"]
 

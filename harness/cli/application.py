@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import traceback
 
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from harness import __version__
 from harness.cli import machine, stored_runs, with_servers
+from harness.cli.shared import write_out
 from harness.errors import ExitCode, SleepwakeError
 from harness.option_sources import note_sources, variables_taken
 
@@ -45,7 +47,12 @@ app.command(image)
 
 def main() -> None:
     """Run the ``sleepwake`` command."""
-    sys.exit(call(sys.argv[1:]))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a terminal or a log cannot show is shown as an escape, as on standard error.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    code = call(sys.argv[1:])
+    write_out()
+    sys.exit(code)
 
 
 def call(arguments: list[str]) -> int:

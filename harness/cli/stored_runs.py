@@ -9,27 +9,32 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
-from rich.console import Console
 
-from harness.cli.shared import OutOption, RunArgument, print_lines
+from harness.cli.shared import OutOption, RunArgument, new_console, print_lines
 from harness.errors import ExitCode
 from harness.option_sources import runs_folder
 from harness.report import show_report, write_report
 from harness.report.tables import show_table
-from harness.report.writer import write_whole
+from harness.report.writer import HTML_FILE, VERDICT_FILE, write_whole
 from harness.stored_run import REPORTS, find_run, judge_directory
 
 
 def check(name: RunArgument = None, /) -> int:
     """Judge a stored run again, without a server.
 
+    Its page takes seconds to draw, and is written again only where the judgement is another one.
+
     Args:
         name: A run directory. Without one: the latest.
     """
     directory = _find_run(name)
     judged = judge_directory(directory)
+    judgement = directory / VERDICT_FILE
+    before = judgement.read_bytes() if judgement.exists() else b""
     write_report(directory, judged.report, html=False)
-    show_report(judged.report, Console(highlight=False))
+    if (directory / HTML_FILE).exists() and judgement.read_bytes() != before:
+        write_report(directory, judged.report)
+    show_report(judged.report, new_console())
     return judged.result.exit_code
 
 
@@ -58,7 +63,7 @@ def merge(
     from harness.merge import merge as merge_shards
 
     merged = merge_shards([find_run(str(run), out=out) for run in runs], out=out)
-    return conclude(merged, Console(highlight=False))
+    return conclude(merged, new_console())
 
 
 def compare(
@@ -85,7 +90,7 @@ def compare(
     if markdown:
         print_lines([two_runs_md(runs)])
     else:
-        show_two_runs(runs, Console(highlight=False))
+        show_two_runs(runs, new_console())
     if html is not None:
         from harness.report.two_runs_page import two_runs_html
 
@@ -137,7 +142,7 @@ def history(*, out: OutOption = REPORTS) -> int:
 
     runs = past_runs(out)
     if runs:
-        show_table(past_runs_table(runs), Console(highlight=False))
+        show_table(past_runs_table(runs), new_console())
     else:
         print_lines([f"no run in {out}"])
     return ExitCode.CLEAN

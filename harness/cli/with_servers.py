@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
-from rich.console import Console
 from rich.text import Text
 
 from harness.cli.concluding import conclude
@@ -21,6 +20,7 @@ from harness.cli.shared import (
     OutOption,
     RuntimeOption,
     VllmArgsOption,
+    new_console,
     print_lines,
 )
 from harness.errors import ExitCode, UsageError
@@ -30,6 +30,7 @@ from harness.report.text import count
 from harness.stored_run import REPORTS
 
 if TYPE_CHECKING:
+    from harness.resume import Resumption
     from harness.scenario.cells import Cell
     from harness.servers.select import Choice
     from harness.workflow import RunOptions
@@ -126,7 +127,7 @@ def run(
         return ExitCode.CLEAN
     if resumed and not cells:
         print_lines([f"nothing to run: {count(len(resumed.kept), 'cell')} with a verdict"])
-        return conclude(resumed.directory, Console(highlight=False))
+        return conclude(resumed.directory, new_console())
     choice = workflow.choose(options)
     cells, left_out = workflow.fitting(cells, choice.runtime)
     if left_out:
@@ -134,15 +135,18 @@ def run(
     if dry_run:
         print_lines(f"# {cell}\n{command}" for cell, command in workflow.commands(options, cells, choice))
         return ExitCode.CLEAN
-    return _run(options, cells, choice, resume_in=resumed.directory if resumed else None)
+    return _run(options, cells, choice, resumed=resumed)
 
 
-def _run(options: RunOptions, cells: list[Cell], choice: Choice, *, resume_in: Path | None) -> int:
+def _run(options: RunOptions, cells: list[Cell], choice: Choice, *, resumed: Resumption | None) -> int:
     from harness import workflow
     from harness.report.progress import Progress
 
-    console = Console(highlight=False)
+    console = new_console()
     console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)
+    if resumed and resumed.kept:
+        console.print(Text(f"kept: {count(len(resumed.kept), 'cell')} with a verdict"), soft_wrap=True)
+    resume_in = resumed.directory if resumed else None
     with Progress(console, cells=len(cells)) as progress:
         finished = workflow.run(options, cells, choice, progress=progress, resume_in=resume_in)
     if not finished.whole:
@@ -197,7 +201,7 @@ def bisect(
         sources=given_options(),
     )
     file = out / f"bisect-{'-'.join(path.stem for path in paths)}-{good}-{bad}.json"
-    console = Console(highlight=False)
+    console = new_console()
     begun = search.begin(
         options, good=good, bad=bad, versions=versions or supported_versions(), resume_from=file
     )
@@ -211,10 +215,7 @@ def bisect(
     show_bisection(
         [(trial.version, trial.outcome, trial.reason, trial.run) for trial in ended.trials],
         conclusion=conclusion(ended),
-        reproduce=[
-            f"sleepwake run {' '.join(map(str, paths))} --runtime docker --vllm {version}"
-            for version in ended.neighbours
-        ],
+        reproduce=[search.command(options, version) for version in ended.neighbours],
         console=console,
     )
     return ExitCode.INCONCLUSIVE if ended.contradiction else ExitCode.CLEAN
@@ -258,7 +259,7 @@ def fuzz(
     if budget is None and examples is None:
         budget = "10m"
     choice = workflow.choose(workflow.RunOptions(runtime=runtime))
-    console = Console(highlight=False)
+    console = new_console()
     chosen_seed = secrets.randbelow(10**6) if seed is None else seed
     first = f"runtime: {choice.runtime.name} ({choice.reason}); seed {chosen_seed}"
     console.print(Text(first), soft_wrap=True)
@@ -309,7 +310,7 @@ def selftest(
 
     faults = faults_named(fault)
     choice = workflow.choose(workflow.RunOptions(runtime=runtime))
-    console = Console(highlight=False)
+    console = new_console()
     console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)
     planned = Selftest(faults=faults, choice=choice, out=out, vllm_args=vllm_args)
     directory, outcomes = planned.run(progress=lambda cells: Progress(console, cells=cells))

@@ -37,6 +37,7 @@ from harness.servers.base import Server, ServerFacts, ServerSpec, StartsServers
 from harness.servers.models import Model
 from harness.servers.variants import Variants, provide_variants, variants_of
 from harness.vllm_api import lifecycle
+from harness.vllm_api.calls import CallResult
 from harness.vllm_api.connection import Connection, connect
 
 EXCHANGED_ADAPTERS = "adapters"
@@ -168,8 +169,9 @@ async def run_on_server(
     ):
         boot_seconds = 0.0 if server.facts.shared_with else recorder.now() - asked_at
         async with connect(server.base_url) as connection:
-            configuration = await _configuration(connection)
-            ready = await _server_ready(server, connection, recorder, boot_seconds, configuration)
+            info = await lifecycle.server_info(connection.http, deadline_s=SERVER_INFO_DEADLINE_S)
+            configuration = _told(info, "vllm_config")
+            ready = await _server_ready(server, connection, recorder, boot_seconds, info)
             recorder.record(ready)
             session = Session(
                 scenario=job.cell.scenario,
@@ -273,7 +275,7 @@ async def _server_ready(
     connection: Connection,
     recorder: Recorder,
     boot_seconds: float,
-    configuration: Mapping[str, JsonValue],
+    info: CallResult,
 ) -> ServerReady:
     version = await lifecycle.version(connection.http, deadline_s=OBSERVATION_DEADLINE_S)
     told = version.field("version")
@@ -287,7 +289,8 @@ async def _server_ready(
         image_digest=facts.image_digest,
         boot_seconds=boot_seconds,
         emulated=facts.emulated,
-        configuration=dict(configuration),
+        configuration=_told(info, "vllm_config"),
+        environment=_told(info, "system_env"),
         shared_with=facts.shared_with,
     )
 
@@ -307,11 +310,10 @@ async def _served_model(connection: Connection) -> str:
     return name
 
 
-async def _configuration(connection: Connection) -> Mapping[str, JsonValue]:
-    """What the server says of its own configuration; empty where the version cannot say it as JSON."""
-    info = await lifecycle.server_info(connection.http, deadline_s=SERVER_INFO_DEADLINE_S)
-    configuration = info.field("vllm_config")
-    return configuration if isinstance(configuration, dict) else {}
+def _told(info: CallResult, part: str) -> dict[str, JsonValue]:
+    """A part of what the server says of itself; empty where the version cannot say it as JSON."""
+    told = info.field(part)
+    return told if isinstance(told, dict) else {}
 
 
 async def _prepare_prompts(session: Session, job: CellJob, configuration: Mapping[str, JsonValue]) -> None:

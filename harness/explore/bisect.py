@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from harness.errors import (
     UsageError,
 )
 from harness.explore.bisection import Bisection, Outcome, Trial
+from harness.redaction import without_secret_flags
 from harness.report.progress import Progress
 from harness.report.words import cause_words
 from harness.stored_run import judge_directory
@@ -76,6 +78,16 @@ def carry_on(
         search = search.seen(trial)
         _write(remember_in, search)
     return search
+
+
+def command(options: RunOptions, version: str) -> str:
+    """Return the shell command that tries ``version`` again, as the search did."""
+    words = ["sleepwake", "run", *map(str, options.paths)]
+    words += [word for arm in options.arms for word in ("--arm", arm)]
+    words += ["--runtime", "docker", "--vllm", version]
+    words += ["--model", options.model] if options.model else []
+    words += [f"--vllm-arg={flag}" for flag in without_secret_flags(options.vllm_args)]
+    return shlex.join(words)
 
 
 def release_key(version: str) -> tuple[int, ...]:

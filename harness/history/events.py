@@ -219,6 +219,9 @@ class ServerReady(_Event):
     boot_seconds: float
     emulated: tuple[str, ...] = ()
     configuration: JsonValue = None
+    environment: JsonValue = Field(
+        default=None, description="what the server says of its system: libraries, processor, GPUs, variables"
+    )
     shared_with: tuple[str, ...] = ()
     """The cells it served before this one, the first of which booted it; its log is in that one's folder."""
 

@@ -101,6 +101,12 @@ class Recording:
         """The passes that are evidence of ``role``, in the order they ran."""
         return (each for each in self.passes if each.start.role is role)
 
+    @property
+    def log_cell(self) -> str:
+        """The cell in whose folder the server's log is: the one that booted it."""
+        before = self.server.shared_with if self.server else ()
+        return before[0] if before else self.cell.cell
+
     @cached_property
     def action_of_step(self) -> Mapping[str, StepStarted]:
         """The start of every step, by the step's path."""

@@ -9,7 +9,7 @@ from harness.check.comparison import Comparison
 from harness.check.evidence import Evidence
 from harness.check.repetition import repeated_ngrams
 from harness.check.wording import condition, occasion
-from harness.history.events import Method
+from harness.history.events import Answer, Method
 from harness.report.witness import Parting, part_texts
 
 
@@ -27,6 +27,8 @@ class Change:
     baseline_finish: str
     after_finish: str
     parting: Parting
+    answers: tuple[Answer, Answer]
+    """Baseline and after, as they were recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +90,7 @@ def _change(alike: Sequence[Comparison]) -> Change:
         baseline_finish=before.finish_reason or "none",
         after_finish=after.finish_reason or "none",
         parting=part_texts(before.text, after.text),
+        answers=(before, after),
     )
 
 

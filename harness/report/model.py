@@ -29,6 +29,11 @@ class CellReport:
         return self.recording.token_texts if self.recording else {}
 
     @property
+    def log_cell(self) -> str:
+        """The cell in whose folder the whole log of the server is."""
+        return self.recording.log_cell if self.recording else self.result.cell
+
+    @property
     def title(self) -> str:
         """The cell as people say it: scenario and arm."""
         return f"{self.result.scenario} / {self.result.arm}"
@@ -88,7 +93,9 @@ def assemble(
                 result=cell,
                 recording=recordings.get(cell.cell),
                 reproduce=reproduce_command(
-                    cell, scenario_file=scenario_files.get(cell.scenario, _usual_file(cell.scenario))
+                    cell,
+                    scenario_file=scenario_files.get(cell.scenario, _usual_file(cell.scenario)),
+                    run=run,
                 ),
                 server_log=server_logs.get(cell.cell, ""),
             )
@@ -102,21 +109,50 @@ def _usual_file(scenario: str) -> str:
     return f"scenarios/{scenario.replace('-', '_')}.yaml"
 
 
-def reproduce_command(cell: CellResult, *, scenario_file: str) -> str:
+def reproduce_command(
+    cell: CellResult, *, scenario_file: str, run: Mapping[str, JsonValue] = MappingProxyType({})
+) -> str:
     """Return the shell command that runs ``cell`` again under the same conditions.
 
     An attached server has to be named by whoever repeats the run, its version with it.
+
+    Args:
+        cell: the cell.
+        scenario_file: where its scenario is.
+        run: the content of ``run.json``, for what was asked of every cell.
     """
-    words = ["sleepwake", "run", scenario_file, "--arm", cell.arm]
+    words = ["sleepwake", "run", scenario_file]
+    if _is_an_arm(cell, run):
+        words += ["--arm", cell.arm]
     if cell.fault:
         words += ["--fault", cell.fault]
     if cell.runtime:
         words += ["--runtime", cell.runtime]
+    options = _part(run, "options")
     if cell.runtime == "attached":
         words += ["--endpoint", "URL"]
+    elif image := options.get("image"):
+        words += ["--image", str(image)]
     elif cell.vllm_version:
-        words += ["--vllm", cell.vllm_version]
+        words += ["--vllm", cell.vllm_version.partition("+")[0]]
+    if model := options.get("model"):
+        words += ["--model", str(model)]
+    flags = run.get("extra_args")
+    words += [f"--vllm-arg={flag}" for flag in flags] if isinstance(flags, list) else []
+    if options.get("thorough"):
+        words.append("--thorough")
     return shlex.join(words)
+
+
+def _is_an_arm(cell: CellResult, run: Mapping[str, JsonValue]) -> bool:
+    """Searches give one arm many names, a trial each: these are not in the scenario's file."""
+    arms = _part(_part(_part(run, "cells"), cell.cell), "scenario").get("arms")
+    return not isinstance(arms, dict) or cell.arm in arms
+
+
+def _part(whole: Mapping[str, JsonValue], name: str) -> Mapping[str, JsonValue]:
+    part = whole.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def last_moment(recording: Recording) -> float:

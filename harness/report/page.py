@@ -25,7 +25,7 @@ from harness.report.remarks import Remark, remarks
 from harness.report.spending import spending
 from harness.report.text import shorten, visible
 from harness.report.timeline import Moment, moments
-from harness.report.tokens import Choice, Strip, likeliest, token_strip
+from harness.report.tokens import Choice, Strip, answer_strip, likeliest, token_strip
 from harness.report.witness import Parting, Row, facts, parting, where_they_part
 
 SYMBOLS = {"clean": "✓", "corrupt": "✗", "degraded": "▼", "inconclusive": "?", "error": "!"}
@@ -33,6 +33,7 @@ SYMBOLS = {"clean": "✓", "corrupt": "✗", "degraded": "▼", "inconclusive": 
 _OPEN_CELLS = 4
 """Cells that stand open when the page is opened, the worst first."""
 _CHANGES_SHOWN = 60
+_STRIPS_SHOWN = 12
 _ROWS_SHOWN = 500
 _TEXT_SHOWN = 20_000
 _LINE_SHOWN = 2_000
@@ -60,7 +61,8 @@ class CellView:
     is_open: bool
     remarks: list[Remark]
     witness: WitnessView | None
-    changes: list[Change]
+    changes: list[tuple[Change, Strip | None]]
+    """Each token by token as well, as far as there is room for that."""
     changes_left_out: int
     spreads: list[Spread]
     moments: list[Moment]
@@ -131,7 +133,10 @@ def _cell_view(cell: CellReport, *, anchor: str, is_open: bool) -> CellView:
         is_open=is_open,
         remarks=list(remarks(cell, findings=0)),
         witness=_witness_view(cell),
-        changes=changed[:_CHANGES_SHOWN],
+        changes=[
+            (change, _change_strip(change, cell) if number < _STRIPS_SHOWN else None)
+            for number, change in enumerate(changed[:_CHANGES_SHOWN])
+        ],
         changes_left_out=max(0, len(changed) - _CHANGES_SHOWN),
         spreads=spreads(evidence) if evidence else [],
         moments=moments(evidence) if evidence else [],
@@ -161,6 +166,10 @@ def _witness_view(cell: CellReport) -> WitnessView | None:
         ],
         strip=token_strip(witness, cell.recording, texts=cell.token_texts),
     )
+
+
+def _change_strip(change: Change, cell: CellReport) -> Strip:
+    return answer_strip(*change.answers, place=change.first_difference, texts=cell.token_texts)
 
 
 def _plots(evidence: Evidence) -> Iterator[tuple[str, str, Markup]]:

@@ -23,6 +23,9 @@ _LABEL = 28
 """Characters of a prompt's name on an axis."""
 _WIDTH = 720
 _ROW = 17
+_FIELD_LEAST = 26
+"""Three digits and a little air."""
+_FIELD_MOST = 64
 _MIB = 2**20
 
 _CONFIG = alt.Config(
@@ -158,9 +161,14 @@ def agreement_plot(agreements: Sequence[Agreement]) -> Markup:
     )
     words = base.mark_text(color="var(--ink)", fontSize=11).encode(text="said:N")
     chart = alt.layer(fields, words).properties(
-        width=max(40, min(_WIDTH - 160, 64 * len(columns))), height=(_ROW + 3) * len(kept)
+        width=len(columns) * _field_width(len(columns)), height=(_ROW + 3) * len(kept)
     )
     return _svg(chart, label="Where each answer first differs from its baseline, by prompt and pass.")
+
+
+def _field_width(columns: int) -> int:
+    """As wide as the picture has room for; where it has none, as what stands in a field needs."""
+    return max(_FIELD_LEAST, min(_FIELD_MOST, (_WIDTH - 160) // columns))
 
 
 def _few(prompts: Sequence[str]) -> dict[str, str]:

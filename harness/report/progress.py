@@ -6,6 +6,7 @@ step is one plain line with its time, so that a log reads like a story.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Self
 
 from rich.console import Console
@@ -22,7 +23,6 @@ from harness.history.events import (
     CellStarted,
     Event,
     PassStarted,
-    PromptsPrepared,
     ServerReady,
     StepFinished,
     StepStarted,
@@ -32,6 +32,20 @@ from harness.report.words import set_options
 
 STYLES = {"clean": "green", "corrupt": "bold red", "degraded": "yellow", "inconclusive": "magenta"}
 _MIB = 1024 * 1024
+
+
+@dataclass
+class _Asking:
+    """A pass that goes on: what is asked, and how far it has come."""
+
+    words: str
+    asked: int
+    answered: int = 0
+
+    def answered_one(self) -> str:
+        """Count one more answer, and say how many there are."""
+        self.answered += 1
+        return f"{self.words}, {self.answered} of {self.asked} answers"
 
 
 class Progress:
@@ -44,8 +58,7 @@ class Progress:
         self._interleaved = False
         self._cell = ""
         self._steps: dict[str, str] = {}
-        self._asked = 0
-        self._answered = 0
+        self._asking: dict[str, _Asking] = {}
         self._live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -77,17 +90,16 @@ class Progress:
                 self._now("starting the server")
             case ServerReady():
                 self._line(event.t, _server(event))
-            case PromptsPrepared():
-                self._asked = len(event.prompts)
             case StepStarted():
                 self._steps[cell] = _words(event)
                 self._now(self._steps[cell])
             case PassStarted():
-                self._answered = 0
                 what = event.control.value.replace("_", " ") if event.control else manner(event)
-                self._now(f"{self._steps.get(cell, '')}: {event.role.value}, {what}")
-            case Answer():
-                self._answered += 1
+                words = f"{self._steps.get(cell, '')}: {event.role.value}, {what}"
+                self._asking[cell] = _Asking(words=words, asked=len(event.asked))
+                self._now(words)
+            case Answer() if cell in self._asking:
+                self._now(self._asking[cell].answered_one())
             case StepFinished():
                 contradicted = f"  !! {'; '.join(event.unconfirmed)}" if event.unconfirmed else ""
                 self._line(event.t, f"{self._steps.get(cell, '')}  {event.seconds:.1f} s{contradicted}")

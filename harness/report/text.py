@@ -78,7 +78,8 @@ def seconds(duration: float) -> str:
         return f"{duration:.2f} s"
     if duration < 120:  # noqa: PLR2004 - minutes are easier from here on
         return f"{duration:.1f} s"
-    return f"{duration // 60:.0f} min {duration % 60:.0f} s"
+    minutes, rest = divmod(round(duration), 60)
+    return f"{minutes} min {rest} s"
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:

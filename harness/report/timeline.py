@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.check.comparison import Comparison
 from harness.check.evidence import Evidence
 from harness.check.wording import occasion
-from harness.history.events import Method, Observation, StepStarted
+from harness.history.events import Method, Observation, ServerReady, StepStarted
 from harness.history.recording import Pass, Recording
 from harness.report.text import count, mebibytes, pairs, seconds
 from harness.report.words import set_options
@@ -45,14 +45,21 @@ def moments(evidence: Evidence) -> list[Moment]:
     rows = [_step(recording, step) for step in recording.steps]
     rows += [_pass(asked, compared.get(asked.number, [])) for asked in recording.passes]
     if recording.server:
-        booted = seconds(recording.server.boot_seconds)
-        rows.append(Moment(t=recording.server.t, kind="server", what="server ready", took=booted, seen=""))
+        rows.append(_server(recording.server))
     if recording.failure:
         rows.append(
             Moment(t=recording.failure.t, kind="failure", what=recording.failure.cause, took="", seen="")
         )
     order = {"server": 0, "step": 1, "pass": 2, "failure": 3}
     return sorted(rows, key=lambda row: (row.t, order[row.kind]))
+
+
+def _server(ready: ServerReady) -> Moment:
+    if ready.shared_with:
+        what, took = f"goes on with the server of {ready.shared_with[0]}", ""
+    else:
+        what, took = "server ready", seconds(ready.boot_seconds)
+    return Moment(t=ready.t, kind="server", what=what, took=took, seen="")
 
 
 def _step(recording: Recording, step: StepStarted) -> Moment:

@@ -1,12 +1,12 @@
-"""The witness token by token: both answers aligned by position, with what each side thought likely."""
+"""Two answers token by token, aligned by position, with what each side thought likely."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.check.result import Side, TokenChoice, Witness
-from harness.history.events import Logprobs
+from harness.history.events import Answer, Logprobs
 from harness.history.recording import Recording
 from harness.report.witness import probability, token_text
 
@@ -54,11 +54,22 @@ class Strip:
 
 def token_strip(witness: Witness, recording: Recording | None, *, texts: Mapping[int, str]) -> Strip:
     """Align both answers of ``witness`` by position around their first difference."""
-    place = witness.first_difference
-    total = max(len(witness.baseline.token_ids), len(witness.after.token_ids))
-    start, end = max(0, place - _BEFORE), min(total, place + _AFTER)
-    baseline = _Reader(witness.baseline, witness.prompt, recording, texts)
-    after = _Reader(witness.after, witness.prompt, recording, texts)
+    baseline, after = (
+        _Reader(side.token_ids, _logprobs(side, witness.prompt, recording), texts)
+        for side in (witness.baseline, witness.after)
+    )
+    return _strip(baseline, after, place=witness.first_difference, shown=(_BEFORE, _AFTER))
+
+
+def answer_strip(baseline: Answer, after: Answer, *, place: int, texts: Mapping[int, str]) -> Strip:
+    """The same of any two answers, in a stretch that is short enough to be one of many."""
+    readers = (_Reader(answer.token_ids, answer.logprobs, texts) for answer in (baseline, after))
+    return _strip(*readers, place=place, shown=(_BEFORE // 3, _AFTER // 3))
+
+
+def _strip(baseline: _Reader, after: _Reader, *, place: int, shown: tuple[int, int]) -> Strip:
+    total = max(baseline.length, after.length)
+    start, end = max(0, place - shown[0]), min(total, place + shown[1])
     return Strip(
         positions=tuple(
             Position(
@@ -87,15 +98,17 @@ def likeliest(side: Side, *, texts: Mapping[int, str]) -> list[Choice]:
 class _Reader:
     """One side's tokens, with the log-probabilities the recording holds for them."""
 
-    def __init__(
-        self, side: Side, prompt: str, recording: Recording | None, texts: Mapping[int, str]
-    ) -> None:
-        self._token_ids = side.token_ids
+    def __init__(self, token_ids: Sequence[int], logprobs: Logprobs | None, texts: Mapping[int, str]) -> None:
+        self._token_ids = token_ids
         self._texts = texts
-        logprobs = _logprobs(side, prompt, recording)
         self._chosen: list[float] = logprobs.chosen.tolist() if logprobs else []
         self._top_ids: list[list[int]] = logprobs.top_ids.tolist() if logprobs else []
         self._top_values: list[list[float]] = logprobs.top_values.tolist() if logprobs else []
+
+    @property
+    def length(self) -> int:
+        """How many tokens the answer has."""
+        return len(self._token_ids)
 
     def at(self, index: int) -> Token | None:
         """The token at ``index``; None behind the end of the answer."""

@@ -106,11 +106,24 @@ def select_cells(
         if (not arms or cell.arm_name in arms) and (expression is None or matches(expression, cell.id))
     ]
     if not kept:
-        raise UsageError("no cell is left to run", remedy="`sleepwake run --list` shows what there is")
+        raise UsageError("no cell is left to run", remedy=_which_cells(expression or "", cells))
     return kept
 
 
 _WORD = re.compile(r"\s*(\(|\)|[^\s()]+)")
+_OPERATORS = {"and", "or", "not", "(", ")"}
+
+
+def _which_cells(expression: str, cells: Sequence[Cell]) -> str:
+    """What to ask for instead: the nearest of what cells are called, for a word that is in no name."""
+    names = [cell.id.lower() for cell in cells]
+    parts = {part for name in names for part in (*name.split("."), *re.split(r"[.-]", name))}
+    for word in map(str.lower, _WORD.findall(expression)):
+        if word not in _OPERATORS and not any(word in name for name in names):
+            nearest = difflib.get_close_matches(word, sorted(parts), n=1)
+            if nearest:
+                return f"-k {word}: did you mean {nearest[0]!r}?"
+    return "`sleepwake run --list` shows what there is"
 
 
 def matches(expression: str, text: str) -> bool:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import psutil
 
 from harness.errors import RuntimeUnavailableError
 from harness.servers.docker_engine import connected, engine_info
 from harness.servers.gpu import gpu_names
+from harness.servers.images.source import built_versions
 from harness.servers.models import cache_directory
 from harness.servers.process import ProcessRuntime
 
@@ -37,6 +40,8 @@ def examine_machine() -> Iterator[Finding]:
     yield _gpus()
     yield _memory()
     yield _disk()
+    yield _package("ray", extra="ray", adds="cells on the nodes of a cluster (--executor ray)")
+    yield _package("hypothesis", extra="fuzz", adds="the search for failing sequences (sleepwake fuzz)")
 
 
 def _installed_engine() -> Finding:
@@ -57,18 +62,29 @@ def _process_runtime() -> Finding:
     try:
         ProcessRuntime().check_available()
     except RuntimeUnavailableError as error:
-        return Finding(what="process runtime", available=False, detail=f"{error.cause}: {error.remedy}")
+        return _missing("process runtime", error, adds="servers as child processes, without containers")
     return Finding(what="process runtime", available=True, detail="servers as child processes")
 
 
 def _docker_runtime() -> Finding:
     try:
         with connected() as client:
-            engine = engine_info(client)
+            engine, images = engine_info(client), built_versions(client)
     except RuntimeUnavailableError as error:
-        return Finding(what="docker runtime", available=False, detail=f"{error.cause}: {error.remedy}")
+        return _missing("docker runtime", error, adds="other releases of vLLM, images, and sleepwake bisect")
     gpus = "hands out GPUs" if engine.hands_out_gpus else "without GPUs"
-    return Finding(what="docker runtime", available=True, detail=f"Docker Engine {engine.version}, {gpus}")
+    built = f"; CPU images of vLLM {', '.join(sorted(images, key=_in_order))}" if images else ""
+    return Finding(
+        what="docker runtime", available=True, detail=f"Docker Engine {engine.version}, {gpus}{built}"
+    )
+
+
+def _in_order(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
+
+
+def _missing(what: str, error: RuntimeUnavailableError, *, adds: str) -> Finding:
+    return Finding(what=what, available=False, detail=f"{error.cause}: {error.remedy}; it would add {adds}")
 
 
 def _gpus() -> Finding:
@@ -78,7 +94,8 @@ def _gpus() -> Finding:
     return Finding(
         what="GPU",
         available=False,
-        detail="without one, sleep mode is emulated on the CPU and reports say so",
+        detail="one would add vLLM's own sleep mode and the scenarios that need a GPU; "
+        "without one, sleep mode is emulated on the CPU and reports say so",
     )
 
 
@@ -101,3 +118,9 @@ def _disk() -> Finding:
         available=free >= _NEEDED_DISK_GIB,
         detail=f"{free:.0f} GiB free at {folder}; an installation needs about {_NEEDED_DISK_GIB}",
     )
+
+
+def _package(module: str, *, extra: str, adds: str) -> Finding:
+    available = find_spec(module) is not None
+    detail = adds if available else f"pip install 'sleepwake[{extra}]' adds {adds}"
+    return Finding(what=module.capitalize(), available=available, detail=detail)

@@ -69,6 +69,15 @@ async def test_the_configuration_is_told(subject: Subject) -> None:
     assert cache["enable_prefix_caching"] is True
 
 
+async def test_the_environment_is_told(subject: Subject) -> None:
+    """What vLLM's collect_env collects, each thing by its name, several lines where it is a table."""
+    info = await lifecycle.server_info(subject.connection.http, deadline_s=CALL_DEADLINE_S)
+    environment = info.field("system_env")
+    assert isinstance(environment, dict)
+    assert environment["os"]
+    assert "\n" in str(environment["cpu_info"])
+
+
 async def test_the_fingerprint_is_constant(subject: Subject) -> None:
     """Every answer of one server carries the same fingerprint, with the release in it."""
     prints = {(await subject.generate(max_tokens=1)).system_fingerprint for _ in range(2)}

@@ -30,6 +30,9 @@ async def test_a_healthy_cell_is_recorded_whole(driver: Driver) -> None:
     recording = await driver.run()
     assert recording.finished
     assert recording.failure is None
+    assert recording.server
+    assert isinstance(recording.server.environment, dict)
+    assert recording.server.environment["os"] == "a toy"
     assert order(recording) == [
         ("baseline", "warm"),
         ("baseline", "rehit"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import ceil, log2
+from pathlib import Path
 from typing import Literal
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.explore.bisect import release_key
+from harness.explore.bisect import command, release_key
 from harness.explore.bisection import Bisection, Outcome, Trial, conclusion
+from harness.workflow import RunOptions
 
 VERSIONS = tuple(f"0.{minor}.0" for minor in range(40))
 
@@ -113,3 +115,14 @@ def test_what_is_no_release_is_refused() -> None:
     """`latest` has no place in an order."""
     with pytest.raises(UsageError, match="not a release"):
         release_key("latest")
+
+
+def test_the_command_to_try_a_release_again_is_the_searchs_own() -> None:
+    """Arms, model and flags decide the verdict as well; a path stays one word."""
+    options = RunOptions(
+        paths=(Path("my scenarios/a.yaml"),), arms=("on",), model="org/m", vllm_args=("--seed=3",)
+    )
+    assert command(options, "0.10.1") == (
+        "sleepwake run 'my scenarios/a.yaml' --arm on --runtime docker --vllm 0.10.1 "
+        "--model org/m --vllm-arg=--seed=3"
+    )

@@ -123,4 +123,5 @@ class DevelopmentRoutes:
                 "enable_prefix_caching": options.enable_prefix_caching,
             },
         }
-        return JSONResponse({"vllm_config": configuration, "vllm_env": {}, "system_env": {}})
+        environment = {"os": "a toy", "cpu_info": "Architecture: toy\nCPU(s): 1", "cudnn_version": None}
+        return JSONResponse({"vllm_config": configuration, "vllm_env": {}, "system_env": environment})

@@ -96,7 +96,9 @@ def events() -> st.SearchStrategy[Event]:
     """Events of every kind."""
     return st.one_of(
         st.builds(cell_started, t=times, why=text, arm_env=st.dictionaries(text, text, max_size=2)),
-        st.builds(ServerReady, t=times, boot_seconds=times, configuration=json_values),
+        st.builds(
+            ServerReady, t=times, boot_seconds=times, configuration=json_values, environment=json_values
+        ),
         st.builds(
             PromptsPrepared,
             t=times,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shlex
 
+import pytest
+from pydantic import JsonValue
+
 from harness.report.model import assemble, last_moment, reproduce_command
 from tests.report import examples
 
@@ -28,6 +31,30 @@ def test_reproduce_command_of_an_attached_server_asks_for_its_address() -> None:
     attached = examples.clean_cell().model_copy(update={"runtime": "attached"})
     command = reproduce_command(attached, scenario_file="a.yaml")
     assert command.endswith("--runtime attached --endpoint URL")
+
+
+def test_reproduce_command_asks_for_what_was_asked_of_every_cell() -> None:
+    """Image, model and further flags are the run's own; an image has its version in it."""
+    run: dict[str, JsonValue] = {
+        "options": {"image": "registry/vllm:mine", "model": "Qwen/Qwen3-0.6B", "thorough": True},
+        "extra_args": ["--dtype=bfloat16", "--seed", "3"],
+    }
+    cell = examples.clean_cell().model_copy(update={"runtime": "docker", "vllm_version": "0.32.0+cpu"})
+    assert reproduce_command(cell, scenario_file="a.yaml", run=run) == (
+        "sleepwake run a.yaml --arm prefix-cache-off --runtime docker --image registry/vllm:mine "
+        "--model Qwen/Qwen3-0.6B --vllm-arg=--dtype=bfloat16 --vllm-arg=--seed --vllm-arg=3 --thorough"
+    )
+    assert "--vllm 0.32.0 --model" in reproduce_command(
+        cell, scenario_file="a.yaml", run={"options": {"image": None, "model": "m"}}
+    )
+
+
+@pytest.mark.parametrize(("arm", "command"), [("small", "a.yaml --arm small"), ("fresh-2", "a.yaml")])
+def test_reproduce_command_of_a_trial_names_no_arm(arm: str, command: str) -> None:
+    """What a search calls its engines is not in the scenario's file."""
+    cell = examples.failed_cell().model_copy(update={"arm": arm, "runtime": None})
+    run: dict[str, JsonValue] = {"cells": {cell.cell: {"arm": arm, "scenario": {"arms": {"small": {}}}}}}
+    assert reproduce_command(cell, scenario_file="a.yaml", run=run) == f"sleepwake run {command}"
 
 
 def test_assemble_finds_the_scenario_file() -> None:

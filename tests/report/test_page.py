@@ -14,6 +14,7 @@ import harness.report
 from harness.check.result import CellResult
 from harness.report.model import Report, assemble
 from harness.report.page import report_html
+from harness.report.words import SEVERITY
 from tests.report import examples
 from tests.report.test_text import ANYTHING, rendering
 
@@ -127,6 +128,24 @@ def test_broken_cells_stand_open(mixed: str) -> None:
     """Whoever opens the page sees what is wrong without a click; clean cells are closed."""
     assert len(re.findall(r'<details class="cell \w+" open>', mixed)) == 4
     assert '<details class="cell clean">' in mixed
+
+
+def test_every_changed_answer_is_told_token_by_token(mixed: str) -> None:
+    """Not the witness alone: where it parts is framed, and pointing at a token tells what was likely."""
+    changed = re.findall(r'<details class="change">.*?</details>', mixed, flags=re.DOTALL)
+    assert len(changed) == 2
+    for each in changed:
+        (part,) = re.findall(r'<li class="part">.*?</li>', each, flags=re.DOTALL)
+        assert re.findall(r'class="chip (baseline|after)" title="99.6% ', part) == ["baseline", "after"]
+
+
+def test_a_timeline_is_one_click_away(mixed: str) -> None:
+    """In a cell that stands open it is a click on the timeline; in a closed one, the click on the cell."""
+    cells = re.split(r'<details class="cell ', mixed)[1:]
+    for cell in cells:
+        stands_open = cell.startswith(tuple(f'{outcome}" open>' for outcome in SEVERITY))
+        timeline = "<details>" if stands_open else "<details open>"
+        assert f"{timeline}\n  <summary>Timeline: " in cell
 
 
 @rendering

@@ -40,6 +40,18 @@ def test_agreement_shows_where_each_answer_parts(recording: Recording) -> None:
     assert any(text.endswith("cycle 1, warm") for text in said)
 
 
+def test_fields_of_many_cycles_are_as_wide_as_what_stands_in_them() -> None:
+    """Forty passes make a wide picture, which scrolls, and not one in which numbers cover each other."""
+    fields = [
+        Agreement(
+            prompt="india", pass_number=number, occasion=f"cycle {number}", share=0.5, first_difference=100
+        )
+        for number in range(40)
+    ]
+    few, many = (float(parsed(agreement_plot(fields[:count])).attrib["width"]) for count in (2, 40))
+    assert many - few > 40 * 26 - 2 * 64 - 1
+
+
 def test_shapes_show_both_sides(recording: Recording) -> None:
     """Length and repetition have an axis each, and a legend that names the sides."""
     said = words(shape_plot(shapes(Evidence(recording))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,14 @@ def test_a_stream_that_cannot_encode_the_answer_still_gets_the_report() -> None:
 def test_without_a_page_the_summary_is_named() -> None:
     """Where only the quick formats were written, the last line names the one people read."""
     assert dataclasses.replace(WRITTEN, html=None).best == Path("run/summary.md")
+
+
+def test_no_color_is_obeyed() -> None:
+    """With NO_COLOR in the environment a terminal gets no colour; words and signs tell what colours would."""
+    file = io.StringIO()
+    environment = {"TERM": "xterm-256color", "NO_COLOR": "1"}
+    console = Console(file=file, force_terminal=True, width=100, highlight=False, _environ=environment)
+    show_report(examples.mixed_report(), console)
+    styles = set(re.findall(r"\x1b\[([\d;]*)m", file.getvalue()))
+    assert not {code for style in styles for code in style.split(";")} - {"", "0", "1", "2", "3", "4"}
+    assert "✗ corrupt" in re.sub(r"\x1b\[[\d;]*m", "", file.getvalue())

@@ -77,3 +77,8 @@ def test_sizes_and_durations_have_units() -> None:
     assert mebibytes(2048 * 2**20) == "2,048 MiB"
     assert mebibytes(None) == "-"
     assert [seconds(0.04), seconds(12.34), seconds(250)] == ["0.04 s", "12.3 s", "4 min 10 s"]
+
+
+def test_a_minute_has_sixty_seconds() -> None:
+    """What is rounded up to a whole minute is one."""
+    assert [seconds(179.7), seconds(239.4)] == ["3 min 0 s", "3 min 59 s"]

@@ -22,6 +22,15 @@ def test_moments_are_in_order_and_passes_follow_their_step() -> None:
     ]
 
 
+def test_a_server_that_was_booted_for_another_cell_was_not_waited_for() -> None:
+    """The first row says whose server it is instead of how long it took."""
+    whole = examples.recording()
+    assert whole.server
+    shared = whole.server.model_copy(update={"shared_with": ("a.first", "a.second"), "boot_seconds": 0.0})
+    row = moments(Evidence(dataclasses.replace(whole, server=shared)))[0]
+    assert (row.what, row.took) == ("goes on with the server of a.first", "")
+
+
 def test_a_step_shows_what_was_seen_not_what_was_answered() -> None:
     """State and memory come from observations independent of the call."""
     rows = moments(Evidence(examples.recording()))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.check.result import Witness
-from harness.report.tokens import likeliest, token_strip
+from harness.report.tokens import answer_strip, likeliest, token_strip
 from tests.report import examples
 
 
@@ -62,3 +62,19 @@ def test_likeliest_of_a_side(witness: Witness) -> None:
     ranking = likeliest(witness.after, texts=examples.TOKEN_TEXTS)
     assert [choice.text for choice in ranking] == ["uary", " is", " a"]
     assert ranking[0].probability == pytest.approx(0.4966, abs=1e-4)
+
+
+def test_any_two_answers_can_be_aligned() -> None:
+    """A shorter stretch than the witness's, with what each side thought likely, and the rest counted."""
+    before, after = (
+        examples.answer("india", ids, pass_number=number, t=1.0, cached=0)
+        for number, ids in ((1, examples.healthy_ids(0) * 3), (6, examples.healthy_ids(0) * 2))
+    )
+    strip = answer_strip(before, after, place=50, texts=examples.TOKEN_TEXTS)
+    assert [strip.positions[0].index, strip.positions[-1].index] == [46, 77]
+    assert (strip.left_out_before, strip.left_out_after) == (46, 18)
+    (part,) = (position for position in strip.positions if position.relation == "part")
+    assert part.index == 50
+    assert part.after
+    assert len(part.after.likeliest) == 3
+    assert strip.positions[-1].after is None

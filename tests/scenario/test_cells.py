@@ -107,6 +107,23 @@ def test_nothing_left_is_a_mistake(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("expression", "remedy"),
+    [
+        ("levl1 and not B", "-k levl1: did you mean 'level1'?"),
+        ("prefix-cache-levell", "-k prefix-cache-levell: did you mean 'prefix-cache-level1'?"),
+        ("level1 and nowhere", "`sleepwake run --list` shows what there is"),
+        ("(level1 and not cache)", "`sleepwake run --list` shows what there is"),
+    ],
+)
+def test_a_word_that_is_in_no_name_gets_a_suggestion(tmp_path: Path, expression: str, remedy: str) -> None:
+    """The nearest part of a name; words that are right need none."""
+    cells = load_cells([scenario_file(tmp_path, "prefix-cache-level1")])
+    with pytest.raises(UsageError) as refused:
+        select_cells(cells, expression=expression)
+    assert refused.value.remedy == remedy
+
+
+@pytest.mark.parametrize(
     ("expression", "expected"),
     [
         ("level1", True),

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import JsonValue
 
+from harness.check import judge_run
 from harness.errors import HistoryError, StorageError, UsageError
 from harness.history.layout import HISTORY_FILE, RUN_FILE, SERVER_LOG, cell_folder
 from harness.report.bug_report.issue import issue_md
@@ -74,7 +75,7 @@ def write_bug_report(
             f"{out}: cannot be made: {error.strerror}", remedy="name another place with --out"
         ) from error
     private = replace(private, hosts=private.hosts | _endpoint_hosts(report))
-    texts = dict(_texts(report, cell, cell_folder(run_directory, cell.result.cell)))
+    texts = dict(_texts(report, cell, run_directory))
     for name, text in texts.items():
         write_whole(out / name, private.hide(text))
     if "repro.sh" in texts:
@@ -82,7 +83,7 @@ def write_bug_report(
     return BugReport(cell=cell.result.cell, directory=out, files=tuple(texts))
 
 
-def _texts(report: Report, cell: CellReport, folder: Path) -> Iterator[tuple[str, str]]:
+def _texts(report: Report, cell: CellReport, run_directory: Path) -> Iterator[tuple[str, str]]:
     described = _described(report, cell)
     repro = reproduction(cell, described)
     script = repro_py(repro, recorded_with=_recorded_with(cell)) if repro else None
@@ -91,14 +92,15 @@ def _texts(report: Report, cell: CellReport, folder: Path) -> Iterator[tuple[str
         yield "repro.py", script
         yield "repro.sh", repro_sh(repro)
         yield "test_repro.py", repro_test_py(repro)
-    alone = replace(report, cells=(cell,), result=report.result.model_copy(update={"cells": (cell.result,)}))
+    alone = replace(report, cells=(cell,), result=judge_run([cell.result], run=report.result.run))
     yield HTML_FILE, report_html(alone)
     yield VERDICT_FILE, verdict_json(alone.result)
     run = {**report.run, "cells": {cell.result.cell: dict(described)}}
     yield RUN_FILE, json.dumps(run, indent=2, ensure_ascii=False) + "\n"
-    yield HISTORY_FILE, _read(folder / HISTORY_FILE)
-    if (folder / SERVER_LOG).exists():
-        yield SERVER_LOG, _read(folder / SERVER_LOG)
+    yield HISTORY_FILE, _read(cell_folder(run_directory, cell.result.cell) / HISTORY_FILE)
+    log = cell_folder(run_directory, cell.log_cell) / SERVER_LOG
+    if log.exists():
+        yield SERVER_LOG, _read(log)
 
 
 def _described(report: Report, cell: CellReport) -> dict[str, JsonValue]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pydantic import JsonValue
 
 from harness.check.evidence import Evidence
-from harness.report.bug_report.reproduction import Reproduction
+from harness.report.bug_report.reproduction import Reproduction, obstacle
 from harness.report.model import CellReport
 from harness.report.summary import block, escaped, witness_md
 from harness.report.tables import Row, Table, markdown_table
@@ -38,6 +38,8 @@ _ROWS_SHOWN = 40
 _SENTENCE_SHOWN = 1_000
 _COMMAND_SHOWN = 4_000
 _SCRIPT_SHOWN = 12_000
+_ESCAPED = len("&quot;")
+"""The most that one visible character becomes in a block."""
 
 
 def issue_md(
@@ -51,12 +53,7 @@ def issue_md(
         repro: what ``repro.py`` does.
         script: the text of ``repro.py``.
     """
-    lines = [
-        f"<!-- Title: [Bug]: {one_line(title(cell)).replace('--', '- -')} -->",
-        "",
-        "### Your current environment",
-        "",
-        *_environment(cell, run),
+    bug = [
         "",
         "### 🐛 Describe the bug",
         "",
@@ -67,6 +64,14 @@ def issue_md(
         "",
         f"- [ ] {_CHECKED}",
         "",
+    ]
+    lines = [
+        f"<!-- Title: [Bug]: {one_line(title(cell)).replace('--', '- -')} -->",
+        "",
+        "### Your current environment",
+        "",
+        *_environment(cell, run, room=LIMIT_CHARACTERS - sum(len(line) + 1 for line in bug)),
+        *bug,
     ]
     return "\n".join(lines)
 
@@ -84,11 +89,17 @@ def title(cell: CellReport) -> str:
     return f"{what}{after}{cause}"
 
 
-def _environment(cell: CellReport, run: Mapping[str, JsonValue]) -> Iterator[str]:
+def _environment(cell: CellReport, run: Mapping[str, JsonValue], *, room: int) -> Iterator[str]:
+    facts = block("\n".join(f"{name}: {value}" for name, value in _facts(cell, run)))
+    collected = list(_collected(cell))
+    more = "and what the server collected as" if collected else "please add the output of"
     yield "<details>"
-    yield "<summary>What was recorded; please add the output of <code>python collect_env.py</code></summary>"
+    yield f"<summary>What was recorded; {more} <code>python collect_env.py</code></summary>"
     yield ""
-    yield block("\n".join(f"{name}: {value}" for name, value in _facts(cell, run)))
+    yield facts
+    if collected:
+        yield ""
+        yield block(shorten(visible("\n".join(collected)), limit=max(0, room - len(facts)) // _ESCAPED))
     yield ""
     yield "</details>"
 
@@ -114,6 +125,16 @@ def _facts(cell: CellReport, run: Mapping[str, JsonValue]) -> Iterator[tuple[str
     yield "sleepwake", str(run.get("sleepwake", "unknown"))
     if server:
         yield "server", shorten(server.command, limit=_COMMAND_SHOWN) or "was running already"
+
+
+def _collected(cell: CellReport) -> Iterator[str]:
+    """What ``/server_info`` says of the server's system; longer texts below their names."""
+    server = cell.recording.server if cell.recording else None
+    told = server.environment if server else None
+    for name, value in told.items() if isinstance(told, dict) else ():
+        if value not in (None, ""):
+            text = str(value).strip("\n")
+            yield f"{name}:\n{text}" if "\n" in text else f"{name}: {text}"
 
 
 def _part(run: Mapping[str, JsonValue], name: str) -> Mapping[str, JsonValue]:
@@ -157,7 +178,9 @@ def _description(cell: CellReport) -> Iterator[str]:
 
 def _reproduction(cell: CellReport, repro: Reproduction | None, script: str | None) -> Iterator[str]:
     if repro is None or script is None:
-        yield "No prompt was ever answered, so there is no script that compares answers."
+        why = obstacle(cell) or "no prompt was ever answered"
+        yield f"There is no script that shows it with vLLM alone: {_short(why)}."
+        yield f"The whole cell: {_short(cell.reproduce)}"
         yield ""
         return
     yield (
@@ -169,6 +192,12 @@ def _reproduction(cell: CellReport, repro: Reproduction | None, script: str | No
     yield ""
     if cell.outcome == "degraded":
         yield "The script compares answers, which held here; what did not hold is in the findings below."
+        yield ""
+    if cell.recording and cell.recording.requests:
+        yield (
+            "The cell sent requests beside the transitions, and the script does not: "
+            "MATCH does not clear an engine that needs them to fail."
+        )
         yield ""
     if len(script) <= _SCRIPT_SHOWN:
         yield "<details>"

@@ -67,16 +67,33 @@ class Reproduction:
     server: Invocation
 
 
+def obstacle(cell: CellReport) -> str | None:
+    """Why asking one prompt before and after cannot show what was found; None where it can.
+
+    A script that ended with MATCH on an engine that has the bug would be worse than none.
+    """
+    recording = cell.recording
+    baseline = _first_baseline(recording) if recording else None
+    if recording is None or baseline is None:
+        return "no prompt was ever answered"
+    seen = _pass_of(recording, cell.result.witness)
+    if seen and seen.start.adapter:
+        return f"the answer is that of adapter {seen.start.adapter}, whose files are not part of this report"
+    if seen and seen.start.reference != baseline.start.reference:
+        return "the answer must equal one that was given by other weights than those the server starts with"
+    return None
+
+
 def reproduction(cell: CellReport, described: Mapping[str, JsonValue]) -> Reproduction | None:
-    """Take a cell's reproduction from its recording; None where no prompt was ever answered.
+    """Take a cell's reproduction from its recording; None where there is an :func:`obstacle`.
 
     Args:
         cell: the damaged cell.
         described: what ``run.json`` says of it.
     """
     recording, witness = cell.recording, cell.result.witness
-    baseline = next((each for each in recording.passes_of(Role.BASELINE)), None) if recording else None
-    if recording is None or baseline is None:
+    baseline = _first_baseline(recording) if recording else None
+    if recording is None or baseline is None or obstacle(cell):
         return None
     name = witness.prompt if witness else next(iter(baseline.answers), None)
     if name is None or name not in recording.prompts:
@@ -97,6 +114,10 @@ def reproduction(cell: CellReport, described: Mapping[str, JsonValue]) -> Reprod
         boot_deadline_s=_number(described, "deadlines", "boot", default=600.0),
         server=invocation(recording),
     )
+
+
+def _first_baseline(recording: Recording) -> Pass | None:
+    return next(iter(recording.passes_of(Role.BASELINE)), None)
 
 
 def _pass_of(recording: Recording, witness: Witness | None) -> Pass | None:

@@ -168,11 +168,13 @@ def press_tab_until(watched: Watched, selector: str) -> str:
     raise AssertionError(f"{_STOPS} presses of Tab do not reach {selector}")
 
 
-def test_likely_tokens_on_hover(browser: Browser, reports: Mapping[str, Path]) -> None:
+@pytest.mark.parametrize("where", [".witness", ".change"])
+def test_likely_tokens_on_hover(browser: Browser, reports: Mapping[str, Path], where: str) -> None:
     """Pointing at a token tells what both sides thought likely there, with probabilities."""
     with opened(browser, reports["corrupt"]) as watched:
         for side in ("baseline", "after"):
-            title = watched.page.locator(f".strip .part .chip.{side}").get_attribute("title")
+            chip = watched.page.locator(f"{where} .strip .part .chip.{side}").first
+            title = chip.get_attribute("title")
             assert title
             assert title.count("%") > 1
 

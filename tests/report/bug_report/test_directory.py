@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from harness.errors import UsageError
+from harness.check.result import RunResult
+from harness.errors import ExitCode, UsageError
 from harness.history.layout import cell_folder
 from harness.history.recording import load_recording
 from harness.history.store import HistoryWriter
@@ -91,3 +93,33 @@ def test_the_scripts_are_written_where_answers_are_known(tmp_path: Path) -> None
     assert {"repro.py", "repro.sh", "test_repro.py"} <= set(written.files)
     assert os.access(tmp_path / "out" / "repro.sh", os.X_OK)
     assert (tmp_path / "out" / "repro.py").read_text() in (tmp_path / "out" / "ISSUE.md").read_text()
+
+
+def test_the_verdict_is_that_of_the_reported_cell(run: Path, tmp_path: Path) -> None:
+    """Other cells of the run do not colour it: its report and its verdict.json are about one cell."""
+    recorded = {"boot.small": examples.failed_recording()}
+    report = assemble(examples.result_of(examples.corrupt_cell(), examples.failed_cell()), recorded)
+    cell = choose_cell(report, "boot.small")
+    write_bug_report(report, cell, run_directory=run, out=tmp_path / "out", private=PRIVATE)
+    told = RunResult.model_validate_json((tmp_path / "out" / "verdict.json").read_bytes())
+    assert (told.verdict, told.exit_code) == (None, ExitCode.INFRASTRUCTURE)
+    assert "<title>error: " in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_log_of_a_shared_server_is_where_it_was_booted(tmp_path: Path) -> None:
+    """A cell that went on with another's server has no log of its own; its report has one."""
+    mixed = examples.mixed_report()
+    cell = choose_cell(mixed, None)
+    assert cell.recording
+    assert cell.recording.server
+    server = cell.recording.server.model_copy(update={"shared_with": ("boot.small",)})
+    cell = replace(cell, recording=replace(cell.recording, server=server))
+    for name, file in ((cell.result.cell, "history.jsonl"), ("boot.small", "server.log")):
+        folder = cell_folder(tmp_path, name)
+        folder.mkdir(parents=True)
+        (folder / file).write_text("INFO started\n")
+    written = write_bug_report(mixed, cell, run_directory=tmp_path, out=tmp_path / "out", private=PRIVATE)
+    assert "server.log" in written.files
+    assert (tmp_path / "out" / "server.log").read_text() == "INFO started\n"
+    assert "Timeline" in (page := (tmp_path / "out" / "report.html").read_text())
+    assert "booted for boot.small" in page

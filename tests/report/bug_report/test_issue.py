@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 from hypothesis import given
 from markdown_it import MarkdownIt
+from pydantic import JsonValue
 
+from harness.history.events import RequestStarted
+from harness.history.recording import InFlight
 from harness.report.bug_report.issue import LIMIT_CHARACTERS, issue_md, title
+from harness.report.bug_report.reproduction import reproduction
 from harness.report.model import CellReport, Report
 from tests.report import examples
 from tests.report.test_text import ANYTHING, rendering, shows_itself
@@ -79,12 +84,47 @@ def test_no_answer_becomes_markup(text: str) -> None:
 def test_it_fits_into_an_issue() -> None:
     """However long the answers are."""
     report = examples.hostile_report("<" * 100_000)
+    report = replace(report, cells=(in_environment(report.cells[0], {"os": "<" * 100_000}), report.cells[1]))
     assert max(len(issue(report, number)) for number in (0, 1)) < LIMIT_CHARACTERS
 
 
+def in_environment(cell: CellReport, told: dict[str, JsonValue]) -> CellReport:
+    """The cell on a server that says this of its system."""
+    assert cell.recording
+    assert cell.recording.server
+    server = cell.recording.server.model_copy(update={"environment": told})
+    return replace(cell, recording=replace(cell.recording, server=server))
+
+
+def test_the_environment_is_what_the_server_says_of_it() -> None:
+    """Its own collect_env, nothing that is unknown; only where it told nothing somebody has to run that."""
+    cell = examples.mixed_report().cells[0]
+    told: dict[str, JsonValue] = {"os": "Debian <13>", "cpu_info": "a\nb\n", "cudnn_version": None}
+    text = issue_md(in_environment(cell, told), {}, repro=None, script=None)
+    assert "<pre>os: Debian &lt;13&gt;&#10;cpu_info:&#10;a&#10;b</pre>" in text
+    assert "please add the output" not in text
+    assert "please add the output" in issue_md(cell, {}, repro=None, script=None)
+
+
 def test_a_failed_cell_shows_the_end_of_the_log() -> None:
-    """Without an answer there is no script; the log says why."""
-    cell = CellReport(result=examples.failed_cell(), recording=examples.failed_recording())
+    """Without an answer there is no script, but the command of the cell; the log says why."""
+    cell = CellReport(
+        result=examples.failed_cell(), recording=examples.failed_recording(), reproduce="sleepwake run a"
+    )
     text = issue_md(cell, {}, repro=None, script=None)
-    assert "No prompt was ever answered" in text
+    assert "no script that shows it with vLLM alone: no prompt was ever answered.\n" in text
+    assert "The whole cell: sleepwake run a\n" in text
     assert "The end of the server's log" in text
+
+
+def test_a_script_without_the_requests_in_flight_says_so() -> None:
+    """What only happens under load may not happen to a prompt that is alone."""
+    cell = examples.mixed_report().cells[0]
+    assert cell.recording
+    start = RequestStarted(t=1, number=1, step="3[1].1", group="load", prompt="india")
+    loaded = replace(cell.recording, requests=(InFlight(start=start, running=None, ends=()),))
+    said = [
+        issue_md(each, {}, repro=reproduction(each, {}), script="pass")
+        for each in (cell, replace(cell, recording=loaded))
+    ]
+    assert ["sent requests beside the transitions" in text for text in said] == [False, True]

@@ -10,7 +10,7 @@ import pytest
 from harness.check.result import Cause
 from harness.history.events import Answer, Logprobs, ServerReady
 from harness.history.recording import Recording
-from harness.report.bug_report.reproduction import Invocation, invocation, reproduction
+from harness.report.bug_report.reproduction import Invocation, invocation, obstacle, reproduction
 from harness.report.model import CellReport
 from tests.report import examples
 
@@ -115,7 +115,31 @@ def test_without_a_witness_all_cycles_are_repeated() -> None:
     assert len(found.cycles) == 2
 
 
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"adapter": "x"}, "the answer is that of adapter x"),
+        ({"reference": "other-weights"}, "given by other weights"),
+    ],
+)
+def test_what_one_prompt_asked_twice_cannot_show_has_no_reproduction(
+    changes: dict[str, str], why: str
+) -> None:
+    """A script that asked the base model, or compared with the wrong weights, would end with MATCH."""
+    recorded, result = examples.recording(stuck=("india", "rivers")), examples.corrupt_cell()
+    assert result.witness
+    number = result.witness.after.pass_number
+    passes = tuple(
+        replace(each, start=each.start.model_copy(update=changes)) if each.number == number else each
+        for each in recorded.passes
+    )
+    cell = CellReport(result=result, recording=replace(recorded, passes=passes))
+    assert reproduction(cell, {}) is None
+    assert why in (obstacle(cell) or "")
+
+
 def test_a_cell_that_never_answered_has_no_reproduction() -> None:
     """There is nothing to compare answers with."""
     cell = CellReport(result=examples.failed_cell(), recording=examples.failed_recording())
     assert reproduction(cell, {}) is None
+    assert obstacle(cell) == "no prompt was ever answered"
