@@ -109,7 +109,7 @@ SUBJECTS = (
         )
         for caching in (True, False)
     ),
-    Subject(dtype="float32", concurrency=1, null_passes=1, prompts=6, evidence=("warm",)),
+    Subject(dtype="float32", concurrency=1, null_passes=1, prompts=4, evidence=("warm",)),
     Subject(dtype="bfloat16", concurrency=1, prompts=6, evidence=("warm",)),
 )
 
