@@ -43,8 +43,10 @@ class Signature:
 
     def explains(self, failure: Failure, steps: Sequence[Step]) -> bool:
         """Whether a failure is this one again: it failed so, and all these calls were made in this order."""
-        if (failure.kind, failure.cause) != (self.kind, self.cause):
-            return False
+        return (failure.kind, failure.cause) == (self.kind, self.cause) and self.is_in(steps)
+
+    def is_in(self, steps: Sequence[Step]) -> bool:
+        """Whether all these calls are made in this order."""
         made = iter(gists(steps))
         return all(call in made for call in self.calls)
 
@@ -111,6 +113,10 @@ class KnownFindings:
     def explaining(self, failure: Failure, steps: Sequence[Step]) -> Signature | None:
         """The known finding that a failure is again; None where it is new."""
         return next((known for known in self._known if known.explains(failure, steps)), None)
+
+    def would_cost_an_engine(self, steps: Sequence[Step]) -> bool:
+        """Whether a sequence makes the calls after which an engine is known to die or to hang."""
+        return any(known.kind in {DIED, HANGS} and known.is_in(steps) for known in self._known)
 
     def add(self, found: Signature) -> None:
         """Remember one, on disk at once.

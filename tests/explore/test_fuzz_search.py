@@ -14,9 +14,16 @@ from harness.errors import UsageError
 from harness.explore import fuzz_search
 from harness.explore.fuzz import seconds_in
 from harness.explore.fuzz_engine import Carried
-from harness.explore.fuzz_findings import KnownFindings, gists, signature
+from harness.explore.fuzz_findings import (
+    DIED,
+    WRONG_ANSWERS,
+    KnownFindings,
+    Signature,
+    gists,
+    signature,
+)
 from harness.explore.fuzz_search import Budget, Minimal, Search, Steps, Tried
-from harness.explore.fuzz_sequences import LEGAL_MOVES
+from harness.explore.fuzz_sequences import LEGAL_MOVES, SAFE_MOVES
 
 Rule = Callable[[tuple[str, ...]], Cause | None]
 """How an engine fails after these calls; None where it does not."""
@@ -122,6 +129,36 @@ def test_nothing_is_carried_out_twice(tmp_path: Path) -> None:
     bench.run()
     carried = [each.carried.steps for each in bench.tried]
     assert len(carried) == len(set(carried))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_failure_is_shrunk_with_few_sequences(tmp_path: Path, seed: int) -> None:
+    """Nothing is drawn once one fails, and what is left out at a time is half of it first."""
+    bench = Bench(tmp_path, after("pause", "release_kv_cache_memory"), seed=seed)
+    found = next(bench.search.new_failures())
+    assert gists(found.steps) == ("pause", "release_kv_cache_memory", "wake_up")
+    assert sum(each.shrinking for each in bench.tried) <= 20
+
+
+@pytest.mark.parametrize("failure", [Cause.SCHEDULER, Cause.STALE_PREFIX_CACHE])
+def test_a_known_death_is_not_tried_again(tmp_path: Path, failure: Cause) -> None:
+    """It would cost an engine each time; what only answers wrongly is tried, and counted as known."""
+    kind = DIED if failure is Cause.SCHEDULER else WRONG_ANSWERS
+    bench = Bench(tmp_path, after("sleep level=2", cause=failure), sequences=100)
+    bench.known.add(Signature(kind=kind, cause=failure.value, calls=("sleep level=2",)))
+    assert bench.run() == []
+    with_it = [each for each in bench.tried if "sleep level=2" in gists(each.carried.steps)]
+    assert bool(with_it) == (kind is WRONG_ANSWERS)
+
+
+def test_lists_of_procedures_are_shorter_than_lists_of_calls(tmp_path: Path) -> None:
+    """What counts is how many calls come to an engine, one by one or several at a time."""
+    bench = Bench(tmp_path, lambda _: None, sequences=100)
+    bench.search.moves = SAFE_MOVES
+    bench.run()
+    calls = [len(gists(each.carried.steps)) for each in bench.tried]
+    assert 4 < sum(calls) / len(calls) < 12
+    assert len(calls) == 100
 
 
 def test_shrinking_ends_with_its_share_of_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
