@@ -18,14 +18,13 @@ from tests.drive.conftest import SCENARIOS, Driver
 pytestmark = [pytest.mark.anyio, pytest.mark.engine, pytest.mark.timeout(300)]  # minutes, all together
 
 EXPECTED = {
-    "failed-reload.prefix-cache-on": Verdict.CORRUPT,
     "level2-late-reload.prefix-cache-on": Verdict.CORRUPT,
     "level2-without-reload.prefix-cache-on": Verdict.CORRUPT,
     "lora-replaced-by-unload-load.prefix-cache-on": Verdict.CORRUPT,
     "lora-replaced-in-place.prefix-cache-on": Verdict.CORRUPT,
     "weight-update-without-reset.prefix-cache-on": Verdict.CORRUPT,
 }
-"""What vLLM does wrong without a fault, and the fake after it; all others are clean."""
+"""What vLLM does wrong without a fault and the fake does as well; all others are clean here."""
 
 CELLS = {cell.id: cell for cell in load_cells([SCENARIOS]) if cell.scenario.requires is None}
 
