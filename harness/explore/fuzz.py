@@ -121,6 +121,11 @@ class Fuzz:
         return self._engine.boots
 
     @property
+    def shown(self) -> list[Confirmed]:
+        """The findings that a fresh engine showed again; what only one engine did may have been its own."""
+        return [each for each in self.found if each.shown]
+
+    @property
     def known_again(self) -> dict[str, int]:
         """How often each finding that was known already came up again."""
         return dict(self._again)
@@ -159,6 +164,8 @@ class Fuzz:
         self._remember(self._unconfirmed(minimal, its))
         confirmed = self._confirm(minimal, its)
         self.found[-1] = confirmed
+        if not confirmed.shown:
+            self._known.withdraw(its)
         self._write_findings()
         self.tell(f"  shown again {confirmed.shown} of {CONFIRMATIONS} times: {confirmed.directory}")
         self._budget.paused_s += self._budget.clock() - began
@@ -317,9 +324,11 @@ def conclusion(search: Fuzz) -> str:
     """What a search comes to, in a sentence."""
     again = sum(search.known_again.values())
     known = f", known ones came up {count(again, 'time')}" if again else ""
-    found = count(len(search.found), "new finding") if search.found else "nothing new found"
+    found = count(len(search.shown), "new finding") if search.shown else "nothing new found"
+    once = len(search.found) - len(search.shown)
+    unsteady = f", {once} that no fresh engine showed again" if once else ""
     engines = count(search.engines, "engine")
-    return f"{count(search.tried, 'sequence')} on {engines}: {found}{known}"
+    return f"{count(search.tried, 'sequence')} on {engines}: {found}{unsteady}{known}"
 
 
 def _write_repro(finding: Confirmed, options: FuzzOptions) -> None:

@@ -47,7 +47,7 @@ class Signature:
 
     def is_in(self, steps: Sequence[Step]) -> bool:
         """Whether all these calls are made in this order."""
-        made = iter(gists(steps))
+        made = iter(_gists(steps, with_requests=any(each.startswith("start_requests") for each in self.calls)))
         return all(call in made for call in self.calls)
 
     @property
@@ -66,7 +66,10 @@ def signature(failure: Failure, steps: Sequence[Step]) -> Signature:
 
 def gists(steps: Sequence[Step]) -> tuple[str, ...]:
     """What the calls among ``steps`` come to: what becomes of requests matters only where there are some."""
-    with_requests = any(isinstance(step, StartRequests) for step in steps)
+    return _gists(steps, with_requests=any(isinstance(step, StartRequests) for step in steps))
+
+
+def _gists(steps: Sequence[Step], *, with_requests: bool) -> tuple[str, ...]:
     return tuple(_gist(step, with_requests=with_requests) for step in steps if counts(step))
 
 
@@ -106,6 +109,7 @@ class KnownFindings:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known = _read(path)
+        self._withdrawn: list[Signature] = []
 
     def __iter__(self) -> Iterator[Signature]:
         return iter(self._known)
@@ -113,6 +117,10 @@ class KnownFindings:
     def explaining(self, failure: Failure, steps: Sequence[Step]) -> Signature | None:
         """The known finding that a failure is again; None where it is new."""
         return next((known for known in self._known if known.explains(failure, steps)), None)
+
+    def is_in(self, steps: Sequence[Step]) -> bool:
+        """Whether a sequence makes all the calls of one that is known."""
+        return any(known.is_in(steps) for known in self._known)
 
     def would_cost_an_engine(self, steps: Sequence[Step]) -> bool:
         """Whether a sequence makes the calls after which an engine is known to die or to hang."""
@@ -125,8 +133,21 @@ class KnownFindings:
             StorageError: it cannot be written.
         """
         self._known.append(found)
+        self._write()
+
+    def withdraw(self, found: Signature) -> None:
+        """Keep one for this search only: it did not show again on a fresh engine.
+
+        Raises:
+            StorageError: that cannot be written.
+        """
+        self._withdrawn.append(found)
+        self._write()
+
+    def _write(self) -> None:
+        kept = [each for each in self._known if each not in self._withdrawn]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self._path, {"findings": _SIGNATURES.dump_python(self._known, mode="json")})
+        write_json(self._path, {"findings": _SIGNATURES.dump_python(kept, mode="json")})
 
 
 def _read(path: Path) -> list[Signature]:

@@ -1,9 +1,10 @@
 """Draws sequences, and makes the first that fails in a new way as short as it can.
 
-Hypothesis draws them and keeps those that failed.  Its shrinker is left out: it is made for tests that
-cost milliseconds, tries plainer values for every element, and goes on drawing for as long as it took
-to find the first failure.  Here a sequence costs seconds, a death most of a minute: leaving moves out,
-whole stretches first, takes a dozen.
+Hypothesis draws numbers, each of which stands for a list of moves, and keeps those whose list failed.  It
+does not draw the lists: it would make most of them from pieces of earlier ones.  Nor does it shrink them: its
+shrinker is made for tests that cost milliseconds, tries plainer values for every element, and goes on
+drawing for as long as it took to find the first failure.  Here a sequence costs seconds, a death most of a
+minute: leaving moves out, whole stretches first, takes a dozen.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from statistics import mean
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -29,6 +31,8 @@ MOST_STEPS = 12
 SHRINKING_SHARE = 0.25
 """Of the whole budget, for one finding."""
 LEAST_SHRINKING_S = 120.0
+KNOWN_TRIED = 4
+"""One in so many sequences that make the calls of a known finding is tried: few of them tell anything new."""
 _DRAWN_AT_A_TIME = 100_000
 """Lists that one search may draw; the budget ends it long before."""
 
@@ -117,20 +121,21 @@ class Search:
     database: Path
     watch: Callable[[Tried], None]
     _tried: dict[Steps, Tried] = field(default_factory=dict, init=False)
+    _with_known: int = field(default=0, init=False)
 
     def new_failures(self) -> Iterator[Minimal]:
         """Yield each, shrunk; one that is yielded should be known before the next is asked for."""
         number = 0
         while not self.budget.spent:
             for moves, failure in self._draw_failing(self.seed + number):
-                yield self._shrunk(moves, failure)
+                minimal = self._shrunk(moves, failure)
+                if self._is_steady(minimal) and not self.known.explaining(failure, minimal.steps):
+                    yield minimal
             number += 1
 
     def _draw_failing(self, number: int) -> list[tuple[list[Move], Failure]]:
         """Draw lists of moves until one fails in a way that is not known; none where the budget is spent."""
         failing: list[tuple[list[Move], Failure]] = []
-        most = max(1, round(MOST_STEPS / mean(map(len, self.moves))))
-
         @seed(number)
         @settings(
             max_examples=_DRAWN_AT_A_TIME,
@@ -141,8 +146,9 @@ class Search:
             suppress_health_check=list(HealthCheck),
             print_blob=False,
         )
-        @given(st.lists(st.sampled_from(self.moves), min_size=1, max_size=most))
-        def holds(moves: list[Move]) -> None:
+        @given(st.integers(0, 2**64 - 1))
+        def holds(drawn: int) -> None:
+            moves = self._moves_of(drawn)
             if failure := self._new_failure_of(carried_out(moves)):
                 failing[:] = [(moves, failure)]
                 raise SequenceFailedError
@@ -151,14 +157,26 @@ class Search:
             holds()
         return failing
 
+    def _moves_of(self, number: int) -> list[Move]:
+        chance = Random(number)  # noqa: S311 - nothing is kept secret with it
+        most = max(1, round(MOST_STEPS / mean(map(len, self.moves))))
+        return chance.choices(self.moves, k=chance.randint(1, most))
+
     def _new_failure_of(self, steps: Steps) -> Failure | None:
         """How a sequence fails; None where it holds, or fails as is known."""
-        if not steps or self.known.would_cost_an_engine(steps):
+        if not steps or (steps not in self._tried and self._is_passed_over(steps)):
             return None
         if steps not in self._tried and self.budget.spent:
             raise _SpentError
         failure = self._try(steps).failure
         return failure if failure and not self.known.explaining(failure, steps) else None
+
+    def _is_passed_over(self, steps: Steps) -> bool:
+        """Whether trying a sequence would most likely cost time, or an engine, to see what is known."""
+        if not self.known.is_in(steps):
+            return False
+        self._with_known += 1
+        return self.known.would_cost_an_engine(steps) or self._with_known % KNOWN_TRIED != 1
 
     def _shrunk(self, moves: list[Move], failure: Failure) -> Minimal:
         """Leave moves out, whole stretches first, as long as what is left fails in the same way."""
@@ -173,6 +191,13 @@ class Search:
             else:
                 moves = shorter
         return Minimal(failure=failure, carried=self._try(carried_out(moves)).carried, drawn=drawn.steps)
+
+    def _is_steady(self, minimal: Minimal) -> bool:
+        """Whether it fails a second time; a shorter one that failed has shown it."""
+        if minimal.steps != minimal.drawn:
+            return True
+        del self._tried[minimal.steps]
+        return self._try(minimal.steps, shrinking=True).failure == minimal.failure
 
     def _fails_as(self, failure: Failure, moves: list[Move], until: float) -> bool:
         """Whether these moves fail in this way; once time is up, what was not tried counts as if it held."""

@@ -153,6 +153,19 @@ def test_what_it_takes_to_see_it_again_names_the_runtime_and_the_flags(search: S
         assert ran.stdout == expected
 
 
+def test_what_no_fresh_engine_shows_is_no_new_finding(
+    search: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, and tried again by the next search."""
+    monkeypatch.setattr(module, "_shown", lambda _directory, _its: 0)
+    fuzz = search(Behaviour.FORGET_NOTHING_IF_PAUSED, moves=moves(SLEEPING))
+    fuzz.run()
+    assert (len(fuzz.found), fuzz.shown) == (1, [])
+    assert "nothing new found, 1 that no fresh engine showed again" in conclusion(fuzz)
+    kept = json.loads((tmp_path / "reports" / KNOWN_FILE).read_text(encoding="utf-8"))
+    assert kept == {"findings": []}
+
+
 def test_what_is_known_of_other_searches_excuses_nothing_among_safe_sequences(
     search: Start, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -151,6 +152,45 @@ def test_a_known_death_is_not_tried_again(tmp_path: Path, failure: Cause) -> Non
     assert bool(with_it) == (kind is WRONG_ANSWERS)
 
 
+def test_what_fails_only_once_is_no_finding(tmp_path: Path) -> None:
+    """A busy machine can make one sequence fail: it is asked again before anybody is told."""
+    fluke = iter([Cause.SCHEDULER])
+    bench = Bench(tmp_path, lambda _: next(fluke, None), sequences=50)
+    assert bench.run() == []
+    assert len({each.carried.steps for each in bench.tried}) == 49
+
+
+def test_what_shrinks_to_something_known_is_known(tmp_path: Path) -> None:
+    """With requests in flight the mode of a sleep counts; without them it is the same sequence again."""
+    bench = Bench(tmp_path, after("sleep level=2"))
+    (found,) = bench.run()
+    assert found.steps
+    known = Signature(kind=WRONG_ANSWERS, cause=found.failure.cause, calls=("sleep level=2", "wake_up"))
+    steps = next(
+        each.carried.steps
+        for each in bench.tried
+        if {"start_requests", "sleep level=2 mode=keep"} <= set(gists(each.carried.steps))
+    )
+    assert known.is_in(steps)
+
+
+def test_what_is_known_is_tried_now_and_then(tmp_path: Path) -> None:
+    """Most sequences that make its calls would only fail so again; the others may hide something."""
+    bench = Bench(tmp_path, after("sleep level=2"), sequences=200)
+    bench.run()
+    known = [each for each in bench.tried if each.known]
+    others = [each for each in bench.tried if not each.known and not each.shrinking]
+    assert 0 < len(known) < len(others) / 2
+
+
+def test_every_call_is_drawn_about_as_often(tmp_path: Path) -> None:
+    """What a sequence is made of does not depend on those before it."""
+    bench = Bench(tmp_path, lambda _: None, sequences=300)
+    bench.run()
+    drawn = Counter(gists(each.carried.steps)[0] for each in bench.tried)
+    assert drawn.most_common(1)[0][1] < 300 / 3
+
+
 def test_lists_of_procedures_are_shorter_than_lists_of_calls(tmp_path: Path) -> None:
     """What counts is how many calls come to an engine, one by one or several at a time."""
     bench = Bench(tmp_path, lambda _: None, sequences=100)
@@ -170,7 +210,7 @@ def test_shrinking_ends_with_its_share_of_the_budget(tmp_path: Path, monkeypatch
     bench.search.budget = Budget(seconds=1e9, sequences=None, clock=lambda: float(next(seconds)))
     found = next(bench.search.new_failures())
     assert found.steps == found.drawn
-    assert not any(each.shrinking for each in bench.tried)
+    assert [each.carried.steps for each in bench.tried if each.shrinking] == [found.steps]
 
 
 def test_a_damaged_file_of_known_findings_is_a_usage_error(tmp_path: Path) -> None:
