@@ -89,7 +89,7 @@ class _Fate:
 
     @property
     def _ended_before_the_call(self) -> bool:
-        """Whether it was over before the transition's call, which a look at the engine precedes, reached it."""
+        """Whether it was over when the transition's call reached it: a look at the engine comes first."""
         end, transition = self.request.end, self.transition
         if end is None or transition is None:
             return False

@@ -166,8 +166,8 @@ class FuzzEngine:
         if failure is not None and failure.kind == HANGS:
             return False  # to find that out again would take every deadline there is
         if carried.result.verdict is Verdict.CLEAN and not setup_for(carried.steps):
-            # Its last probe has shown it, of the model's own weights and no adapter.  Only the gauge may still
-            # tell of a level 0 that was ended by /resume.
+            # Its last probe has shown it, of the model's own weights and no adapter.  Only the gauge may
+            # still tell of a level 0 that was ended by /resume.
             http, deadline = shared.connection.http, shared.scenario.deadlines.transition
             return (await lifecycle.wake_up(http, deadline_s=deadline)).ok
         return await self._is_healthy_again(shared, carried.directory)

@@ -47,7 +47,8 @@ class Signature:
 
     def is_in(self, steps: Sequence[Step]) -> bool:
         """Whether all these calls are made in this order."""
-        made = iter(_gists(steps, with_requests=any(each.startswith("start_requests") for each in self.calls)))
+        with_requests = any(call.startswith("start_requests") for call in self.calls)
+        made = iter(_gists(steps, with_requests=with_requests))
         return all(call in made for call in self.calls)
 
     @property

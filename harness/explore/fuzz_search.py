@@ -136,6 +136,7 @@ class Search:
     def _draw_failing(self, number: int) -> list[tuple[list[Move], Failure]]:
         """Draw lists of moves until one fails in a way that is not known; none where the budget is spent."""
         failing: list[tuple[list[Move], Failure]] = []
+
         @seed(number)
         @settings(
             max_examples=_DRAWN_AT_A_TIME,

@@ -137,17 +137,15 @@ def test_an_engine_that_dies_of_its_recovery_holds_nothing_up(
 
 def test_what_it_takes_to_see_it_again_names_the_runtime_and_the_flags(search: Start) -> None:
     """Those of the search, unless whoever runs it asks for others."""
-    fuzz = search(
-        Behaviour.FORGET_NOTHING_IF_PAUSED, moves=moves(SLEEPING), vllm_args=("--a=it's", "--b")
-    )
+    fuzz = search(Behaviour.FORGET_NOTHING_IF_PAUSED, moves=moves(SLEEPING), vllm_args=("--a=it's", "--b"))
     fuzz.run()
     script = (fuzz.found[0].directory / "repro.sh").read_text(encoding="utf-8")
-    told = script.replace("exec ", "printf '%s|' \"$SLEEPWAKE_RUNTIME\" \"$SLEEPWAKE_VLLM_ARGS\" # ")
+    told = script.replace("exec ", 'printf \'%s|\' "$SLEEPWAKE_RUNTIME" "$SLEEPWAKE_VLLM_ARGS" # ')
     for environment, expected in (
         ({}, "process|" + shlex.join(("--a=it's", "--b")) + "|"),
         ({"SLEEPWAKE_RUNTIME": "docker", "SLEEPWAKE_VLLM_ARGS": "--c"}, "docker|--c|"),
     ):
-        ran = subprocess.run(  # noqa: S603 - a script of our own
+        ran = subprocess.run(
             ["/bin/sh", "-c", told], env=environment, capture_output=True, text=True, check=True
         )
         assert ran.stdout == expected
