@@ -284,7 +284,7 @@ def fuzz(
             show_table(table(search), console)
         console.print(Text(conclusion(search), style="bold"), soft_wrap=True)
         console.print(Text(f"recorded in {search.directory}"), soft_wrap=True)
-    return ExitCode.CORRUPT_OR_DEGRADED if search.found else ExitCode.CLEAN
+    return ExitCode.CORRUPT_OR_DEGRADED if search.shown else ExitCode.CLEAN
 
 
 def selftest(

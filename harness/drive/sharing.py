@@ -3,12 +3,13 @@
 Booting is most of a short cell's time.  A server goes on to the next cell only if all of this holds:
 
 * it would be started with the same command, environment and files;
-* both scripts do no more to it than put it to sleep, wake it and load its own weights;
+* both scripts leave it whole by themselves: they put it to sleep and wake it, pause and resume it, load its
+  own weights, and see every request that they start to its end;
 * the cell before is clean (a verdict, not a guess), so nothing of it is known to be damaged;
 * it answers a canary as it answered when it was fresh: after ``/reset_prefix_cache``, every prompt
-  of the first cell on this server, under salts never used before, has the tokens of that cell's first
-  cold pass, with log-probabilities that differ no more than :data:`ROUNDING`, and the weights have
-  their checksums.
+  of the first cell on this server, under salts never used before, has the tokens of that cell's very first
+  pass, which found nothing cached either, with log-probabilities that differ no more than :data:`ROUNDING`;
+  and it is awake, not paused, and the weights have their checksums.
 
 So what a next cell takes for its baseline is what a fresh server would have said.  Where answers are not
 reproducible that well (bf16 at more than one request at a time) the canary fails, and every cell gets a
@@ -32,14 +33,20 @@ import numpy as np
 
 from harness.drive.cell import CellJob
 from harness.errors import HistoryError
-from harness.history.events import Answer, CacheCondition, Method, Role
+from harness.history.events import Answer, Method, Role
 from harness.history.recording import Pass, Recording, load_recording
 from harness.scenario.schema import (
+    CancelRequests,
+    FinishRequests,
     NullTransition,
+    Pause,
     Probe,
+    ReleaseKvCacheMemory,
     ReloadWeights,
     ResetPrefixCache,
+    Resume,
     Sleep,
+    StartRequests,
     WakeUp,
     flat_steps,
 )
@@ -54,15 +61,25 @@ ROUNDING = 1e-3
 No checker calls a difference below it damage.
 """
 
-_LEAVES_IT_WHOLE = (Probe, NullTransition, Sleep, WakeUp, ReloadWeights, ResetPrefixCache)
+_LEAVES_IT_WHOLE = (
+    *(Probe, NullTransition, Sleep, WakeUp, ReloadWeights, ResetPrefixCache),
+    *(Pause, Resume, ReleaseKvCacheMemory, StartRequests, FinishRequests, CancelRequests),
+)
 
 
 def by_server(jobs: Sequence[CellJob]) -> list[CellJob]:
-    """Order ``jobs`` so that those that want the same server follow each other."""
+    """Order ``jobs`` so that those that want the same server follow each other.
+
+    Among them, those that spoil it come last: whoever follows one needs a server anew.
+    """
     first: dict[int, int] = {}
     for number, job in enumerate(jobs):
         first[number] = next((place for place in range(number) if _same_server(jobs[place], job)), number)
-    return [jobs[number] for number in sorted(first, key=lambda number: (first[number], number))]
+
+    def place(number: int) -> tuple[int, bool, int]:
+        return first[number], not _leaves_it_whole(jobs[number]), number
+
+    return [jobs[number] for number in sorted(first, key=place)]
 
 
 def _same_server(one: CellJob, other: CellJob) -> bool:
@@ -183,44 +200,47 @@ class SharedServers:
             recording = load_recording(job.directory)
         except HistoryError:
             return False
-        if (cold := _first_cold_pass(recording)) is None or await server.death() is not None:
+        if (fresh := _first_pass(recording)) is None or await server.death() is not None:
             return False
         async with connect(server.base_url) as connection:
-            return await _has_its_weights(connection, job, recording) and await _answers_as(
-                connection, job, recording, cold
+            deadline_s = job.cell.scenario.deadlines.transition
+            return (
+                not await _rests(connection, deadline_s=deadline_s)
+                and await _has_its_weights(connection, recording, deadline_s=deadline_s)
+                and await _answers_as(connection, job, recording, fresh)
             )
 
 
-def _first_cold_pass(recording: Recording) -> Pass | None:
-    return next(
-        (
-            each
-            for each in recording.passes_of(Role.BASELINE)
-            if each.start.cache is CacheCondition.COLD and each.start.method is Method.GENERATED
-        ),
-        None,
-    )
+def _first_pass(recording: Recording) -> Pass | None:
+    """The first answers of a cell: nothing can have been cached for them."""
+    baseline = recording.passes_of(Role.BASELINE)
+    return next((each for each in baseline if each.start.method is Method.GENERATED), None)
 
 
-async def _has_its_weights(connection: Connection, job: CellJob, recording: Recording) -> bool:
-    """Whether it is awake, and every parameter has the checksum it had; those that tell none pass."""
-    deadline_s = job.cell.scenario.deadlines.transition
-    awake = (await lifecycle.is_sleeping(connection.http, deadline_s=deadline_s)).field("is_sleeping")
+async def _rests(connection: Connection, *, deadline_s: float) -> bool:
+    """Whether it says that it sleeps or is paused; older releases know no pause."""
+    sleeping = await lifecycle.is_sleeping(connection.http, deadline_s=deadline_s)
+    paused = await lifecycle.is_paused(connection.http, deadline_s=deadline_s)
+    return sleeping.field("is_sleeping") is True or paused.field("is_paused") is True
+
+
+async def _has_its_weights(connection: Connection, recording: Recording, *, deadline_s: float) -> bool:
+    """Whether every parameter has the checksum it had; a release that tells none passes."""
     before = recording.weight_checksums[0].checksums if recording.weight_checksums else None
     now = (await lifecycle.weight_checksums(connection.http, deadline_s=deadline_s)).field("checksums")
     if not isinstance(now, dict):
-        return awake is not True and before is None
-    return awake is not True and {name: str(value) for name, value in now.items()} == before
+        return before is None
+    return {name: str(value) for name, value in now.items()} == before
 
 
-async def _answers_as(connection: Connection, job: CellJob, recording: Recording, cold: Pass) -> bool:
-    """Whether every answer of a cold pass comes again."""
+async def _answers_as(connection: Connection, job: CellJob, recording: Recording, fresh: Pass) -> bool:
+    """Whether every answer of a pass that found nothing cached comes again."""
     deadlines, sampling = job.cell.scenario.deadlines, job.cell.scenario.sampling
     reset = await lifecycle.reset_prefix_cache(connection.http, deadline_s=deadlines.transition)
     if not reset.ok:
         return False
     salt = f"sleepwake-canary-{secrets.token_hex(8)}"
-    limiter = anyio.CapacityLimiter(cold.start.concurrency)
+    limiter = anyio.CapacityLimiter(fresh.start.concurrency)
     same: list[bool] = []
 
     async def ask(prompt: str) -> None:
@@ -235,10 +255,10 @@ async def _answers_as(connection: Connection, job: CellJob, recording: Recording
             top_logprobs=sampling.logprobs,
         )
         async with limiter:
-            same.append(comes_again(cold.answers.get(prompt), await generate(connection.openai, request)))
+            same.append(comes_again(fresh.answers.get(prompt), await generate(connection.openai, request)))
 
     async with anyio.create_task_group() as group:
-        for prompt in cold.start.asked:
+        for prompt in fresh.start.asked:
             group.start_soon(ask, prompt)
     return bool(same) and all(same)
 

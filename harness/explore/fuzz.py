@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ from harness.explore.fuzz_engine import Carried, FuzzEngine
 from harness.explore.fuzz_findings import KnownFindings, Signature, failure_in, signature
 from harness.explore.fuzz_scenario import SMALLER, WHOLE, Size, base_scenario, scenario_of, write_scenario
 from harness.explore.fuzz_search import Budget, Minimal, Search, Steps, Tried
-from harness.explore.fuzz_sequences import LEGAL_MOVES, Move, counts, words
+from harness.explore.fuzz_sequences import LEGAL_MOVES, SAFE_MOVES, Move, counts, words
 from harness.history.events import Event
 from harness.report import bug_report, write_report
 from harness.report.tables import Row, Table
@@ -46,6 +47,8 @@ CONFIRMATIONS = 3
 SEQUENCES_FILE = "sequences.jsonl"
 FINDINGS_FILE = "findings.json"
 KNOWN_FILE = "known-findings.json"
+KNOWN_IN_SAFE_FILE = "known-findings-safe.json"
+"""Of searches among safe sequences: what may be known of the others excuses nothing there."""
 EXAMPLES_FOLDER = "fuzz-examples"
 ENGINES_FOLDER = "search"
 REPRO_FILE = "repro.sh"
@@ -55,7 +58,7 @@ _REPRO = """\
 # Shows it again on a fresh engine: {told}.
 # Exit code 1: answers or requests are wrong; 4: the engine died; 0: it does not show any more.
 # bug-report/ holds the same for whoever has nothing but vLLM, where calls between two answers can show it.
-exec "${{SLEEPWAKE:-sleepwake}}" run "$(dirname "$0")/{name}.yaml" "$@"
+{options}exec "${{SLEEPWAKE:-sleepwake}}" run "$(dirname "$0")/{name}.yaml" "$@"
 """
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
 _SECONDS_IN = {"s": 1, "m": 60, "h": 3600}
@@ -101,7 +104,8 @@ class Fuzz:
 
     def __post_init__(self) -> None:
         self.directory = new_run_directory(self.options.out)
-        self._known = KnownFindings(self.options.known or self.options.out / KNOWN_FILE)
+        name = KNOWN_IN_SAFE_FILE if self.options.moves == SAFE_MOVES else KNOWN_FILE
+        self._known = KnownFindings(self.options.known or self.options.out / name)
         self._model = provide_model(self.options.model, dtype="float32")
         self._engine = FuzzEngine(self._search_job(), self.options.choice.runtime)
         self._budget = Budget(seconds=self.options.budget_s, sequences=self.options.examples)
@@ -115,6 +119,11 @@ class Fuzz:
     def engines(self) -> int:
         """Engines started for the search so far."""
         return self._engine.boots
+
+    @property
+    def shown(self) -> list[Confirmed]:
+        """The findings that a fresh engine showed again; what only one engine did may have been its own."""
+        return [each for each in self.found if each.shown]
 
     @property
     def known_again(self) -> dict[str, int]:
@@ -155,6 +164,8 @@ class Fuzz:
         self._remember(self._unconfirmed(minimal, its))
         confirmed = self._confirm(minimal, its)
         self.found[-1] = confirmed
+        if not confirmed.shown:
+            self._known.withdraw(its)
         self._write_findings()
         self.tell(f"  shown again {confirmed.shown} of {CONFIRMATIONS} times: {confirmed.directory}")
         self._budget.paused_s += self._budget.clock() - began
@@ -180,7 +191,7 @@ class Fuzz:
         attempt = self._run_fresh(minimal, its, SMALLER, times=1, directory=finding.directory / "smaller")
         size = SMALLER if _shown(attempt, its) else WHOLE
         cells = self._run_fresh(minimal, its, size, times=CONFIRMATIONS, directory=finding.directory)
-        _write_repro(finding)
+        _write_repro(finding, self.options)
         self._write_reports(finding.directory, its)
         return replace(finding, shown=_shown(cells, its))
 
@@ -313,15 +324,21 @@ def conclusion(search: Fuzz) -> str:
     """What a search comes to, in a sentence."""
     again = sum(search.known_again.values())
     known = f", known ones came up {count(again, 'time')}" if again else ""
-    found = count(len(search.found), "new finding") if search.found else "nothing new found"
+    found = count(len(search.shown), "new finding") if search.shown else "nothing new found"
+    once = len(search.found) - len(search.shown)
+    unsteady = f", {once} that no fresh engine showed again" if once else ""
     engines = count(search.engines, "engine")
-    return f"{count(search.tried, 'sequence')} on {engines}: {found}{known}"
+    return f"{count(search.tried, 'sequence')} on {engines}: {found}{unsteady}{known}"
 
 
-def _write_repro(finding: Confirmed) -> None:
+def _write_repro(finding: Confirmed, options: FuzzOptions) -> None:
     """The finding as one command, which can do all a sequence may: requests in flight, other weights."""
     path = finding.directory / REPRO_FILE
-    text = _REPRO.format(told=finding.signature.told, name=finding.name)
+    text = _REPRO.format(
+        told=finding.signature.told,
+        name=finding.name,
+        options="".join(_defaults(options)),
+    )
     try:
         path.write_text(text, encoding="utf-8")
         path.chmod(0o755)
@@ -329,6 +346,18 @@ def _write_repro(finding: Confirmed) -> None:
         raise StorageError(
             f"{path}: cannot be written: {error.strerror}", remedy="free disk space"
         ) from error
+
+
+def _defaults(options: FuzzOptions) -> Iterator[str]:
+    """Lines that ask for what the search ran on, unless the caller's environment asks for something else."""
+    asked = {
+        "SLEEPWAKE_RUNTIME": options.choice.runtime.name,
+        "SLEEPWAKE_MODEL": options.model or "",
+        "SLEEPWAKE_VLLM_ARGS": shlex.join(options.vllm_args),
+    }
+    for name, value in asked.items():
+        if value:
+            yield f"{name}=${{{name}:-{shlex.quote(value)}}}; export {name}\n"
 
 
 def _fails_so(result: CellResult, its: Signature) -> bool:

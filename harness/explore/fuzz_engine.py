@@ -1,8 +1,8 @@
 """One running engine for many sequences: each is carried out, recorded and judged like any cell.
 
-What all sequences have in common (baselines, the noise) is carried out once an engine.  After a
-sequence the engine goes on only if a probe shows that its answers are the baseline's again; else
-it is stopped, and the next sequence meets a fresh one.
+Baselines and noise are taken once an engine, each when the first sequence needs it.  After a sequence
+the engine goes on only if its last probe showed, or another one shows, that its answers are the baseline's;
+else it is stopped, and the next sequence meets a fresh one.
 """
 
 from __future__ import annotations
@@ -14,22 +14,25 @@ from pathlib import Path
 import anyio
 
 from harness.check import judge
-from harness.check.result import CellResult
+from harness.check.result import CellResult, Verdict
 from harness.drive.cell import CellJob, cell_started, ended_in_order, run_on_server
 from harness.drive.probing import role_and_target, run_probe
 from harness.drive.recorder import Recorder
 from harness.drive.script import PlacedStep, run_step
 from harness.drive.session import Session
 from harness.errors import InfrastructureError, ServerDiedError
-from harness.explore.fuzz_findings import failure_in
-from harness.explore.fuzz_sequences import ADAPTER
+from harness.explore.fuzz_findings import HANGS, failure_in
+from harness.explore.fuzz_scenario import BEGINNING
+from harness.explore.fuzz_sequences import ADAPTER, setup_for
 from harness.history.events import Event
 from harness.history.layout import HISTORY_FILE
 from harness.history.recording import load_recording
-from harness.scenario.schema import ProbeOptions, Step
+from harness.scenario.schema import Deadlines, ProbeOptions, Step
 from harness.servers.base import Runtime
 from harness.vllm_api import lifecycle
 
+ANSWER_DEADLINE_S = 20.0
+"""Of an engine that has answered before: ten times what it needs, and a hang is seen soon."""
 _CANARY = ProbeOptions(name="canary", evidence=("warm",))
 
 
@@ -65,6 +68,8 @@ class FuzzEngine:
         self._job = job
         self._runtime = runtime
         self._next: _Errand | None = None
+        self._last: _Errand | None = None
+        """The one that was carried out last; it may not have been told its outcome yet."""
         self._asked = anyio.Event()
         self._sequences = 0
         self.boots = 0
@@ -115,27 +120,31 @@ class FuzzEngine:
                 errand.reply(_died(errand, error) if died else error)
         finally:
             recorder.close()
+            if self._last is not None:
+                self._last.done.set()
 
     async def _carry_out_all(self, session: Session) -> None:
-        for number, step in enumerate(session.scenario.script, start=1):
-            await run_step(session, PlacedStep(path=f"0.{number}", cycle=0, step=step))
+        common: list[Step] = []
+        await _carry_out_in_common(session, BEGINNING, common)
         healthy = True
         while healthy:
             errand = await self._wait_for_errand()
-            carried = await self._carry_out(session, errand)
+            await _carry_out_in_common(session, setup_for(errand.steps, taken=session.references), common)
+            carried = await self._carry_out(session, errand, tuple(common))
             await session.require_alive()
-            self._next = None
-            healthy = await self._is_healthy_again(session, errand.directory)
+            # From here on the outcome stands, even if the engine dies of its recovery.
+            self._next, self._last, errand.outcome = None, errand, carried
             if failure_in(carried.result) is None:
                 shutil.rmtree(errand.directory)
+            healthy = await self._is_healthy_after(session, carried)
             errand.reply(carried)
 
-    async def _carry_out(self, shared: Session, errand: _Errand) -> Carried:
-        scenario = shared.scenario.model_copy(update={"script": (*shared.scenario.script, *errand.steps)})
+    async def _carry_out(self, shared: Session, errand: _Errand, common: tuple[Step, ...]) -> Carried:
+        scenario = shared.scenario.model_copy(update={"script": (*common, *errand.steps)})
         job = replace(self._job, cell=replace(self._job.cell, scenario=scenario), directory=errand.directory)
         begin = cell_started(job, shared.recorder)
         recorder = shared.recorder.branch(errand.directory / HISTORY_FILE, begin=begin, watcher=_unwatched)
-        session = shared.branch(recorder)
+        session = _impatient(shared.branch(recorder))
         began, taken = recorder.now(), 0
         async with ended_in_order(recorder):
             for number, step in enumerate(errand.steps, start=1):
@@ -150,6 +159,18 @@ class FuzzEngine:
             seconds=recorder.now() - began,
             directory=errand.directory,
         )
+
+    async def _is_healthy_after(self, shared: Session, carried: Carried) -> bool:
+        """Whether the next sequence may meet this engine."""
+        failure = failure_in(carried.result)
+        if failure is not None and failure.kind == HANGS:
+            return False  # to find that out again would take every deadline there is
+        if carried.result.verdict is Verdict.CLEAN and not setup_for(carried.steps):
+            # Its last probe has shown it, of the model's own weights and no adapter.  Only the gauge may
+            # still tell of a level 0 that was ended by /resume.
+            http, deadline = shared.connection.http, shared.scenario.deadlines.transition
+            return (await lifecycle.wake_up(http, deadline_s=deadline)).ok
+        return await self._is_healthy_again(shared, carried.directory)
 
     async def _is_healthy_again(self, shared: Session, directory: Path) -> bool:
         """Recover as vLLM documents it, forget what is cached, and see whether answers are the baseline's.
@@ -180,19 +201,41 @@ def _died(errand: _Errand, died: InfrastructureError) -> Carried:
     )
 
 
+async def _carry_out_in_common(session: Session, steps: tuple[Step, ...], common: list[Step]) -> None:
+    """Carry out what every recording begins with from now on."""
+    for step in steps:
+        common.append(step)
+        await run_step(session, PlacedStep(path=f"0.{len(common)}", cycle=0, step=step))
+
+
+def _impatient(session: Session) -> Session:
+    """The same session, which waits no longer for an answer than a warm engine needs."""
+    deadlines = session.scenario.deadlines
+    shorter = Deadlines(
+        answer=min(deadlines.answer, ANSWER_DEADLINE_S),
+        transition=deadlines.transition,
+        boot=deadlines.boot,
+    )
+    return replace(session, scenario=session.scenario.model_copy(update={"deadlines": shorter}))
+
+
 async def _recover(session: Session) -> bool:
-    """Wake up, go on, load the model's own weights, forget the prefix cache; whether all were accepted."""
+    """Wake up, go on, load the model's own weights, forget the prefix cache; whether all were accepted.
+
+    The first that is refused ends it: an engine that hangs would let each wait for its deadline.
+    """
     http, deadline = session.connection.http, session.scenario.deadlines.transition
-    calls = [
-        await lifecycle.wake_up(http, deadline_s=deadline),
-        await lifecycle.resume(http, deadline_s=deadline),
-        await lifecycle.reload_weights(http, path=session.variants.own_weights, deadline_s=deadline),
-    ]
-    await lifecycle.unload_lora_adapter(
-        http, name=ADAPTER, deadline_s=deadline
-    )  # refused where there is none
+    if not (await lifecycle.wake_up(http, deadline_s=deadline)).ok:
+        return False
+    if not (await lifecycle.resume(http, deadline_s=deadline)).ok:
+        return False
+    own = session.variants.own_weights
+    if not (await lifecycle.reload_weights(http, path=own, deadline_s=deadline)).ok:
+        return False
+    # Refused where there is none.
+    await lifecycle.unload_lora_adapter(http, name=ADAPTER, deadline_s=deadline)
     forgotten = await lifecycle.reset_prefix_cache(http, deadline_s=deadline)
-    return all(call.ok for call in calls) and forgotten.field("success") is not False
+    return forgotten.field("success") is not False
 
 
 async def _ask_canary(session: Session) -> bool:

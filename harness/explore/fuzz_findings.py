@@ -43,9 +43,12 @@ class Signature:
 
     def explains(self, failure: Failure, steps: Sequence[Step]) -> bool:
         """Whether a failure is this one again: it failed so, and all these calls were made in this order."""
-        if (failure.kind, failure.cause) != (self.kind, self.cause):
-            return False
-        made = iter(gists(steps))
+        return (failure.kind, failure.cause) == (self.kind, self.cause) and self.is_in(steps)
+
+    def is_in(self, steps: Sequence[Step]) -> bool:
+        """Whether all these calls are made in this order."""
+        with_requests = any(call.startswith("start_requests") for call in self.calls)
+        made = iter(_gists(steps, with_requests=with_requests))
         return all(call in made for call in self.calls)
 
     @property
@@ -64,7 +67,10 @@ def signature(failure: Failure, steps: Sequence[Step]) -> Signature:
 
 def gists(steps: Sequence[Step]) -> tuple[str, ...]:
     """What the calls among ``steps`` come to: what becomes of requests matters only where there are some."""
-    with_requests = any(isinstance(step, StartRequests) for step in steps)
+    return _gists(steps, with_requests=any(isinstance(step, StartRequests) for step in steps))
+
+
+def _gists(steps: Sequence[Step], *, with_requests: bool) -> tuple[str, ...]:
     return tuple(_gist(step, with_requests=with_requests) for step in steps if counts(step))
 
 
@@ -104,6 +110,7 @@ class KnownFindings:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known = _read(path)
+        self._withdrawn: list[Signature] = []
 
     def __iter__(self) -> Iterator[Signature]:
         return iter(self._known)
@@ -112,6 +119,14 @@ class KnownFindings:
         """The known finding that a failure is again; None where it is new."""
         return next((known for known in self._known if known.explains(failure, steps)), None)
 
+    def is_in(self, steps: Sequence[Step]) -> bool:
+        """Whether a sequence makes all the calls of one that is known."""
+        return any(known.is_in(steps) for known in self._known)
+
+    def would_cost_an_engine(self, steps: Sequence[Step]) -> bool:
+        """Whether a sequence makes the calls after which an engine is known to die or to hang."""
+        return any(known.kind in {DIED, HANGS} and known.is_in(steps) for known in self._known)
+
     def add(self, found: Signature) -> None:
         """Remember one, on disk at once.
 
@@ -119,8 +134,21 @@ class KnownFindings:
             StorageError: it cannot be written.
         """
         self._known.append(found)
+        self._write()
+
+    def withdraw(self, found: Signature) -> None:
+        """Keep one for this search only: it did not show again on a fresh engine.
+
+        Raises:
+            StorageError: that cannot be written.
+        """
+        self._withdrawn.append(found)
+        self._write()
+
+    def _write(self) -> None:
+        kept = [each for each in self._known if each not in self._withdrawn]
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self._path, {"findings": _SIGNATURES.dump_python(self._known, mode="json")})
+        write_json(self._path, {"findings": _SIGNATURES.dump_python(kept, mode="json")})
 
 
 def _read(path: Path) -> list[Signature]:

@@ -36,10 +36,11 @@ ANSWER_DEADLINE_S = 45.0
 """The first request of a CPU engine takes up to half a minute."""
 TRANSITION_DEADLINE_S = 60.0
 
-_BEGINNING: tuple[Step, ...] = (
+BEGINNING: tuple[Step, ...] = (
     Probe(probe=ProbeOptions(name="baseline")),
     NullTransition(null_transition=NullTransitionOptions()),
 )
+"""What every script of a search begins with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,22 +51,22 @@ class Size:
     max_tokens: int
 
 
-WHOLE = Size(prompts=4, max_tokens=16)
+WHOLE = Size(prompts=4, max_tokens=12)
 """Small and fast, and still a batch of several requests whose prompts are several blocks long."""
 SMALLER = Size(prompts=1, max_tokens=8)
 
 
 def base_scenario(moves: Iterable[Move]) -> Scenario:
-    """What every engine of a search begins with; the sequences made of ``moves`` go on from there."""
+    """What an engine of a search is started for: all baselines that sequences made of ``moves`` may need."""
     setup = setup_for(tuple(step for move in moves for step in move))
     return _scenario(
-        "search", "What a search for failing sequences begins with.", (*_BEGINNING, *setup), WHOLE
+        "search", "What a search for failing sequences begins with.", (*BEGINNING, *setup), WHOLE
     )
 
 
 def scenario_of(steps: Sequence[Step], its: Signature, size: Size) -> Scenario:
     """The scenario of a finding, named after its content."""
-    script = (*_BEGINNING, *setup_for(steps), *steps)
+    script = (*BEGINNING, *setup_for(steps), *steps)
     told = json.dumps([step.model_dump(mode="json") for step in steps], sort_keys=True)
     name = f"fuzz-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
     why = f"A search found this sequence of legal calls: {its.kind} ({its.cause})."

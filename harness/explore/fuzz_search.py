@@ -1,10 +1,10 @@
 """Draws sequences, and makes the first that fails in a new way as short as it can.
 
-Hypothesis draws and shrinks.  Its shrinker is made for tests that cost milliseconds, and here one
-costs seconds; it is used all the same, because three things keep it cheap: sequences are lists, from
-which it takes whole pieces out first; most lists it tries stand for a script that was carried out
-already, whose outcome is remembered; and it has a share of the budget, after which every candidate
-that was not tried yet counts as passing, so that it ends at once with the shortest failure so far.
+Hypothesis draws numbers, each of which stands for a list of moves, and keeps those whose list failed.  It
+does not draw the lists: it would make most of them from pieces of earlier ones.  Nor does it shrink them: its
+shrinker is made for tests that cost milliseconds, tries plainer values for every element, and goes on
+drawing for as long as it took to find the first failure.  Here a sequence costs seconds, a death most of a
+minute: leaving moves out, whole stretches first, takes a dozen.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
+from statistics import mean
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -24,11 +26,13 @@ from harness.explore.fuzz_findings import Failure, KnownFindings, Signature, fai
 from harness.explore.fuzz_sequences import Move, carried_out
 from harness.scenario.schema import Step
 
-MOST_MOVES = 12
-"""Of a list; what is not legal where it comes is left out, so that most scripts have fewer calls."""
+MOST_STEPS = 12
+"""Of a list, about; what is not legal where it comes is left out, so that most scripts have fewer calls."""
 SHRINKING_SHARE = 0.25
 """Of the whole budget, for one finding."""
 LEAST_SHRINKING_S = 120.0
+KNOWN_TRIED = 4
+"""One in so many sequences that make the calls of a known finding is tried: few of them tell anything new."""
 _DRAWN_AT_A_TIME = 100_000
 """Lists that one search may draw; the budget ends it long before."""
 
@@ -36,7 +40,7 @@ Steps = tuple[Step, ...]
 
 
 class SequenceFailedError(Exception):
-    """Tells Hypothesis that a sequence failed in the way that is being looked at."""
+    """Tells Hypothesis that a sequence failed in a way that is not known."""
 
 
 class _SpentError(BaseException):
@@ -80,11 +84,15 @@ class Budget:
 class Minimal:
     """The shortest sequence found that fails in one way."""
 
-    steps: Steps
     failure: Failure
     carried: Carried
     drawn: Steps
     """The one it was shrunk from."""
+
+    @property
+    def steps(self) -> Steps:
+        """What was carried out of it."""
+        return self.carried.steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,22 +120,22 @@ class Search:
     seed: int
     database: Path
     watch: Callable[[Tried], None]
-    _outcomes: dict[Steps, Failure | None] = field(default_factory=dict, init=False)
-    _best: Minimal | None = field(default=None, init=False)
-    _shrink_until: float = field(default=0.0, init=False)
+    _tried: dict[Steps, Tried] = field(default_factory=dict, init=False)
+    _with_known: int = field(default=0, init=False)
 
     def new_failures(self) -> Iterator[Minimal]:
         """Yield each, shrunk; one that is yielded should be known before the next is asked for."""
         number = 0
         while not self.budget.spent:
-            found = self._search(self.seed + number)
+            for moves, failure in self._draw_failing(self.seed + number):
+                minimal = self._shrunk(moves, failure)
+                if self._is_steady(minimal) and not self.known.explaining(failure, minimal.steps):
+                    yield minimal
             number += 1
-            if found is not None:
-                yield found
 
-    def _search(self, number: int) -> Minimal | None:
-        self._best = None
-        drawn_lists = st.lists(st.sampled_from(self.moves), min_size=1, max_size=MOST_MOVES)
+    def _draw_failing(self, number: int) -> list[tuple[list[Move], Failure]]:
+        """Draw lists of moves until one fails in a way that is not known; none where the budget is spent."""
+        failing: list[tuple[list[Move], Failure]] = []
 
         @seed(number)
         @settings(
@@ -135,51 +143,84 @@ class Search:
             database=DirectoryBasedExampleDatabase(self.database),
             deadline=None,
             derandomize=False,
-            phases=(Phase.reuse, Phase.generate, Phase.shrink),
+            phases=(Phase.reuse, Phase.generate),
             suppress_health_check=list(HealthCheck),
             print_blob=False,
         )
-        @given(drawn_lists)
-        def holds(moves: list[Move]) -> None:
-            self._require_it_holds(carried_out(moves))
+        @given(st.integers(0, 2**64 - 1))
+        def holds(drawn: int) -> None:
+            moves = self._moves_of(drawn)
+            if failure := self._new_failure_of(carried_out(moves)):
+                failing[:] = [(moves, failure)]
+                raise SequenceFailedError
 
         with suppress(SequenceFailedError, _SpentError):
             holds()
-        return self._best
+        return failing
 
-    def _require_it_holds(self, steps: Steps) -> None:
-        if not steps or (self._best and steps not in self._outcomes and self._may_not_shrink()):
-            return
-        failure = self._outcome(steps)
-        if failure is None or self.known.explaining(failure, steps):
-            return
-        if self._best is None or failure == self._best.failure:
-            raise SequenceFailedError
+    def _moves_of(self, number: int) -> list[Move]:
+        chance = Random(number)  # noqa: S311 - nothing is kept secret with it
+        most = max(1, round(MOST_STEPS / mean(map(len, self.moves))))
+        return chance.choices(self.moves, k=chance.randint(1, most))
 
-    def _may_not_shrink(self) -> bool:
-        return self.budget.clock() > self._shrink_until
+    def _new_failure_of(self, steps: Steps) -> Failure | None:
+        """How a sequence fails; None where it holds, or fails as is known."""
+        if not steps or (steps not in self._tried and self._is_passed_over(steps)):
+            return None
+        if steps not in self._tried and self.budget.spent:
+            raise _SpentError
+        failure = self._try(steps).failure
+        return failure if failure and not self.known.explaining(failure, steps) else None
 
-    def _outcome(self, steps: Steps) -> Failure | None:
-        """How a sequence fails, from memory where it was carried out before."""
-        if steps not in self._outcomes:
-            if self.budget.spent and self._best is None:
-                raise _SpentError
+    def _is_passed_over(self, steps: Steps) -> bool:
+        """Whether trying a sequence would most likely cost time, or an engine, to see what is known."""
+        if not self.known.is_in(steps):
+            return False
+        self._with_known += 1
+        return self.known.would_cost_an_engine(steps) or self._with_known % KNOWN_TRIED != 1
+
+    def _shrunk(self, moves: list[Move], failure: Failure) -> Minimal:
+        """Leave moves out, whole stretches first, as long as what is left fails in the same way."""
+        drawn = self._try(carried_out(moves)).carried
+        until = self.budget.clock() + self.budget.for_shrinking_s
+        size = len(moves) // 2
+        while size:
+            candidates = _without_a_stretch(moves, size)
+            shorter = next((each for each in candidates if self._fails_as(failure, each, until)), None)
+            if shorter is None:
+                size //= 2
+            else:
+                moves = shorter
+        return Minimal(failure=failure, carried=self._try(carried_out(moves)).carried, drawn=drawn.steps)
+
+    def _is_steady(self, minimal: Minimal) -> bool:
+        """Whether it fails a second time; a shorter one that failed has shown it."""
+        if minimal.steps != minimal.drawn:
+            return True
+        del self._tried[minimal.steps]
+        return self._try(minimal.steps, shrinking=True).failure == minimal.failure
+
+    def _fails_as(self, failure: Failure, moves: list[Move], until: float) -> bool:
+        """Whether these moves fail in this way; once time is up, what was not tried counts as if it held."""
+        steps = carried_out(moves)
+        if not steps or (steps not in self._tried and self.budget.clock() > until):
+            return False
+        return self._try(steps, shrinking=True).failure == failure
+
+    def _try(self, steps: Steps, *, shrinking: bool = False) -> Tried:
+        """Carry a sequence out, unless that was done already: then its outcome is remembered."""
+        if steps not in self._tried:
             carried = self.carry_out(steps)
             self.budget.carried_out += 1
             failure = failure_in(carried.result)
-            self._outcomes[steps] = self._outcomes[carried.steps] = failure
             known = self.known.explaining(failure, carried.steps) if failure else None
-            self.watch(Tried(carried=carried, failure=failure, known=known, shrinking=self._best is not None))
-            if failure and not known:
-                self._note(carried, failure)
-        return self._outcomes[steps]
+            tried = Tried(carried=carried, failure=failure, known=known, shrinking=shrinking)
+            self._tried[steps] = self._tried[carried.steps] = tried
+            self.watch(tried)
+        return self._tried[steps]
 
-    def _note(self, carried: Carried, failure: Failure) -> None:
-        """Keep the shortest sequence that fails in the way that is being looked at."""
-        if self._best is None:
-            self._shrink_until = self.budget.clock() + self.budget.for_shrinking_s
-            self._best = Minimal(steps=carried.steps, failure=failure, carried=carried, drawn=carried.steps)
-        elif failure == self._best.failure and len(carried.steps) <= len(self._best.steps):
-            self._best = Minimal(
-                steps=carried.steps, failure=failure, carried=carried, drawn=self._best.drawn
-            )
+
+def _without_a_stretch(moves: list[Move], size: int) -> Iterator[list[Move]]:
+    """The list without one stretch of this length: the last one first, for what fails ends there."""
+    for end in range(len(moves), 0, -size):
+        yield [*moves[: max(end - size, 0)], *moves[end:]]

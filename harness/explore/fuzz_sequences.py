@@ -9,7 +9,7 @@ were: that is what makes shrinking work.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -299,7 +299,9 @@ class _Walk:
                 self.weights = "own" if options.weights == "own" else "other"
                 self._expect_any_end()
             case StartRequests():
-                self.running, self.touched, self.over = "same", self.rests, False
+                # Nobody has asked for the undisturbed answers of other weights one by one.
+                self.running = "same" if self.weights == "own" else "ended"
+                self.touched, self.over = self.rests, False
             case FinishRequests() | CancelRequests():
                 self.running = None
             case LoadAdapter(load_adapter=load):
@@ -311,7 +313,7 @@ class _Walk:
 
     def _interrupt(self, mode: Mode | None) -> None:
         """What becomes of requests in flight when scheduling stops."""
-        if self.running and mode in {None, "abort"}:
+        if self.running == "same" and mode in {None, "abort"}:
             # Whether they still ran is certain only if nothing else came before.
             self.running = "ended" if self.touched else "aborted"
         self.over = self.over or (not self.touched and mode != "keep")
@@ -322,14 +324,15 @@ class _Walk:
             self.running = "ended"
 
 
-def setup_for(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """The baselines that ``steps`` need besides the first, each taken before them."""
+def setup_for(steps: Sequence[Step], *, taken: Container[str] = ()) -> tuple[Step, ...]:
+    """The baselines that ``steps`` need besides the first and those ``taken``, each before them."""
     setup: list[Step] = []
-    if any(isinstance(step, ReloadWeights) and step.reload_weights.weights == "other" for step in steps):
+    reloaded = {step.reload_weights.weights for step in steps if isinstance(step, ReloadWeights)}
+    if "other" in reloaded and OTHER_WEIGHTS not in taken:
         setup += [_reload("other"), _RESET, *_baseline(OTHER_WEIGHTS), _reload("own"), _RESET]
     loaded = {step.load_adapter.adapter for step in steps if isinstance(step, LoadAdapter)}
     for adapter, name in ADAPTER_BASELINES.items():
-        if adapter in loaded:
+        if adapter in loaded and name not in taken:
             setup += _adapter_baseline(adapter, name)
     if setup:
         # What the sequence finds in the prefix cache is what it would find after the first baseline.

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from harness.check import judge
+from harness.check.conservation import ON_ITS_WAY_S
 from harness.check.result import Cause, Finding, Strength, Verdict
 from harness.history.events import (
     Answer,
+    Call,
     CallFailure,
     Observation,
     RequestEnded,
@@ -153,6 +155,18 @@ def test_what_runs_on_although_it_was_to_be_aborted_is_found() -> None:
     assert found(early) == []
     result = judge(early.recording())
     assert (result.verdict, "had ended before" in result.reason) == (Verdict.INCONCLUSIVE, True)
+
+
+def test_who_ends_while_the_engine_is_looked_at_cannot_be_aborted() -> None:
+    """A step looks at the engine before it calls: what ends then, or a moment later, has won the race."""
+    told = story(end(), expect="aborted")
+    call = next(each for each in told.events if isinstance(each, Call) and each.path == "/sleep")
+    ended = next(each for each in told.events if isinstance(each, RequestEnded))
+    place = told.events.index(ended)
+    told.events[place] = ended.model_copy(update={"t": call.t - call.seconds + 0.9 * ON_ITS_WAY_S})
+    assert found(told) == []
+    told.events[place] = ended.model_copy(update={"t": call.t - call.seconds + 1.1 * ON_ITS_WAY_S})
+    assert only(told)[0].startswith("should have been aborted and ended by")
 
 
 def test_an_aborted_answer_is_the_beginning_of_the_undisturbed_one() -> None:

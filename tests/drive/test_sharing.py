@@ -42,12 +42,14 @@ class Counting(ProcessRuntime):
             yield server
 
 
-def jobs_of(driver: Driver, *, fault: str | None = None) -> list[CellJob]:
+def jobs_of(driver: Driver, *, fault: str | None = None, script: str = "") -> list[CellJob]:
     """The cells; a slow machine is no finding."""
     patient = Deadlines(boot=60, answer=60, transition=60)
     jobs = []
     for name in CELLS:
-        job = driver.job(driver.cell("off" if name == "off" else "on"), fault=fault)
+        cell = driver.cell("off" if name == "off" else "on", script=script)
+        # Slow enough that requests in flight meet the transition they are sent for.
+        job = driver.job(cell, fault=fault, env={"FAKE_VLLM": "slow:20"} if script else {})
         scenario = job.cell.scenario.model_copy(update={"deadlines": patient})
         cell = replace(job.cell, arm_name=name, scenario=scenario)
         jobs.append(replace(job, cell=cell, directory=driver.folder / "out" / name))
@@ -55,14 +57,14 @@ def jobs_of(driver: Driver, *, fault: str | None = None) -> list[CellJob]:
 
 
 async def run(
-    driver: Driver, *, is_clean: Callable[[Path], bool], fault: str | None = None
+    driver: Driver, *, is_clean: Callable[[Path], bool], fault: str | None = None, script: str = ""
 ) -> tuple[list[str], dict[str, Recording]]:
     """Run the cells; return for which of them a server was booted, and what was recorded."""
     runtime = Counting(
         engine_command=driver.engine_command, engine="cpu", cache=driver.folder / "cache", stop_grace_s=2.0
     )
     runtime.booted = []
-    jobs = by_server(jobs_of(driver, fault=fault))
+    jobs = by_server(jobs_of(driver, fault=fault, script=script))
     async with SharedServers(runtime, jobs, is_clean=is_clean) as servers:
         for job in jobs:
             await run_cell(job, servers, watcher=lambda _: None)
@@ -117,6 +119,32 @@ def test_cells_are_ordered_by_the_server_they_want(driver: Driver) -> None:
     jobs = jobs_of(driver)
     other = replace(jobs[2], cell=replace(jobs[2].cell, arm_name="other", arm=Arm(env={"A": "b"})))
     assert [job.cell.arm_name for job in by_server([*jobs, other])] == ["on", "again", "off", "other"]
+
+
+def test_a_cell_that_spoils_its_server_comes_last(driver: Driver) -> None:
+    """Between two that could share one it would cost a boot; what a cell sees to its end spoils nothing."""
+    scripts = {
+        "spoils": "- probe: a\n- reload_weights: {weights: missing, must_fail: true}\n- probe: b",
+        "pauses": "- probe: a\n- pause: {}\n- resume: {}\n- probe: b",
+        "sleeps": "- probe: a\n- sleep: {}\n- wake_up: {}\n- probe: b",
+    }
+    jobs = [driver.job(replace(driver.cell(script=text), arm_name=name)) for name, text in scripts.items()]
+    assert [job.cell.arm_name for job in by_server(jobs)] == ["pauses", "sleeps", "spoils"]
+
+
+async def test_cells_with_requests_in_flight_share_a_server(driver: Driver) -> None:
+    """Streams that stood still over a sleep and have ended leave nothing behind."""
+    script = """\
+- probe: {name: baseline, evidence: [warm, rehit]}
+- null_transition: {}
+- start_requests: {name: held}
+- sleep: {level: 0, mode: keep}
+- wake_up: {}
+- finish_requests: {name: held}
+- probe: {name: after, evidence: [warm]}"""
+    booted, recorded = await run(driver, is_clean=really, script=script)
+    assert booted == ["on", "off"]
+    assert judge(recorded["again"]).verdict is not Verdict.CORRUPT
 
 
 @pytest.mark.parametrize(

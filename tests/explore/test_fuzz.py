@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TypeAlias
 
 import pytest
 
+from harness.errors import ServerDiedError, UsageError
 from harness.explore import fuzz as module
 from harness.explore.fuzz import (
     FINDINGS_FILE,
@@ -115,6 +118,61 @@ def test_a_finding_is_on_disk_with_all_it_takes_to_see_it_again(search: Start, t
     assert again.found == []
     assert sum(again.known_again.values()) > 0
     assert "known ones came up" in conclusion(again)
+
+
+def test_an_engine_that_dies_of_its_recovery_holds_nothing_up(
+    search: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was found before counts, and the next sequence meets a fresh engine."""
+
+    async def die(_: object) -> bool:
+        raise ServerDiedError("the server died", remedy="none")
+
+    monkeypatch.setattr("harness.explore.fuzz_engine._recover", die)
+    fuzz = search(Behaviour.FORGET_NOTHING_IF_PAUSED, moves=moves(SLEEPING))
+    fuzz.run()
+    assert [each.signature.kind for each in fuzz.found] == [WRONG_ANSWERS]
+    assert fuzz.engines > 1
+
+
+def test_what_it_takes_to_see_it_again_names_the_runtime_and_the_flags(search: Start) -> None:
+    """Those of the search, unless whoever runs it asks for others."""
+    fuzz = search(Behaviour.FORGET_NOTHING_IF_PAUSED, moves=moves(SLEEPING), vllm_args=("--a=it's", "--b"))
+    fuzz.run()
+    script = (fuzz.found[0].directory / "repro.sh").read_text(encoding="utf-8")
+    told = script.replace("exec ", 'printf \'%s|\' "$SLEEPWAKE_RUNTIME" "$SLEEPWAKE_VLLM_ARGS" # ')
+    for environment, expected in (
+        ({}, "process|" + shlex.join(("--a=it's", "--b")) + "|"),
+        ({"SLEEPWAKE_RUNTIME": "docker", "SLEEPWAKE_VLLM_ARGS": "--c"}, "docker|--c|"),
+    ):
+        ran = subprocess.run(
+            ["/bin/sh", "-c", told], env=environment, capture_output=True, text=True, check=True
+        )
+        assert ran.stdout == expected
+
+
+def test_what_no_fresh_engine_shows_is_no_new_finding(
+    search: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, and tried again by the next search."""
+    monkeypatch.setattr(module, "_shown", lambda _directory, _its: 0)
+    fuzz = search(Behaviour.FORGET_NOTHING_IF_PAUSED, moves=moves(SLEEPING))
+    fuzz.run()
+    assert (len(fuzz.found), fuzz.shown) == (1, [])
+    assert "nothing new found, 1 that no fresh engine showed again" in conclusion(fuzz)
+    kept = json.loads((tmp_path / "reports" / KNOWN_FILE).read_text(encoding="utf-8"))
+    assert kept == {"findings": []}
+
+
+def test_what_is_known_of_other_searches_excuses_nothing_among_safe_sequences(
+    search: Start, tmp_path: Path
+) -> None:
+    """Each kind of search has a memory of its own."""
+    search(Behaviour.FORGET_NOTHING_IF_PAUSED, moves=SAFE_MOVES, examples=1).run()
+    (tmp_path / "reports" / KNOWN_FILE).write_text("not read", encoding="utf-8")
+    search(moves=SAFE_MOVES, examples=1).run()
+    with pytest.raises(UsageError, match="no file of known findings"):
+        search(moves=moves(SLEEPING))
 
 
 def test_a_healthy_engine_holds_and_is_kept(search: Start) -> None:

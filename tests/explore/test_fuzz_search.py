@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +15,16 @@ from harness.errors import UsageError
 from harness.explore import fuzz_search
 from harness.explore.fuzz import seconds_in
 from harness.explore.fuzz_engine import Carried
-from harness.explore.fuzz_findings import KnownFindings, gists, signature
+from harness.explore.fuzz_findings import (
+    DIED,
+    WRONG_ANSWERS,
+    KnownFindings,
+    Signature,
+    gists,
+    signature,
+)
 from harness.explore.fuzz_search import Budget, Minimal, Search, Steps, Tried
-from harness.explore.fuzz_sequences import LEGAL_MOVES
+from harness.explore.fuzz_sequences import LEGAL_MOVES, SAFE_MOVES
 
 Rule = Callable[[tuple[str, ...]], Cause | None]
 """How an engine fails after these calls; None where it does not."""
@@ -124,6 +132,75 @@ def test_nothing_is_carried_out_twice(tmp_path: Path) -> None:
     assert len(carried) == len(set(carried))
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_failure_is_shrunk_with_few_sequences(tmp_path: Path, seed: int) -> None:
+    """Nothing is drawn once one fails, and what is left out at a time is half of it first."""
+    bench = Bench(tmp_path, after("pause", "release_kv_cache_memory"), seed=seed)
+    found = next(bench.search.new_failures())
+    assert gists(found.steps) == ("pause", "release_kv_cache_memory", "wake_up")
+    assert sum(each.shrinking for each in bench.tried) <= 20
+
+
+@pytest.mark.parametrize("failure", [Cause.SCHEDULER, Cause.STALE_PREFIX_CACHE])
+def test_a_known_death_is_not_tried_again(tmp_path: Path, failure: Cause) -> None:
+    """It would cost an engine each time; what only answers wrongly is tried, and counted as known."""
+    kind = DIED if failure is Cause.SCHEDULER else WRONG_ANSWERS
+    bench = Bench(tmp_path, after("sleep level=2", cause=failure), sequences=100)
+    bench.known.add(Signature(kind=kind, cause=failure.value, calls=("sleep level=2",)))
+    assert bench.run() == []
+    with_it = [each for each in bench.tried if "sleep level=2" in gists(each.carried.steps)]
+    assert bool(with_it) == (kind is WRONG_ANSWERS)
+
+
+def test_what_fails_only_once_is_no_finding(tmp_path: Path) -> None:
+    """A busy machine can make one sequence fail: it is asked again before anybody is told."""
+    fluke = iter([Cause.SCHEDULER])
+    bench = Bench(tmp_path, lambda _: next(fluke, None), sequences=50)
+    assert bench.run() == []
+    assert len({each.carried.steps for each in bench.tried}) == 49
+
+
+def test_what_shrinks_to_something_known_is_known(tmp_path: Path) -> None:
+    """With requests in flight the mode of a sleep counts; without them it is the same sequence again."""
+    bench = Bench(tmp_path, after("sleep level=2"))
+    (found,) = bench.run()
+    assert found.steps
+    known = Signature(kind=WRONG_ANSWERS, cause=found.failure.cause, calls=("sleep level=2", "wake_up"))
+    steps = next(
+        each.carried.steps
+        for each in bench.tried
+        if {"start_requests", "sleep level=2 mode=keep"} <= set(gists(each.carried.steps))
+    )
+    assert known.is_in(steps)
+
+
+def test_what_is_known_is_tried_now_and_then(tmp_path: Path) -> None:
+    """Most sequences that make its calls would only fail so again; the others may hide something."""
+    bench = Bench(tmp_path, after("sleep level=2"), sequences=200)
+    bench.run()
+    known = [each for each in bench.tried if each.known]
+    others = [each for each in bench.tried if not each.known and not each.shrinking]
+    assert 0 < len(known) < len(others) / 2
+
+
+def test_every_call_is_drawn_about_as_often(tmp_path: Path) -> None:
+    """What a sequence is made of does not depend on those before it."""
+    bench = Bench(tmp_path, lambda _: None, sequences=300)
+    bench.run()
+    drawn = Counter(gists(each.carried.steps)[0] for each in bench.tried)
+    assert drawn.most_common(1)[0][1] < 300 / 3
+
+
+def test_lists_of_procedures_are_shorter_than_lists_of_calls(tmp_path: Path) -> None:
+    """What counts is how many calls come to an engine, one by one or several at a time."""
+    bench = Bench(tmp_path, lambda _: None, sequences=100)
+    bench.search.moves = SAFE_MOVES
+    bench.run()
+    calls = [len(gists(each.carried.steps)) for each in bench.tried]
+    assert 4 < sum(calls) / len(calls) < 12
+    assert len(calls) == 100
+
+
 def test_shrinking_ends_with_its_share_of_the_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When it is spent, the shortest sequence so far is the finding: here, the one that was drawn."""
     monkeypatch.setattr(fuzz_search, "SHRINKING_SHARE", 0.0)
@@ -133,7 +210,7 @@ def test_shrinking_ends_with_its_share_of_the_budget(tmp_path: Path, monkeypatch
     bench.search.budget = Budget(seconds=1e9, sequences=None, clock=lambda: float(next(seconds)))
     found = next(bench.search.new_failures())
     assert found.steps == found.drawn
-    assert not any(each.shrinking for each in bench.tried)
+    assert [each.carried.steps for each in bench.tried if each.shrinking] == [found.steps]
 
 
 def test_a_damaged_file_of_known_findings_is_a_usage_error(tmp_path: Path) -> None:

@@ -126,6 +126,26 @@ def test_what_becomes_of_requests_is_expected(sleep: str, expected: str) -> None
     assert ("expect=" + expected if expected != "same" else "finish_requests name=held") in finish
 
 
+@pytest.mark.parametrize("sleep", ["sleep level=1", "sleep level=1 mode=keep"])
+def test_requests_to_other_weights_may_answer_anything(sleep: str) -> None:
+    """The first baseline is of the model's own weights: theirs are not to be held against it."""
+    steps = carried_out(move("reload_weights weights=other", "start_requests name=held", sleep))
+    finish = next(step for step in read(steps) if step.startswith("finish"))
+    assert "expect=ended" in finish
+
+
+def test_a_baseline_is_taken_once() -> None:
+    """An engine that has it already only needs what is missing."""
+    steps = carried_out(
+        move("reload_weights weights=other", "reset_prefix_cache", "load_adapter name=tuned adapter=first")
+    )
+    whole = read(setup_for(steps))
+    rest = read(setup_for(steps, taken=("baseline", "other-weights")))
+    assert whole[-len(rest) :] == rest
+    assert not any("other" in each for each in rest)
+    assert setup_for(steps, taken=("other-weights", "first-adapter")) == ()
+
+
 def test_answers_are_expected_of_what_is_loaded() -> None:
     """Other weights and adapters have baselines of their own, taken before."""
     steps = carried_out(move("reload_weights weights=other"))
