@@ -7,7 +7,8 @@ alpha (Holm 1979).
 
 Where the engine computes finely and nothing differed before the transition by more than the
 order of float32 additions, the recording is *quiet*: any visible difference is gross then, and
-a single null answer a prompt suffices.
+a single null answer a prompt suffices.  So is it where the engine computes coarsely, but answers one
+request at a time and did so alike, bit by bit, in all of several null passes.
 """
 
 from __future__ import annotations
@@ -60,8 +61,25 @@ class Calibration:
         return tuple(self._matching.rows([each.reply for each in self._evidence.after]))
 
     @cached_property
+    def reproducible(self) -> bool:
+        """Whether every answer came again bit by bit before anything happened, and must therefore after it.
+
+        That takes requests that were alone, so that none can fall into another batch, and null answers that
+        had as much of their prompt from the cache: another part computed is computed in other shapes.
+        """
+        return bool(self.rows) and all(
+            row.track.reply.start.concurrency == 1
+            and row.pool.spread == 0.0
+            and len(row.pool.null) >= limits.LEAST_NULL_ANSWERS
+            and row.track.reply.cached in {null.reply.cached for null in row.pool.null}
+            for row in self.rows
+        )
+
+    @cached_property
     def resolution(self) -> float:
         """The largest shift that rounding alone explains, nat."""
+        if self.reproducible:
+            return limits.RESOLUTION
         tracks = [track for pool in self._pools for track in pool.baseline[:1]]
         found = [contrasts(track) for track in tracks]
         return limits.resolution(limits.rounding_step(np.concatenate(found)) if found else 0.0)

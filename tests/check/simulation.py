@@ -60,6 +60,7 @@ class Setup:
     prompts: int = 16
     tokens: int = 96
     null_passes: int = 4
+    concurrency: int = 16
     cycles: int = 2
     noise: Noise = Noise()
     damage: Damage | None = None
@@ -126,7 +127,7 @@ class Engine:
             probe=role.value,
             role=role,
             cache=cache,
-            concurrency=16,
+            concurrency=self.setup.concurrency,
             cycle=cycle,
             control=control,
         )

@@ -68,6 +68,13 @@ def never_ending(logits: Floats, _rows: Rows, _position: int, _random: np.random
     return logits
 
 
+def one_step(logits: Floats, _rows: Rows, position: int, _random: np.random.Generator) -> Floats:
+    """One candidate of one token is a rounding step likelier, as another batch may make it."""
+    if position == 5:
+        logits[:, 1] += 0.0625
+    return logits
+
+
 @pytest.mark.parametrize(
     "setup",
     [
@@ -218,15 +225,44 @@ def test_too_much_noise_is_inconclusive() -> None:
 
 def test_null_passes_that_happen_to_agree_do_not_make_bf16_exact() -> None:
     """A move of one rounding step is no damage, though no null answer showed one."""
-
-    def other_batch(logits: Floats, _rows: Rows, position: int, _random: np.random.Generator) -> Floats:
-        if position == 5:
-            logits[:, 1] += 0.0625
-        return logits
-
-    setup = Setup(noise=Noise(sd=0.0), damage=other_batch, cycles=1)
+    setup = Setup(noise=Noise(sd=0.0), damage=one_step, cycles=1)
     assert alarming(simulate(0, setup)) == set()
     assert judge(simulate(0, setup)).verdict is Verdict.CLEAN
+
+
+ALONE = Setup(noise=Noise(sd=0.0), concurrency=1, cycles=1)
+"""A coarse engine that answers one request at a time, and always alike."""
+
+
+@pytest.mark.parametrize(
+    ("setup", "verdict"),
+    [
+        (ALONE, Verdict.CORRUPT),
+        (replace(ALONE, concurrency=2), Verdict.CLEAN),
+        (replace(ALONE, null_passes=1), Verdict.INCONCLUSIVE),
+        (replace(ALONE, noise=Noise(sd=1e-2)), Verdict.CLEAN),
+    ],
+    ids=["alone", "beside another", "too seldom", "not always alike"],
+)
+def test_what_always_came_again_must_come_again(setup: Setup, verdict: Verdict) -> None:
+    """A request that is alone cannot fall into another batch: then no rounding step is excused."""
+    assert judge(simulate(0, setup)).verdict is not Verdict.CORRUPT
+    assert judge(simulate(0, replace(setup, damage=one_step))).verdict is verdict
+
+
+def test_another_part_from_the_cache_need_not_come_again_bit_by_bit() -> None:
+    """What is computed beside another part of the prompt is computed in other shapes."""
+    recording = simulate(0, ALONE)
+    read = replace(
+        recording.passes[-1],
+        answers={
+            name: answer.model_copy(update={"cached_tokens": 16})
+            for name, answer in recording.passes[-1].answers.items()
+        },
+    )
+
+    assert Calibration(Evidence(recording)).reproducible
+    assert not Calibration(Evidence(replace(recording, passes=(*recording.passes[:-1], read)))).reproducible
 
 
 def test_quiet_engines_need_one_null_pass() -> None:
