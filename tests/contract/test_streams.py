@@ -67,6 +67,7 @@ async def test_a_kept_stream_stands_still_and_goes_on(subject: Subject, level: l
     whole = await subject.generate_long()
     async with streaming(subject) as streamed:
         await subject.sleep(level, mode="keep")
+        await let_arrive(subject)  # what was on its way when the call returned
         had = len(streamed.token_ids)
         await let_arrive(subject)
         assert len(streamed.token_ids) == had < subject.long_answer
