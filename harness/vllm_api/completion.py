@@ -29,17 +29,19 @@ TokenId: TypeAlias = Annotated[int, Field(ge=0, lt=2**31)]
 NamedTokenId: TypeAlias = Annotated[TokenId, BeforeValidator(parse_token_id)]
 
 
-class _Body(BaseModel):
+class Body(BaseModel):
+    """A part of an answer: what is not read of it is ignored."""
+
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
-class PromptDetails(_Body):
+class PromptDetails(Body):
     """Told only by servers started with ``--enable-prompt-tokens-details``."""
 
     cached_tokens: int | None = None
 
 
-class Usage(_Body):
+class Usage(Body):
     """The server's own counts."""
 
     prompt_tokens: int
@@ -52,7 +54,7 @@ class Usage(_Body):
         return self.prompt_tokens_details.cached_tokens if self.prompt_tokens_details else None
 
 
-class TokenLogprobs(_Body):
+class TokenLogprobs(Body):
     """Log-probabilities of the generated tokens and of the candidates beside each."""
 
     tokens: tuple[NamedTokenId, ...]
@@ -69,7 +71,7 @@ class TokenLogprobs(_Body):
         return self
 
 
-class GeneratedChoice(_Body):
+class GeneratedChoice(Body):
     """One completion that was asked for with ``logprobs``."""
 
     text: str
@@ -78,13 +80,13 @@ class GeneratedChoice(_Body):
     logprobs: TokenLogprobs
 
 
-class PromptLogprob(_Body):
+class PromptLogprob(Body):
     """One candidate at a prompt position."""
 
     logprob: float
 
 
-class ScoredChoice(_Body):
+class ScoredChoice(Body):
     """One completion that was asked for with ``prompt_logprobs``: one entry a token, the first empty."""
 
     prompt_logprobs: tuple[dict[TokenId, PromptLogprob] | None, ...]
@@ -107,7 +109,7 @@ class ScoredChoice(_Body):
         return rows[1:]
 
 
-class _Completion(_Body):
+class _Completion(Body):
     usage: Usage
     system_fingerprint: str | None = None
 
@@ -124,7 +126,7 @@ class ScoredCompletion(_Completion):
     choices: tuple[ScoredChoice]
 
 
-class StreamedChoice(_Body):
+class StreamedChoice(Body):
     """What one part of a stream adds to a completion that was asked for with ``logprobs``."""
 
     text: str = ""
@@ -132,7 +134,7 @@ class StreamedChoice(_Body):
     logprobs: TokenLogprobs | None = None
 
 
-class StreamedPart(_Body):
+class StreamedPart(Body):
     """One part of a streamed completion; the last has the counts and adds nothing."""
 
     choices: tuple[StreamedChoice, ...] = ()

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import httpx
-from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic import JsonValue
 
 from harness.vllm_api.calls import CallError, fetch, shorten
-from harness.vllm_api.completion import TokenId, Usage
+from harness.vllm_api.completion import Body, TokenId, Usage
 from harness.vllm_api.generation import GenerationRequest, Scoring
 from harness.vllm_api.logprobs import LogprobTable
 
@@ -24,11 +24,7 @@ MOST_LOGPROBS = 20
 """What a server tells at the most, unless ``--max-logprobs`` says otherwise."""
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class _Candidate(_Body):
+class _Candidate(Body):
     token_id: TokenId
     logprob: float
 
@@ -44,16 +40,16 @@ class _Position(_Candidate):
         return {each.token_id: each.logprob for each in (self, *self.top_logprobs)}
 
 
-class _Logprobs(_Body):
+class _Logprobs(Body):
     content: tuple[_Position, ...]
 
 
-class _Choice(_Body):
+class _Choice(Body):
     token_ids: tuple[TokenId, ...]
     logprobs: _Logprobs
 
 
-class _Generated(_Body):
+class _Generated(Body):
     usage: Usage
     choices: tuple[_Choice]
 
