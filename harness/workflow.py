@@ -18,9 +18,9 @@ from pydantic import JsonValue, TypeAdapter
 
 from harness import __version__
 from harness.check import judge
-from harness.check.early import decided
+from harness.check.early import decided, noise_is_known
 from harness.check.result import CellResult, Verdict
-from harness.drive.cell import CellJob
+from harness.drive.cell import CellJob, EarlyLooks
 from harness.drive.executors import Executor, LocalExecutor
 from harness.drive.faults import require_fault
 from harness.drive.needs import require_variants
@@ -200,7 +200,9 @@ def run(
                 plan,
                 executor,
                 watcher_of=lambda job: _watcher(job, progress),
-                is_decided=_never if options.thorough else _is_decided,
+                looks=EarlyLooks(knows_noise=_knows_noise)
+                if options.thorough
+                else EarlyLooks(is_decided=_is_decided, knows_noise=_knows_noise),
                 is_clean=None if options.isolate else _is_clean,
             )
         )
@@ -363,8 +365,8 @@ def _is_clean(cell_directory: Path) -> bool:
     return judge(recording).verdict is Verdict.CLEAN
 
 
-def _never(_cell_directory: Path) -> bool:
-    return False
+def _knows_noise(cell_directory: Path) -> bool:
+    return noise_is_known(load_recording(cell_directory))
 
 
 def _watcher(job: CellJob, progress: Progress) -> Watcher:

@@ -13,7 +13,7 @@ request at a time and did so alike, bit by bit, in all of several null passes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -80,15 +80,22 @@ class Calibration:
         """The largest shift that rounding alone explains, nat."""
         if self.reproducible:
             return limits.RESOLUTION
-        tracks = [track for pool in self._pools for track in pool.baseline[:1]]
-        found = [contrasts(track) for track in tracks]
-        return limits.resolution(limits.rounding_step(np.concatenate(found)) if found else 0.0)
+        return _resolution(self._pools)
 
     @cached_property
     def quiet(self) -> bool:
         """Whether nothing before the transition differed by more than the order of additions explains."""
         finely = self.resolution <= limits.RESOLUTION
         return finely and all(pool.spread <= limits.RESOLUTION for pool in self._matching.pools.values())
+
+    @cached_property
+    def knows_noise(self) -> bool:
+        """Whether a further null transition could tell nothing that a verdict needs."""
+        pools = [pool for pool in self._matching.pools.values() if pool.null]
+        finely = _resolution(pools) <= limits.RESOLUTION
+        quiet = finely and all(pool.spread <= limits.RESOLUTION for pool in pools)
+        least = 1 if quiet else limits.LEAST_NULL_ANSWERS
+        return bool(pools) and all(len(pool.null) >= least for pool in pools)
 
     @cached_property
     def gross_limit(self) -> float:
@@ -262,6 +269,13 @@ class Calibration:
                 "null_answers": len(row.pool.null),
             },
         )
+
+
+def _resolution(pools: Iterable[Pool]) -> float:
+    """The largest shift that rounding alone explains where the answers of ``pools`` were made, nat."""
+    tracks = [track for pool in pools for track in (pool.baseline or pool.null)[:1]]
+    found = [contrasts(track) for track in tracks]
+    return limits.resolution(limits.rounding_step(np.concatenate(found)) if found else 0.0)
 
 
 def _still_damaged(judged: JudgedPass) -> bool:

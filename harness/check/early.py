@@ -1,4 +1,4 @@
-"""Whether a cell's verdict is certain before its script has come to its end.
+"""Whether a cell's verdict is certain, or its noise known, before its script has come to its end.
 
 Why looking early costs no error rate: the only recordings that are decided are *quiet* ones, where
 nothing differed before the transition beyond the order of float32 additions.  There a difference is a proof
@@ -13,11 +13,17 @@ steps that become slower) is not looked for in an engine whose answers are known
 
 from __future__ import annotations
 
+from harness.check.calibration import Calibration
 from harness.check.case import Case
 from harness.check.evidence import Evidence
 from harness.check.result import Cause, Verdict
 from harness.check.verdict import judge
 from harness.history.recording import Recording
+
+
+def noise_is_known(recording: Recording) -> bool:
+    """Whether ``recording`` holds as many null answers as their differences call for."""
+    return Calibration(Evidence(recording)).knows_noise
 
 
 def decided(recording: Recording) -> bool:

@@ -104,16 +104,24 @@ class CellJob:
         return word.replace("$MODEL", self.model.location).replace("$SCRATCH", str(self.scratch))
 
 
-IsDecided = Callable[[Path], bool]
-"""Whether the verdict on the cell in a folder is certain from what is recorded so far."""
+LooksAt = Callable[[Path], bool]
+"""Looks at what is recorded so far of the cell in a folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyLooks:
+    """What a cell may leave out, judged from what is recorded of it so far."""
+
+    is_decided: LooksAt = lambda _: False
+    """Whether the verdict is certain: then further cycles of a repetition are left out."""
+    knows_noise: LooksAt = lambda _: True
+    """Whether it is known how much answers differ by themselves: then further null passes are left out."""
 
 
 async def run_cell(
-    job: CellJob, runtime: StartsServers, *, watcher: Watcher, is_decided: IsDecided = lambda _: False
+    job: CellJob, runtime: StartsServers, *, watcher: Watcher, looks: EarlyLooks | None = None
 ) -> None:
     """Run one cell.  What the machine does wrong becomes a ``cell_failed`` event, not an exception.
-
-    Where ``is_decided``, further cycles of a repetition are left out.
 
     Raises:
         StorageError: the history cannot be written; what was written stays readable.
@@ -121,8 +129,14 @@ async def run_cell(
     recorder = Recorder(job.directory / HISTORY_FILE, watcher=watcher)
     async with ended_in_order(recorder):
         recorder.record(cell_started(job, recorder))
-        carry_out = partial(run_script, is_decided=lambda: is_decided(job.directory))
-        await run_on_server(job, runtime, recorder, carry_out)
+        await run_on_server(
+            job, runtime, recorder, partial(_follow_script, job.directory, looks or EarlyLooks())
+        )
+
+
+async def _follow_script(directory: Path, looks: EarlyLooks, session: Session) -> None:
+    session.knows_noise = lambda: looks.knows_noise(directory)
+    await run_script(session, is_decided=lambda: looks.is_decided(directory))
 
 
 @asynccontextmanager

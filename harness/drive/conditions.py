@@ -52,9 +52,15 @@ def plan(scenario: Scenario, options: ProbeOptions, *, role: Role) -> Plan:
     )
 
 
-def repeated(baseline: Iterable[Condition]) -> list[Condition]:
-    """The conditions of a baseline that a null transition asks under again: a re-hit is one of warm."""
-    return [condition for condition in baseline if condition.cache is not CacheCondition.REHIT]
+def repeated(baseline: Iterable[Condition], named: Sequence[EvidenceName] | None = None) -> list[Condition]:
+    """The conditions under which a null transition asks: those ``named``, else those of a baseline.
+
+    A re-hit is left out of the baseline's: it is one of warm.
+    """
+    if named is None:
+        return [condition for condition in baseline if condition.cache is not CacheCondition.REHIT]
+    generated = [condition.concurrency for condition in baseline if condition.method is Method.GENERATED]
+    return list(_passes(named, tuple(dict.fromkeys(generated))))
 
 
 def each_concurrency(concurrency: int | tuple[int, ...]) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from harness.drive.cell import CellJob, IsDecided, run_cell
+from harness.drive.cell import CellJob, EarlyLooks, run_cell
 from harness.drive.recorder import Watcher
 from harness.drive.sharing import SharedServers, by_server
 from harness.errors import StorageError
@@ -22,14 +22,14 @@ class Work:
     Attributes:
         jobs: The cells.
         watcher_of: Who is shown what of a cell, as soon as it stands in the run directory.
-        is_decided: Where it says so, a cell leaves further cycles of a repetition out.
+        looks: What tells a cell that it may leave something out.
         is_clean: Judges a cell at its script's end, so that the next may go on with its server; None where
             every cell is to have a server of its own.
     """
 
     jobs: tuple[CellJob, ...]
     watcher_of: Callable[[CellJob], Watcher]
-    is_decided: IsDecided
+    looks: EarlyLooks
     is_clean: Callable[[Path], bool] | None
 
 
@@ -62,7 +62,7 @@ class LocalExecutor:
             for job in jobs:
                 make_room(job.directory)
                 starter = shared if sharing else self._runtime
-                await run_cell(job, starter, watcher=work.watcher_of(job), is_decided=work.is_decided)
+                await run_cell(job, starter, watcher=work.watcher_of(job), looks=work.looks)
 
 
 def make_room(cell_directory: Path) -> None:

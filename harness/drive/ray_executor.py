@@ -22,7 +22,7 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from harness.drive.cell import CellJob, IsDecided, cell_started
+from harness.drive.cell import CellJob, EarlyLooks, cell_started
 from harness.drive.executors import Work, make_room
 from harness.drive.ray_node import CellOnNode, Delivery, Lines, LogPiece, Refusal, Setting, refusal_of
 from harness.drive.recorder import Recorder, Watcher
@@ -235,7 +235,7 @@ class RayExecutor:
             make_room(job.directory)
             copy = _Copy(job=job, watcher=work.watcher_of(job))
             try:
-                await _attempt(copy, self.setting, work.is_decided, demand)
+                await _attempt(copy, self.setting, work.looks, demand)
             except NodeLostError as error:
                 if attempt < TRIES and any(node.fits(demand) for node in await _nodes_now()):
                     self.tell(f"{job.cell.id}: {error.cause}; it runs again ({attempt + 1} of {TRIES})")
@@ -250,7 +250,7 @@ async def _nodes_now() -> list[Node]:
     return await anyio.to_thread.run_sync(_nodes)
 
 
-async def _attempt(copy: _Copy, setting: Setting, is_decided: IsDecided, demand: Mapping[str, float]) -> None:
+async def _attempt(copy: _Copy, setting: Setting, looks: EarlyLooks, demand: Mapping[str, float]) -> None:
     """Run a cell on some node once.
 
     Raises:
@@ -258,7 +258,7 @@ async def _attempt(copy: _Copy, setting: Setting, is_decided: IsDecided, demand:
         StorageError: the run directory cannot be written any more.
     """
     actor_class = ray.remote(CellOnNode).options(**_as_options(demand))
-    actor = cast(ActorHandle[CellOnNode], actor_class.remote(copy.job, setting, is_decided))
+    actor = cast(ActorHandle[CellOnNode], actor_class.remote(copy.job, setting, looks))
     try:
         if refusal := await _begun(actor, demand):
             copy.fail(refusal)

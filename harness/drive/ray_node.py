@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from harness import __version__
-from harness.drive.cell import CellJob, IsDecided, run_cell
+from harness.drive.cell import CellJob, EarlyLooks, run_cell
 from harness.errors import ModelError, RuntimeUnavailableError, SleepwakeError, UsageError
 from harness.history.events import Event
 from harness.servers.base import Runtime
@@ -86,10 +86,10 @@ def refusal_of(setting: Setting) -> Refusal | None:
 class CellOnNode:
     """One cell, in a process that has been given the GPUs it may use."""
 
-    def __init__(self, job: CellJob, setting: Setting, is_decided: IsDecided) -> None:
+    def __init__(self, job: CellJob, setting: Setting, looks: EarlyLooks) -> None:
         self._job = job
         self._setting = setting
-        self._is_decided = is_decided
+        self._looks = looks
         self._runtime: Runtime | None = None
         self._scope: anyio.CancelScope | None = None
         self._stopped = False
@@ -138,7 +138,7 @@ class CellOnNode:
             with anyio.CancelScope() as self._scope:
                 if self._stopped:
                     self._scope.cancel()
-                await run_cell(job, self._runtime, watcher=events.put_nowait, is_decided=self._is_decided)
+                await run_cell(job, self._runtime, watcher=events.put_nowait, looks=self._looks)
         except SleepwakeError as error:
             return Refusal.of(error)
         finally:

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 from anyio.abc import TaskStatus
 
-from harness.drive.cell import CellJob, IsDecided
+from harness.drive.cell import CellJob, EarlyLooks
 from harness.drive.executors import Executor, Work
 from harness.drive.recorder import Watcher
 from harness.drive.run_directory import RunPlan, RunRecord, alone_in
@@ -21,14 +21,14 @@ async def run_cells(
     executor: Executor,
     *,
     watcher_of: Callable[[CellJob], Watcher],
-    is_decided: IsDecided = lambda _: False,
+    looks: EarlyLooks | None = None,
     is_clean: Callable[[Path], bool] | None = None,
 ) -> bool:
     """Run every cell of ``plan``; return whether the run came to its end without being interrupted.
 
     Interrupt and termination signals stop the cells that are running, servers included, and skip the rest.
-    What an earlier attempt at a cell left is set aside first.  Where ``is_decided``, a cell leaves further
-    cycles of a repetition out.  With ``is_clean``, which judges a cell at its script's end, cells may share
+    What an earlier attempt at a cell left is set aside first.  ``looks`` tell a cell what it may leave
+    out.  With ``is_clean``, which judges a cell at its script's end, cells may share
     servers (:mod:`harness.drive.sharing`) and are run in an order that lets them.
 
     Raises:
@@ -41,7 +41,7 @@ async def run_cells(
             Work(
                 jobs=tuple(plan.job(cell) for cell in plan.cells),
                 watcher_of=lambda job: record.noting(job.cell.id, watcher_of(job)),
-                is_decided=is_decided,
+                looks=looks or EarlyLooks(),
                 is_clean=is_clean,
             )
         )

@@ -56,6 +56,9 @@ Transition: TypeAlias = (
 )
 """Steps that may change the engine."""
 
+MOST_NULL_PASSES = 4
+"""Of a null transition that does not say how many: what it takes where answers differ by themselves."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlacedStep:
@@ -206,9 +209,11 @@ async def _null_transition(session: Session, options: NullTransitionOptions) -> 
         unconfirmed += await transitions.sleep(session, SleepOptions(level=0))
         unconfirmed += await transitions.wake_up(session, WakeOptions())
     target = session.target_like(options.like)
-    conditions = repeated(target.reference.answers)
-    for _ in range(options.passes):
+    conditions = repeated(target.reference.answers, options.evidence)
+    for _ in range(options.passes or MOST_NULL_PASSES):
         await run_passes(
             session, probe="null-transition", role=Role.NULL, conditions=conditions, target=target
         )
+        if options.passes is None and session.knows_noise():
+            break
     return unconfirmed

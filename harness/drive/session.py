@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -95,6 +96,8 @@ class Session:
     """Every baseline by its name, in order."""
     controls_asked: bool = False
     in_flight: RequestsInFlight = field(default_factory=RequestsInFlight)
+    knows_noise: Callable[[], bool] = lambda: True
+    """Whether what is recorded so far tells how much answers differ by themselves."""
     salt: str = field(default_factory=lambda: f"sleepwake-{secrets.token_hex(8)}")
 
     def lacks(self, feature: Feature) -> bool:

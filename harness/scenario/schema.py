@@ -137,11 +137,24 @@ class NullTransitionOptions(_Strict):
     by: Literal["sleep_level_0", "idle"] = Field(
         default="sleep_level_0", description="a level-0 sleep, or nothing at all"
     )
-    passes: int = Field(default=1, ge=1, le=64, description="matched passes of each cache condition")
+    passes: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="matched passes of each cache condition; without it as many as noise takes, 4 at most",
+    )
+    evidence: tuple[Literal["warm", "cold"], ...] | None = Field(
+        default=None, min_length=1, description="instead of the baseline's own passes, exactly these"
+    )
     like: Name | None = Field(
         default=None,
         description="the baseline whose passes are repeated; without it the script's first probe",
     )
+
+    @field_validator("evidence")
+    @classmethod
+    def _no_pass_twice(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else _each_once(value)
 
 
 class PauseOptions(_Strict):

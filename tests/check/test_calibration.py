@@ -10,6 +10,7 @@ import pytest
 
 from harness.check import judge
 from harness.check.calibration import Calibration
+from harness.check.early import noise_is_known
 from harness.check.evidence import Evidence
 from harness.check.result import Cause, CellResult, Strength, Verdict
 from harness.history.events import CacheCondition, Control, Role
@@ -315,3 +316,17 @@ def test_noise_does_not_hide_what_does_not_heal() -> None:
     result = controlled(scaled(0.95), healed_by=set(), caches=both)
     assert result.cause is Cause.DECODE_PATH
     assert all(outcome.healed < outcome.asked / 4 for outcome in result.controls)
+
+
+@pytest.mark.parametrize(
+    ("noise", "null_passes", "is_known"), [(QUIET, 1, True), (BF16, 1, False), (BF16, 4, True)]
+)
+def test_one_null_pass_tells_the_noise_of_a_quiet_engine_and_four_that_of_any(
+    noise: Noise,
+    null_passes: int,
+    is_known: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """What is judged later plays no part: the question is asked before the first transition."""
+    recording = simulate(3, Setup(noise=noise, null_passes=null_passes, cycles=0))
+
+    assert noise_is_known(recording) is is_known

@@ -96,6 +96,14 @@ def test_a_null_transition_repeats_all_but_the_rehit() -> None:
     assert [each.cache for each in repeated(baseline)] == [WARM, COLD]
 
 
+def test_a_null_transition_asks_what_it_names() -> None:
+    """Once at each concurrency of its baseline, whatever else that asked."""
+    baseline = [Condition(cache=WARM, concurrency=4), Condition(cache=WARM, concurrency=1)]
+
+    asked = [(each.cache, each.concurrency) for each in repeated(baseline, ("warm", "cold"))]
+    assert asked == [(WARM, 4), (COLD, 4), (WARM, 1), (COLD, 1)]
+
+
 @pytest.mark.anyio
 async def test_a_cell_with_all_evidence_is_clean(driver: Driver) -> None:
     """The server scores the baseline's own tokens, decodes along them, and samples the same ones again."""

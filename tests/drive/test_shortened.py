@@ -11,7 +11,7 @@ import pytest
 from harness.check import judge
 from harness.check.early import decided
 from harness.check.result import Cause, Verdict
-from harness.drive.cell import IsDecided, run_cell
+from harness.drive.cell import EarlyLooks, LooksAt, run_cell
 from harness.history.events import CellFinished, CellShortened, Event, StepFinished
 from harness.history.layout import HISTORY_FILE
 from harness.history.recording import gather, load_recording
@@ -25,14 +25,14 @@ LAST_OF_CYCLE_1 = "3[1].3"
 
 
 async def run(
-    driver: Driver, is_decided: IsDecided, *, fault: str | None = None, misbehave: str = ""
+    driver: Driver, is_decided: LooksAt, *, fault: str | None = None, misbehave: str = ""
 ) -> list[Event]:
     """Run the small scenario of two cycles; return its history.  A slow machine is no finding."""
     job = driver.job(driver.cell(), fault=fault, env={"FAKE_VLLM": misbehave})
     patient = Deadlines(boot=60, answer=60, transition=60)
     scenario = job.cell.scenario.model_copy(update={"deadlines": patient})
     job = replace(job, cell=replace(job.cell, scenario=scenario))
-    await run_cell(job, driver.runtime, watcher=lambda _: None, is_decided=is_decided)
+    await run_cell(job, driver.runtime, watcher=lambda _: None, looks=EarlyLooks(is_decided=is_decided))
     return list(read_events(job.directory / HISTORY_FILE))
 
 
