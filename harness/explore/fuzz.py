@@ -30,7 +30,15 @@ from harness.drive.run_directory import RunPlan, new_run_directory, write_json
 from harness.errors import StorageError, UsageError
 from harness.explore.fuzz_engine import Carried, FuzzEngine
 from harness.explore.fuzz_findings import KnownFindings, Signature, failure_in, signature
-from harness.explore.fuzz_scenario import SMALLER, WHOLE, Size, base_scenario, scenario_of, write_scenario
+from harness.explore.fuzz_scenario import (
+    SETTINGS,
+    SMALLER,
+    WHOLE,
+    Size,
+    base_scenario,
+    scenario_of,
+    write_scenario,
+)
 from harness.explore.fuzz_search import Budget, Minimal, Search, Steps, Tried
 from harness.explore.fuzz_sequences import LEGAL_MOVES, SAFE_MOVES, Move, counts, words
 from harness.history.events import Event
@@ -90,6 +98,8 @@ class Confirmed:
     """Of :data:`CONFIRMATIONS`."""
     reason: str
     directory: Path
+    engine: str
+    """How it was started, and how many prompts were asked at a time."""
 
 
 @dataclass(kw_only=True)
@@ -101,13 +111,14 @@ class Fuzz:
     directory: Path = field(init=False)
     found: list[Confirmed] = field(default_factory=list, init=False)
     _again: dict[str, int] = field(default_factory=dict, init=False)
+    _told_setting: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.directory = new_run_directory(self.options.out)
         name = KNOWN_IN_SAFE_FILE if self.options.moves == SAFE_MOVES else KNOWN_FILE
         self._known = KnownFindings(self.options.known or self.options.out / name)
         self._model = provide_model(self.options.model, dtype="float32")
-        self._engine = FuzzEngine(self._search_job(), self.options.choice.runtime)
+        self._engine = FuzzEngine(self._search_jobs(), self.options.choice.runtime)
         self._budget = Budget(seconds=self.options.budget_s, sequences=self.options.examples)
 
     @property
@@ -144,7 +155,7 @@ class Fuzz:
             finally:
                 serving.cancel()
 
-    def _search(self, carry_out: Callable[[Steps], Carried]) -> Search:
+    def _search(self, carry_out: Callable[[Steps, int], Carried]) -> Search:
         return Search(
             carry_out=carry_out,
             moves=self.options.moves,
@@ -153,6 +164,7 @@ class Fuzz:
             seed=self.options.seed,
             database=self.options.out / EXAMPLES_FOLDER,
             watch=self._note,
+            settings=len(SETTINGS),
         )
 
     def _found(self, minimal: Minimal) -> None:
@@ -171,7 +183,7 @@ class Fuzz:
         self._budget.paused_s += self._budget.clock() - began
 
     def _unconfirmed(self, minimal: Minimal, its: Signature) -> Confirmed:
-        name = scenario_of(minimal.steps, its, WHOLE).name
+        name = scenario_of(minimal.steps, its, WHOLE, SETTINGS[minimal.setting]).name
         return Confirmed(
             signature=its,
             name=name,
@@ -179,6 +191,7 @@ class Fuzz:
             shown=0,
             reason=minimal.carried.result.reason,
             directory=self.directory / "findings" / name,
+            engine=str(SETTINGS[minimal.setting]),
         )
 
     def _remember(self, finding: Confirmed) -> None:
@@ -199,7 +212,7 @@ class Fuzz:
         self, minimal: Minimal, its: Signature, size: Size, *, times: int, directory: Path
     ) -> Path:
         """Run the scenario on fresh engines, as a run of its own; return its directory."""
-        scenario = scenario_of(minimal.steps, its, size)
+        scenario = scenario_of(minimal.steps, its, size, SETTINGS[minimal.setting])
         (cell,) = load_cells([write_scenario(scenario, directory)])
         plan = RunPlan(
             run_id=directory.name,
@@ -232,22 +245,33 @@ class Fuzz:
                 private=bug_report.Private.of_this_machine(),
             )
 
-    def _search_job(self) -> CellJob:
-        scenario = base_scenario(self.options.moves)
-        (cell,) = load_cells([write_scenario(scenario, self.directory / ENGINES_FOLDER)])
-        return CellJob(
-            cell=cell,
-            run_id=self.directory.name,
-            directory=self.directory / ENGINES_FOLDER,
-            model=self._model,
-            extra_args=self.options.vllm_args,
-        )
+    def _search_jobs(self) -> list[CellJob]:
+        """What engines are started as, one for each setting."""
+        folder = self.directory / ENGINES_FOLDER
+        cells = [
+            cell
+            for number, setting in enumerate(SETTINGS, start=1)
+            for cell in load_cells(
+                [write_scenario(base_scenario(self.options.moves, setting), folder / f"setting-{number}")]
+            )
+        ]
+        return [
+            CellJob(
+                cell=cell,
+                run_id=self.directory.name,
+                directory=folder,
+                model=self._model,
+                extra_args=self.options.vllm_args,
+            )
+            for cell in cells
+        ]
 
     def _note(self, tried: Tried) -> None:
         """Put a sequence on record, and tell of it where it is worth a line."""
         carried = tried.carried
         line = {
             "calls": [words(step) for step in carried.steps],
+            "engine": str(SETTINGS[tried.setting]),
             "failure": tried.failure.kind if tried.failure else None,
             "cause": tried.failure.cause if tried.failure else None,
             "known": tried.known is not None,
@@ -262,6 +286,9 @@ class Fuzz:
             raise StorageError(f"{self.directory}: cannot be written: {error.strerror}") from error
         if tried.known:
             self._again[tried.known.told] = self._again.get(tried.known.told, 0) + 1
+        if tried.setting != self._told_setting and not tried.shrinking:
+            self._told_setting = tried.setting
+            self.tell(f"from here on: {SETTINGS[tried.setting]}")
         self.tell(self._line(tried))
 
     def _line(self, tried: Tried) -> str:
@@ -371,6 +398,7 @@ def _as_json(finding: Confirmed) -> dict[str, JsonValue]:
         "kind": finding.signature.kind,
         "cause": finding.signature.cause,
         "calls": list(finding.calls),
+        "engine": finding.engine,
         "shown_on_fresh_engines": finding.shown,
         "reason": finding.reason,
         "directory": str(finding.directory),

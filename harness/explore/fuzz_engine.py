@@ -8,6 +8,7 @@ else it is stopped, and the next sequence meets a fresh one.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -52,6 +53,7 @@ class _Errand:
     """A sequence that somebody waits for."""
 
     steps: tuple[Step, ...]
+    setting: int
     directory: Path
     outcome: Carried | InfrastructureError | None = None
     done: anyio.Event = field(default_factory=anyio.Event)
@@ -62,10 +64,17 @@ class _Errand:
 
 
 class FuzzEngine:
-    """Carries sequences out one after the other, on a fresh engine whenever the last one is spoilt."""
+    """Carries sequences out one after the other, on a fresh engine whenever the last one is spoilt.
 
-    def __init__(self, job: CellJob, runtime: Runtime) -> None:
-        self._job = job
+    Args:
+        jobs: What an engine is started as, one for each setting.
+        runtime: Starts it.
+    """
+
+    def __init__(self, jobs: Sequence[CellJob], runtime: Runtime) -> None:
+        self._jobs = jobs
+        self._job = jobs[0]
+        """Of the engine that runs."""
         self._runtime = runtime
         self._next: _Errand | None = None
         self._last: _Errand | None = None
@@ -78,20 +87,25 @@ class FuzzEngine:
         """Boot an engine when there is something to do, again and again, until cancelled: then none runs."""
         try:
             while True:
-                await self._wait_for_errand()
-                await self._boot()
+                errand = await self._wait_for_errand()
+                await self._boot(self._jobs[errand.setting])
         finally:
             if self._next is not None:
                 self._next.done.set()
 
-    async def carry_out(self, steps: tuple[Step, ...]) -> Carried:
+    async def carry_out(self, steps: tuple[Step, ...], setting: int) -> Carried:
         """Carry one sequence out and judge it, while :meth:`serve` runs; called by one at a time.
+
+        Args:
+            steps: The sequence.
+            setting: The number of the job that its engine must have been started as.
 
         Raises:
             InfrastructureError: the machine got in the way: no engine can be had.
         """
         self._sequences += 1
-        errand = _Errand(steps=steps, directory=self._job.directory / "sequences" / str(self._sequences))
+        directory = self._jobs[0].directory / "sequences" / str(self._sequences)
+        errand = _Errand(steps=steps, setting=setting, directory=directory)
         self._next = errand
         self._asked.set()
         await errand.done.wait()
@@ -105,10 +119,11 @@ class FuzzEngine:
             self._asked = anyio.Event()
         return self._next
 
-    async def _boot(self) -> None:
-        """Serve errands on one engine until it is spoilt."""
+    async def _boot(self, job: CellJob) -> None:
+        """Serve errands on one engine until it is spoilt, or one wants another."""
         self.boots += 1
-        job = replace(self._job, directory=self._job.directory / "engines" / str(self.boots))
+        self._job = job
+        job = replace(job, directory=job.directory / "engines" / str(self.boots))
         recorder = Recorder(job.directory / HISTORY_FILE, watcher=_unwatched)
         recorder.record(cell_started(job, recorder))
         try:
@@ -129,6 +144,8 @@ class FuzzEngine:
         healthy = True
         while healthy:
             errand = await self._wait_for_errand()
+            if self._jobs[errand.setting] is not self._job:
+                return
             await _carry_out_in_common(session, setup_for(errand.steps, taken=session.references), common)
             carried = await self._carry_out(session, errand, tuple(common))
             await session.require_alive()

@@ -56,31 +56,52 @@ WHOLE = Size(prompts=4, max_tokens=12)
 SMALLER = Size(prompts=1, max_tokens=8)
 
 
-def base_scenario(moves: Iterable[Move]) -> Scenario:
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """How an engine of a search is started, and how many of its prompts are asked at a time."""
+
+    args: tuple[str, ...]
+    concurrency: int
+
+    def __str__(self) -> str:
+        return f"{' '.join(self.args)}, {self.concurrency} at a time"
+
+
+PLAIN = Setting(args=("--enable-prefix-caching",), concurrency=WHOLE.prompts)
+SETTINGS = (
+    PLAIN,
+    Setting(args=("--enable-prefix-caching", "--max-num-seqs=2"), concurrency=WHOLE.prompts),
+    Setting(args=("--no-enable-prefix-caching",), concurrency=WHOLE.prompts),
+    Setting(args=("--enable-prefix-caching", "--no-async-scheduling"), concurrency=1),
+)
+"""A search goes from one to the next, so that requests wait, are alone, or find nothing cached as well."""
+
+
+def base_scenario(moves: Iterable[Move], setting: Setting = PLAIN) -> Scenario:
     """What an engine of a search is started for: all baselines that sequences made of ``moves`` may need."""
     setup = setup_for(tuple(step for move in moves for step in move))
-    return _scenario(
-        "search", "What a search for failing sequences begins with.", (*BEGINNING, *setup), WHOLE
-    )
+    why = "What a search for failing sequences begins with."
+    return _scenario("search", why, (*BEGINNING, *setup), WHOLE, setting)
 
 
-def scenario_of(steps: Sequence[Step], its: Signature, size: Size) -> Scenario:
+def scenario_of(steps: Sequence[Step], its: Signature, size: Size, setting: Setting = PLAIN) -> Scenario:
     """The scenario of a finding, named after its content."""
     script = (*BEGINNING, *setup_for(steps), *steps)
     told = json.dumps([step.model_dump(mode="json") for step in steps], sort_keys=True)
+    told += "" if setting == PLAIN else str(setting)
     name = f"fuzz-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
     why = f"A search found this sequence of legal calls: {its.kind} ({its.cause})."
-    return _scenario(name, why, script, size)
+    return _scenario(name, why, script, size, setting)
 
 
-def _scenario(name: str, why: str, script: tuple[Step, ...], size: Size) -> Scenario:
+def _scenario(name: str, why: str, script: tuple[Step, ...], size: Size, setting: Setting) -> Scenario:
     return Scenario(
         name=name,
         why=why,
-        arms={ARM: Arm(args=("--enable-prefix-caching",))},
+        arms={ARM: Arm(args=setting.args)},
         prompts=PromptSet(corpus=CORPUS, count=size.prompts, held_out=1),
         sampling=Sampling(max_tokens=size.max_tokens),
-        concurrency=size.prompts,
+        concurrency=min(setting.concurrency, size.prompts),
         deadlines=Deadlines(answer=ANSWER_DEADLINE_S, transition=TRANSITION_DEADLINE_S),
         script=script,
     )

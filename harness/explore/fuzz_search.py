@@ -23,16 +23,23 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 
 from harness.explore.fuzz_engine import Carried
 from harness.explore.fuzz_findings import Failure, KnownFindings, Signature, failure_in
-from harness.explore.fuzz_sequences import Move, carried_out
+from harness.explore.fuzz_sequences import Move, carried_out, topic_of
 from harness.scenario.schema import Step
 
 MOST_STEPS = 12
 """Of a list, about; what is not legal where it comes is left out, so that most scripts have fewer calls."""
+MOST_TOPICS = 3
+"""That one list is about: drawn from all moves alike, those that belong together hardly ever meet.
+
+Swarm testing: Groce et al., ISSTA 2012.
+"""
 SHRINKING_SHARE = 0.25
 """Of the whole budget, for one finding."""
 LEAST_SHRINKING_S = 120.0
 KNOWN_TRIED = 4
 """One in so many sequences that make the calls of a known finding is tried: few of them tell anything new."""
+SEQUENCES_A_SETTING = 25
+"""Drawn, until the next way to start an engine is tried."""
 _DRAWN_AT_A_TIME = 100_000
 """Lists that one search may draw; the budget ends it long before."""
 
@@ -88,6 +95,8 @@ class Minimal:
     carried: Carried
     drawn: Steps
     """The one it was shrunk from."""
+    setting: int
+    """How the engine was started on which it failed; the first, where it fails there as well."""
 
     @property
     def steps(self) -> Steps:
@@ -103,6 +112,7 @@ class Tried:
     failure: Failure | None
     known: Signature | None
     shrinking: bool
+    setting: int
 
 
 @dataclass(kw_only=True)
@@ -113,15 +123,24 @@ class Search:
     give the same search.
     """
 
-    carry_out: Callable[[Steps], Carried]
+    carry_out: Callable[[Steps, int], Carried]
+    """Is told the number of a setting, too."""
     moves: tuple[Move, ...]
     known: KnownFindings
     budget: Budget
     seed: int
     database: Path
     watch: Callable[[Tried], None]
-    _tried: dict[Steps, Tried] = field(default_factory=dict, init=False)
+    settings: int = 1
+    _tried: dict[tuple[int, Steps], Tried] = field(default_factory=dict, init=False)
+    _drawn: int = field(default=0, init=False)
+    """New sequences so far, those left out that were tried while shrinking."""
     _with_known: int = field(default=0, init=False)
+
+    @property
+    def setting(self) -> int:
+        """The number of the setting that is tried now; it does not change while shrinking."""
+        return max(self._drawn - 1, 0) // SEQUENCES_A_SETTING % self.settings
 
     def new_failures(self) -> Iterator[Minimal]:
         """Yield each, shrunk; one that is yielded should be known before the next is asked for."""
@@ -160,15 +179,22 @@ class Search:
 
     def _moves_of(self, number: int) -> list[Move]:
         chance = Random(number)  # noqa: S311 - nothing is kept secret with it
-        most = max(1, round(MOST_STEPS / mean(map(len, self.moves))))
-        return chance.choices(self.moves, k=chance.randint(1, most))
+        topics = sorted({topic for move in self.moves if (topic := topic_of(move))})
+        chosen = {None, *chance.sample(topics, k=chance.randint(1, min(MOST_TOPICS, len(topics))))}
+        moves = [move for move in self.moves if topic_of(move) in chosen]
+        most = max(1, round(MOST_STEPS / mean(map(len, moves))))
+        return chance.choices(moves, k=chance.randint(1, most))
 
     def _new_failure_of(self, steps: Steps) -> Failure | None:
         """How a sequence fails; None where it holds, or fails as is known."""
-        if not steps or (steps not in self._tried and self._is_passed_over(steps)):
+        if not steps:
             return None
-        if steps not in self._tried and self.budget.spent:
-            raise _SpentError
+        if (self.setting, steps) not in self._tried:
+            if self._is_passed_over(steps):
+                return None
+            if self.budget.spent:
+                raise _SpentError
+            self._drawn += 1
         failure = self._try(steps).failure
         return failure if failure and not self.known.explaining(failure, steps) else None
 
@@ -191,33 +217,44 @@ class Search:
                 size //= 2
             else:
                 moves = shorter
-        return Minimal(failure=failure, carried=self._try(carried_out(moves)).carried, drawn=drawn.steps)
+        shortest = self._try(carried_out(moves)).carried
+        setting = self._plainest_setting(failure, shortest.steps)
+        carried = self._try(shortest.steps, setting=setting).carried
+        return Minimal(failure=failure, carried=carried, drawn=drawn.steps, setting=setting)
+
+    def _plainest_setting(self, failure: Failure, steps: Steps) -> int:
+        """The first setting where these steps fail in this way there, else the one they failed in."""
+        fails = self.setting and self._try(steps, setting=0, shrinking=True).failure == failure
+        return 0 if fails else self.setting
 
     def _is_steady(self, minimal: Minimal) -> bool:
         """Whether it fails a second time; a shorter one that failed has shown it."""
         if minimal.steps != minimal.drawn:
             return True
-        del self._tried[minimal.steps]
+        if minimal.setting != self.setting:
+            return True  # it failed in both
+        del self._tried[self.setting, minimal.steps]
         return self._try(minimal.steps, shrinking=True).failure == minimal.failure
 
     def _fails_as(self, failure: Failure, moves: list[Move], until: float) -> bool:
         """Whether these moves fail in this way; once time is up, what was not tried counts as if it held."""
         steps = carried_out(moves)
-        if not steps or (steps not in self._tried and self.budget.clock() > until):
+        if not steps or ((self.setting, steps) not in self._tried and self.budget.clock() > until):
             return False
         return self._try(steps, shrinking=True).failure == failure
 
-    def _try(self, steps: Steps, *, shrinking: bool = False) -> Tried:
+    def _try(self, steps: Steps, *, setting: int | None = None, shrinking: bool = False) -> Tried:
         """Carry a sequence out, unless that was done already: then its outcome is remembered."""
-        if steps not in self._tried:
-            carried = self.carry_out(steps)
+        setting = self.setting if setting is None else setting
+        if (setting, steps) not in self._tried:
+            carried = self.carry_out(steps, setting)
             self.budget.carried_out += 1
             failure = failure_in(carried.result)
             known = self.known.explaining(failure, carried.steps) if failure else None
-            tried = Tried(carried=carried, failure=failure, known=known, shrinking=shrinking)
-            self._tried[steps] = self._tried[carried.steps] = tried
+            tried = Tried(carried=carried, failure=failure, known=known, shrinking=shrinking, setting=setting)
+            self._tried[setting, steps] = self._tried[setting, carried.steps] = tried
             self.watch(tried)
-        return self._tried[steps]
+        return self._tried[setting, steps]
 
 
 def _without_a_stretch(moves: list[Move], size: int) -> Iterator[list[Move]]:

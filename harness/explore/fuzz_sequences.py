@@ -148,6 +148,22 @@ SAFE_MOVES: tuple[Move, ...] = (
 )
 """Only what vLLM documents as safe, each documented procedure in one piece."""
 
+_TOPICS: Mapping[str, tuple[type, ...]] = {
+    "adapters": (LoadAdapter, UnloadAdapter),
+    "weights": (ReloadWeights, ResetPrefixCache),
+    "requests": (StartRequests, FinishRequests, CancelRequests),
+    "pausing": (Pause, Resume, ReleaseKvCacheMemory),
+    "sleeping": (Sleep, WakeUp),
+}
+
+
+def topic_of(move: Move) -> str | None:
+    """What a move is about; of several things, the rarest.  None where it only asks."""
+    for topic, steps in _TOPICS.items():
+        if any(isinstance(step, steps) for step in move):
+            return topic
+    return None
+
 
 def carried_out(moves: Iterable[Move]) -> tuple[Step, ...]:
     """The legal script that ``moves`` stand for; empty where nothing but probes is left of them."""

@@ -33,8 +33,17 @@ Rule = Callable[[tuple[str, ...]], Cause | None]
 class Bench:
     """A search of an engine that is a rule, and what was seen of it."""
 
-    def __init__(self, folder: Path, rule: Rule, *, sequences: int = 600, seed: int = 7) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        rule: Rule,
+        *,
+        sequences: int = 600,
+        seed: int = 7,
+        failing_settings: tuple[int, ...] = (0,),
+    ) -> None:
         self._rule = rule
+        self._failing_settings = failing_settings
         self._folder = folder
         self.tried: list[Tried] = []
         self.budget = Budget(seconds=None, sequences=sequences)
@@ -47,6 +56,7 @@ class Bench:
             seed=seed,
             database=folder / "examples",
             watch=self.tried.append,
+            settings=1 + max(failing_settings),
         )
 
     def run(self) -> list[Minimal]:
@@ -57,10 +67,9 @@ class Bench:
             self.known.add(signature(minimal.failure, minimal.steps))
         return found
 
-    def _carry_out(self, steps: Steps) -> Carried:
-        return Carried(
-            steps=steps, result=_result(self._rule(gists(steps))), seconds=0, directory=self._folder
-        )
+    def _carry_out(self, steps: Steps, setting: int) -> Carried:
+        cause = self._rule(gists(steps)) if setting in self._failing_settings else None
+        return Carried(steps=steps, result=_result(cause), seconds=0, directory=self._folder)
 
 
 def _result(cause: Cause | None) -> CellResult:
@@ -211,6 +220,31 @@ def test_shrinking_ends_with_its_share_of_the_budget(tmp_path: Path, monkeypatch
     found = next(bench.search.new_failures())
     assert found.steps == found.drawn
     assert [each.carried.steps for each in bench.tried if each.shrinking] == [found.steps]
+
+
+def test_every_way_to_start_an_engine_is_tried_in_turn(tmp_path: Path) -> None:
+    """So many sequences each, then the next, and the first again."""
+    bench = Bench(tmp_path, lambda _: None, sequences=100, failing_settings=(2,))
+    bench.run()
+    settings = [key for key, _ in itertools.groupby(each.setting for each in bench.tried)]
+    assert settings == [0, 1, 2, 0]
+
+
+def test_a_finding_names_the_engine_it_takes(tmp_path: Path) -> None:
+    """What fails on one kind of engine only is a finding of that kind, shrunk there."""
+    (found,) = Bench(tmp_path, after("sleep level=2"), failing_settings=(1,)).run()
+    assert (found.setting, gists(found.steps)) == (1, ("sleep level=2", "wake_up"))
+
+
+def test_a_finding_that_every_engine_shows_is_one_of_the_first(tmp_path: Path) -> None:
+    """Flags it does not take are left out, as calls are."""
+    fails = after("sleep level=1", "sleep level=2")
+    bench = Bench(
+        tmp_path, lambda made: fails(made) if len(bench.tried) > 30 else None, failing_settings=(0, 1)
+    )
+    found = next(bench.search.new_failures())
+    assert {each.setting for each in bench.tried if each.failure} == {0, 1}
+    assert (found.setting, gists(found.steps)) == (0, ("sleep level=1", "sleep level=2", "wake_up"))
 
 
 def test_a_damaged_file_of_known_findings_is_a_usage_error(tmp_path: Path) -> None:
