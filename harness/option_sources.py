@@ -7,6 +7,7 @@ meaning; where its values came from :mod:`harness.scenario.sources` tells.
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 from collections.abc import Mapping
@@ -18,6 +19,20 @@ from cyclopts import App, ArgumentCollection, Parameter
 from harness.errors import UsageError
 
 OUT_VARIABLE = "SLEEPWAKE_OUT"
+PREFIX = "SLEEPWAKE_"
+VARIABLES = frozenset(
+    f"{PREFIX}{name}"
+    for name in (
+        # Options of several commands.
+        *("RUNTIME", "VLLM", "IMAGE", "ENDPOINT", "MODEL", "VLLM_ARGS", "OUT", "CACHE"),
+        # How images are built.
+        *("IMAGE_BASE", "IMAGE_WHEELS", "IMAGE_CA", "IMAGE_PIP_CONF", "IMAGE_PROXY", "IMAGE_NETWORK"),
+        "IMAGE_RECIPES",
+        # What servers are told; whoever starts one by hand may have set them.
+        *("CPU_SLEEP", "DISCARD", "FAULT", "SERVER"),
+    )
+)
+"""Every environment variable of ours."""
 
 _ENVIRONMENT = "environment "
 
@@ -39,6 +54,22 @@ def variable_of_words(name: str, *, option: str) -> Parameter:
             raise UsageError(f"{name}: {error}", remedy="quote it as for a shell") from error
 
     return Parameter(name=option, env_var=name, env_var_split=words)
+
+
+def check_variables(environ: Mapping[str, str]) -> None:
+    """Return if every variable that looks like one of ours is.
+
+    Raises:
+        UsageError: one is not, so that what it was to change would stay as it is.
+    """
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in VARIABLES:
+            nearest = difflib.get_close_matches(name, VARIABLES, n=1)
+            known = ", ".join(sorted(VARIABLES))
+            raise UsageError(
+                f"{name}: there is no such environment variable",
+                remedy=f"did you mean {nearest[0]}?" if nearest else f"unset it; there are: {known}",
+            )
 
 
 def note_sources(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:

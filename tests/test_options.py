@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from harness.cli import call
 from harness.errors import ExitCode
 from harness.history.layout import cell_folder
 from harness.history.recording import load_recording
+from harness.option_sources import VARIABLES
 from harness.scenario.cells import Cell, load_cells
+from harness.servers.images.options import BuildOptions
 from harness.servers.process import ProcessRuntime
 from harness.servers.select import Choice
 from harness.workflow import RunOptions
@@ -95,7 +98,7 @@ def test_variables_that_mean_something_else_are_no_options(
     asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SLEEPWAKE_FAULT is for engines, SLEEPWAKE_IMAGE_BASE for image builds."""
-    for name in ("FAULT", "IMAGE_BASE", "CPU_SLEEP", "DISCARD", "ARM", "K", "EXPRESSION"):
+    for name in ("FAULT", "IMAGE_BASE", "CPU_SLEEP", "DISCARD"):
         monkeypatch.setenv(f"SLEEPWAKE_{name}", "1")
     assert asked([]) == RunOptions(sources={"list_cells": "command line"})
 
@@ -215,3 +218,23 @@ def test_an_arm_overrules_the_command_line_and_that_the_defaults(
         "--enable-prefix-caching": "scenario",
         "--block-size": "environment SLEEPWAKE_VLLM_ARGS",
     }
+
+
+def test_a_misspelt_variable_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would silently change nothing."""
+    monkeypatch.setenv("SLEEPWAKE_RUNTIM", "docker")
+    assert call(["run", "--list"]) == ExitCode.USAGE
+    said = " ".join(capsys.readouterr().err.split())
+    assert "SLEEPWAKE_RUNTIM: there is no such environment variable" in said
+    assert "did you mean SLEEPWAKE_RUNTIME?" in said
+
+
+def test_every_variable_that_is_read_is_known() -> None:
+    """Those of image builds are put together from their prefix."""
+    sources = "".join(
+        path.read_text(encoding="utf-8") for path in Path(workflow.__file__).parent.rglob("*.py")
+    )
+    assert set(re.findall(r"SLEEPWAKE_[A-Z_]*[A-Z]", sources)) <= VARIABLES
+    assert {f"SLEEPWAKE_IMAGE_{name.upper()}" for name in BuildOptions.__dataclass_fields__} <= VARIABLES

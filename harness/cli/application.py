@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 import traceback
 
@@ -14,7 +15,7 @@ from harness import __version__
 from harness.cli import machine, stored_runs, with_servers
 from harness.cli.shared import write_out
 from harness.errors import ExitCode, SleepwakeError
-from harness.option_sources import note_sources, variables_taken
+from harness.option_sources import check_variables, note_sources, variables_taken
 
 app = App(
     name="sleepwake",
@@ -59,6 +60,7 @@ def call(arguments: list[str]) -> int:
     """Run one command and return its exit code; errors of ours are told in words on standard error."""
     errors = Console(stderr=True, highlight=False)
     try:
+        check_variables(os.environ)
         code = app(arguments, exit_on_error=False, error_console=errors, result_action="return_value")
     except CycloptsError:
         return ExitCode.USAGE
