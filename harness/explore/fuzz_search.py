@@ -33,6 +33,8 @@ MOST_TOPICS = 3
 
 Swarm testing: Groce et al., ISSTA 2012.
 """
+QUESTION_WEIGHT = 3
+"""How often a probe is drawn beside each call: what is asked between two calls fills the caches."""
 SHRINKING_SHARE = 0.25
 """Of the whole budget, for one finding."""
 LEAST_SHRINKING_S = 120.0
@@ -183,7 +185,8 @@ class Search:
         chosen = {None, *chance.sample(topics, k=chance.randint(1, min(MOST_TOPICS, len(topics))))}
         moves = [move for move in self.moves if topic_of(move) in chosen]
         most = max(1, round(MOST_STEPS / mean(map(len, moves))))
-        return chance.choices(moves, k=chance.randint(1, most))
+        weights = [1 if topic_of(move) else QUESTION_WEIGHT for move in moves]
+        return chance.choices(moves, weights=weights, k=chance.randint(1, most))
 
     def _new_failure_of(self, steps: Steps) -> Failure | None:
         """How a sequence fails; None where it holds, or fails as is known."""

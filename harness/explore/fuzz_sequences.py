@@ -121,6 +121,8 @@ _SINGLE: tuple[Step, ...] = (
     _load("second", in_place=True),
     _load("first", same_path=True),
     _load("second", same_path=True),
+    _load("first", in_place=True, same_path=True),
+    _load("second", in_place=True, same_path=True),
 )
 
 LEGAL_MOVES: tuple[Move, ...] = tuple((step,) for step in _SINGLE)
