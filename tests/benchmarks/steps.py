@@ -26,7 +26,7 @@ from harness.servers.process import ProcessRuntime
 from harness.stored_run import judge_directory
 from tests.benchmarks import overhead, procedures
 
-AT_ONCE = (16, 32, 64)
+AT_ONCE = (16, 24, 32, 64)
 """Requests in flight at which the engine's peak throughput is looked for."""
 FAULT = "keep-prefix-cache"
 """The founding bug."""
