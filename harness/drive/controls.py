@@ -2,7 +2,7 @@
 
 Order matters.  A fresh salt, unseen prompts and the base model change nothing in the engine, so they are
 asked first; forgetting the prefix cache comes next; loading the weights heals the most and
-comes last.
+comes last, unless answers under a fresh salt show that they are right.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from harness.drive import transitions
 from harness.drive.conditions import Condition
-from harness.drive.probing import ask_unseen_prompts, run_pass
+from harness.drive.probing import ask_unseen_prompts, run_pass, suspects_among
 from harness.drive.session import Session, Suspect, Target
 from harness.drive.token_texts import record_token_texts
 from harness.history.events import CacheCondition, Control, Role
@@ -39,26 +39,32 @@ async def ask_controls(
     ids = {suspect.after.prompt for suspect in suspects}
     damaged = [prompt for prompt in session.prompts if prompt.id in ids]
 
-    async def ask_damaged(control: Control, cache: CacheCondition, target: Target = target) -> None:
-        await run_pass(
+    async def ask_damaged(control: Control, cache: CacheCondition, target: Target = target) -> bool:
+        """Ask them again; return whether all are as in the baseline."""
+        condition = Condition(cache=cache, concurrency=concurrency)
+        answers = await run_pass(
             session,
             damaged,
             probe=PROBE,
             role=Role.CONTROL,
-            condition=Condition(cache=cache, concurrency=concurrency),
+            condition=condition,
             target=target,
             control=control,
         )
+        return not list(suspects_among(answers, target.reference, condition))
 
     await record_token_texts(session, suspects)
     await session.record_weight_checksums(target.reference)
-    if not session.lacks(Feature.CACHE_SALT):
-        await ask_damaged(Control.FRESH_SALT, CacheCondition.COLD)
+    computes_rightly = not session.lacks(Feature.CACHE_SALT) and await ask_damaged(
+        Control.FRESH_SALT, CacheCondition.COLD
+    )
     await ask_unseen_prompts(session, role=Role.CONTROL, probe=PROBE, target=target, concurrency=concurrency)
     if target.adapter is not None and (base_model := session.base_model) is not None:
         await ask_damaged(Control.BASE_MODEL, CacheCondition.COLD, base_model)
     if not await transitions.reset_prefix_cache(session):
         await ask_damaged(Control.RESET_PREFIX_CACHE, CacheCondition.WARM)
+    if computes_rightly:
+        return  # so the weights are right: loading them again could heal nothing more
     if not await transitions.reload_loaded_weights(session):
         await session.record_weight_checksums(target.reference)
         await ask_damaged(Control.RELOAD_WEIGHTS, CacheCondition.COLD)

@@ -94,7 +94,7 @@ async def run_passes(
         if role is Role.BASELINE:
             target.reference.answers[condition] = {answer.prompt: answer for answer in answers}
         else:
-            suspects.extend(_suspects(target.reference, condition, answers))
+            suspects.extend(suspects_among(answers, target.reference, condition))
     return suspects
 
 
@@ -283,7 +283,9 @@ def _failed(result: Generation | Scoring, session: Session, prompt: Prompt, star
     )
 
 
-def _suspects(reference: Reference, condition: Condition, answers: Iterable[Answer]) -> Iterator[Suspect]:
+def suspects_among(
+    answers: Iterable[Answer], reference: Reference, condition: Condition
+) -> Iterator[Suspect]:
     """The answers that are not the baseline's.
 
     Sampled ones are left out: the control questions are asked without sampling.

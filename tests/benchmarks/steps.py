@@ -161,8 +161,8 @@ def measure_vllm(step: Step, wanted: Wanted) -> Mapping[str, object]:
 
 
 def measure_limit(step: Step, wanted: Wanted) -> Mapping[str, object]:
-    """The engine's peak throughput on the same prompts."""
-    cell = wanted.cells[0]
+    """The engine's peak throughput on the same prompts, as long answers as any cell asks for."""
+    cell = max(wanted.cells, key=lambda cell: len(cell.prompts) * cell.scenario.sampling.max_tokens)
 
     async def ask() -> Mapping[str, object]:
         async with _server(step, cell) as (server, model, boot_seconds):

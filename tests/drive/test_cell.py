@@ -102,9 +102,17 @@ async def test_lost_weights_are_told_apart(driver: Driver, arm: str) -> None:
 
 async def test_controls_are_asked_once_and_in_order(driver: Driver) -> None:
     """Gentle questions first: a reload of the weights would heal what the others must see."""
-    recording = await driver.run(fault="keep-prefix-cache")
+    recording = await driver.run(fault="lose-weights")
     asked = [each.start.control for each in recording.passes_of(Role.CONTROL)]
     assert asked == [control for control in Control if control is not Control.BASE_MODEL]
+
+
+async def test_weights_that_compute_rightly_are_not_loaded_again(driver: Driver) -> None:
+    """Where a fresh salt heals every answer there is nothing left that a reload could heal."""
+    recording = await driver.run(fault="keep-prefix-cache")
+    asked = [each.start.control for each in recording.passes_of(Role.CONTROL)]
+    assert asked == [Control.FRESH_SALT, Control.UNSEEN_PROMPTS, Control.RESET_PREFIX_CACHE]
+    assert judge(recording).cause is Cause.STALE_PREFIX_CACHE
 
 
 async def test_level_two_without_a_reload_is_corrupt(driver: Driver) -> None:

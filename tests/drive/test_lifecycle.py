@@ -108,7 +108,8 @@ async def test_other_weights_need_a_reset(driver: Driver, reset: str, verdict: V
 
 async def test_controls_load_the_weights_that_ought_to_be_loaded(driver: Driver) -> None:
     """Where other weights are loaded, reloading as a control loads those again."""
-    recording = await driver.run_script(OTHER_WEIGHTS + "  - probe: {name: p, same_as: other}\n")
+    lost = "  - sleep: {level: 2}\n  - wake_up: {}\n"
+    recording = await driver.run_script(OTHER_WEIGHTS + lost + "  - probe: {name: p, same_as: other}\n")
     reloads = [call for call in recording.calls if call.path == "/collective_rpc"]
     assert [call.parameters["kwargs"] for call in reloads[-2:]] == [reloads[0].parameters["kwargs"]] * 2
     assert Control.RELOAD_WEIGHTS in {each.start.control for each in recording.passes_of(Role.CONTROL)}
