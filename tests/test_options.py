@@ -220,6 +220,13 @@ def test_an_arm_overrules_the_command_line_and_that_the_defaults(
     }
 
 
+@pytest.mark.parametrize("name", ["ARM", "K", "EXPRESSION"])
+def test_an_option_that_no_variable_gives_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are options of one call, and are given on the command line."""
+    monkeypatch.setenv(f"SLEEPWAKE_{name}", "1")
+    assert call(["run", "--list"]) == ExitCode.USAGE
+
+
 def test_a_misspelt_variable_is_refused(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,15 +85,13 @@ class Calibration:
     @cached_property
     def quiet(self) -> bool:
         """Whether nothing before the transition differed by more than the order of additions explains."""
-        finely = self.resolution <= limits.RESOLUTION
-        return finely and all(pool.spread <= limits.RESOLUTION for pool in self._matching.pools.values())
+        return _are_quiet(self._matching.pools.values(), resolution=self.resolution)
 
     @cached_property
     def knows_noise(self) -> bool:
         """Whether a further null transition could tell nothing that a verdict needs."""
         pools = [pool for pool in self._matching.pools.values() if pool.null]
-        finely = _resolution(pools) <= limits.RESOLUTION
-        quiet = finely and all(pool.spread <= limits.RESOLUTION for pool in pools)
+        quiet = _are_quiet(pools, resolution=_resolution(pools))
         least = 1 if quiet else limits.LEAST_NULL_ANSWERS
         return bool(pools) and all(len(pool.null) >= least for pool in pools)
 
@@ -276,6 +274,11 @@ def _resolution(pools: Iterable[Pool]) -> float:
     tracks = [track for pool in pools for track in (pool.baseline or pool.null)[:1]]
     found = [contrasts(track) for track in tracks]
     return limits.resolution(limits.rounding_step(np.concatenate(found)) if found else 0.0)
+
+
+def _are_quiet(pools: Iterable[Pool], *, resolution: float) -> bool:
+    """Whether nothing in ``pools`` differs by more than the order of additions, finely computed, explains."""
+    return resolution <= limits.RESOLUTION and all(pool.spread <= limits.RESOLUTION for pool in pools)
 
 
 def _still_damaged(judged: JudgedPass) -> bool:

@@ -227,8 +227,8 @@ class Search:
 
     def _plainest_setting(self, failure: Failure, steps: Steps) -> int:
         """The first setting where these steps fail in this way there, else the one they failed in."""
-        fails = self.setting and self._try(steps, setting=0, shrinking=True).failure == failure
-        return 0 if fails else self.setting
+        tried = self._try(steps, setting=0, shrinking=True)
+        return 0 if tried.failure == failure else self.setting
 
     def _is_steady(self, minimal: Minimal) -> bool:
         """Whether it fails a second time; a shorter one that failed has shown it."""

@@ -91,7 +91,7 @@ def _remarks(ours: Measured, files: Mapping[str, Measured]) -> Iterator[str]:
         yield f"* sleepwake takes {ratio:.2f} times the physical limit."
     if bug := files.get("bug"):
         yield (
-            f"* The founding bug planted: {bug['verdict']} ({bug['cause']}) "
+            f"* The founding bug planted: {bug['cell']} is {bug['verdict']} ({bug['cause']}) "
             f"{bug['seconds_after_ready']:.1f} s after its server was ready."
         )
     yield (

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from harness.check.early import noise_is_known
+from harness.check.limits import LEAST_NULL_ANSWERS
 from harness.drive.cell import EarlyLooks, run_cell
+from harness.drive.script import MOST_NULL_PASSES
 from harness.history.events import Role
 from harness.history.recording import load_recording
 from tests.drive.conftest import Driver
@@ -38,6 +40,7 @@ async def test_one_is_enough_where_everything_comes_again(driver: Driver) -> Non
 
 async def test_a_noisy_engine_is_given_four(driver: Driver) -> None:
     """That is what its answers are told from damage with."""
+    assert MOST_NULL_PASSES == LEAST_NULL_ANSWERS
     asked = await null_passes(driver, options="evidence: [warm, cold]", misbehave="noise")
     assert asked == ["warm", "cold"] * 4
 
