@@ -36,7 +36,7 @@ from harness.report.progress import Progress
 from harness.scenario.cells import Cell, load_cells, select_cells
 from harness.scenario.shard import Shard
 from harness.servers.base import Runtime
-from harness.servers.models import Model, provide_model
+from harness.servers.models import Model, may_read_pictures, provide_model
 from harness.servers.process import installed_vllm
 from harness.servers.select import Choice, choose_runtime
 from harness.stored_run import REPORTS, judge_directory
@@ -128,25 +128,28 @@ def choose(options: RunOptions) -> Choice:
     )
 
 
-def obstacle(cell: Cell, runtime: Runtime) -> str | None:
-    """Why ``runtime`` cannot run ``cell``; None where nothing is known against it."""
+def obstacle(cell: Cell, runtime: Runtime, *, model: str | None) -> str | None:
+    """Why ``runtime`` cannot run ``cell`` with ``model``; None where nothing is known against it."""
     if cell.scenario.requires == "gpu" and runtime.engine == "cpu":
         return "needs a GPU, and the engine here computes on a CPU"
+    if cell.scenario.requires == "pictures" and runtime.name != "attached" and not may_read_pictures(model):
+        return "needs a model that reads pictures: name one with --model"
     return None
 
 
-def fitting(cells: Sequence[Cell], runtime: Runtime) -> tuple[list[Cell], str | None]:
-    """Return the cells that ``runtime`` can run, and one line about those left out, if any are.
+def fitting(cells: Sequence[Cell], runtime: Runtime, *, model: str | None) -> tuple[list[Cell], str | None]:
+    """Return the cells that ``runtime`` can run with ``model``, and one line about those left out.
 
     Raises:
         UsageError: none can be run.
     """
-    obstacles = {cell.id: reason for cell in cells if (reason := obstacle(cell, runtime))}
+    obstacles = {cell.id: reason for cell in cells if (reason := obstacle(cell, runtime, model=model))}
     left_out = "; ".join(f"{name} {reason}" for name, reason in obstacles.items())
     if cells and len(obstacles) == len(cells):
         raise UsageError(
             f"no cell can run: {left_out}",
-            remedy="run them where vLLM has a GPU (see `sleepwake doctor`), or name a server with --endpoint",
+            remedy="run them where vLLM has a GPU (see `sleepwake doctor`), with another --model, or against "
+            "a server with --endpoint",
         )
     kept = [cell for cell in cells if cell.id not in obstacles]
     return kept, f"left out: {left_out}" if left_out else None

@@ -36,6 +36,7 @@ def _cell(name: str, requires: str | None = None) -> Cell:
     )
 
 
+PICTURES = _cell("pictures", "pictures")
 ANYWHERE, GPU, GPU_TOO = _cell("anywhere"), _cell("graphs", "gpu"), _cell("hybrid", "gpu")
 
 
@@ -47,7 +48,7 @@ def cpu(tmp_path: Path) -> ProcessRuntime:
 
 def test_what_needs_a_gpu_is_left_out_on_a_cpu(cpu: ProcessRuntime) -> None:
     """The rest runs, and one line names every cell that does not and says why."""
-    cells, left_out = fitting([GPU, ANYWHERE, GPU_TOO], cpu)
+    cells, left_out = fitting([GPU, ANYWHERE, GPU_TOO], cpu, model=None)
     assert cells == [ANYWHERE]
     assert left_out is not None
     assert "graphs.only" in left_out
@@ -62,12 +63,37 @@ def test_nothing_is_left_out_without_need(cpu: ProcessRuntime, tmp_path: Path) -
         AttachedRuntime(endpoint="http://127.0.0.1:1"),
     ]
     for runtime in runtimes:
-        assert fitting([GPU, ANYWHERE], runtime) == ([GPU, ANYWHERE], None)
-    assert fitting([ANYWHERE], cpu) == ([ANYWHERE], None)
+        assert fitting([GPU, ANYWHERE], runtime, model=None) == ([GPU, ANYWHERE], None)
+    assert fitting([ANYWHERE], cpu, model=None) == ([ANYWHERE], None)
 
 
 def test_a_run_of_nothing_is_a_mistake(cpu: ProcessRuntime) -> None:
     """Where no cell can run, the user hears which and what to do, before anything starts."""
     with pytest.raises(UsageError, match=r"graphs\.only.*needs a GPU") as caught:
-        fitting([GPU], cpu)
+        fitting([GPU], cpu, model=None)
     assert "--endpoint" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("configuration", "runs"),
+    [(None, False), ("{}", False), ('{"vision_config": {}}', True), ("not JSON", True)],
+)
+def test_pictures_take_a_model_that_reads_them(
+    cpu: ProcessRuntime,
+    tmp_path: Path,
+    configuration: str | None,
+    runs: bool,  # noqa: FBT001 - pytest passes it by name
+) -> None:
+    """The default model does not, a folder says so, and a folder that says nothing is told about later."""
+    model = None if configuration is None else str(tmp_path)
+    (tmp_path / "config.json").write_text(configuration or "")
+    cells, left_out = fitting([ANYWHERE, PICTURES], cpu, model=model)
+    assert (PICTURES in cells) is runs
+    assert runs or (left_out and "pictures.only needs a model that reads pictures" in left_out)
+
+
+def test_a_model_that_nobody_has_looked_at_may_read_pictures(cpu: ProcessRuntime) -> None:
+    """One of a hub, or of a server that runs already, is tried."""
+    attached = AttachedRuntime(endpoint="http://127.0.0.1:1")
+    assert fitting([PICTURES], cpu, model="some/model") == ([PICTURES], None)
+    assert fitting([PICTURES], attached, model=None) == ([PICTURES], None)

@@ -11,6 +11,7 @@ lost weights          stays bad    heals           changed, if told   damaged
 lost buffers          stays bad    stays bad       unchanged          damaged
 kv scales             stays bad    either          unchanged          any, with an fp8 cache
 graph or decode path  stays bad    stays bad       unchanged          intact, or only scaled
+encoder cache         stays bad    not needed      unchanged          damaged, with a picture
 ====================  ===========  ==============  =================  =====================
 
 An adapter is damaged where its computed answers are and the base model's are not, whatever else heals it:
@@ -18,6 +19,7 @@ loading the weights loads the adapters again (vllm/v1/worker/lora_model_runner_m
 Weights and buffers serve every prompt: where unseen prompts hold, they are whole.  Loading the
 weights sets the scales of a quantised KV cache anew
 (vllm/model_executor/layers/quantization/kv_cache.py): only checksums tell the two apart.
+What is kept of pictures is known by the picture, not by the salt: where forgetting it heals, it was stale.
 A connector differs from the prefix cache in that forgetting the prefix cache does not heal; or, if it
 goes by the tokens alone, in that it serves a prompt under a salt never used before.
 """
@@ -71,6 +73,8 @@ def _decide(clues: Clues) -> tuple[Cause, str]:
             f"only answers of the adapter {' and '.join(clues.damaged_adapters)} are damaged, computed ones "
             f"among them; the base model answers as before: {outcome.healed} of {outcome.asked}"
         )
+    if clues.heals(Control.RESET_ENCODER_CACHE):
+        return Cause.ENCODER_CACHE, "; ".join(clues.for_kept_pictures())
     if clues.has_connector and clues.read_past_the_salt:
         return _decide_on_reads_past_the_salt(clues)
     return _decide_on_computed_answers(clues) if clues.cold_is_damaged else _decide_on_cached_reads(clues)

@@ -153,6 +153,12 @@ class Clues:
             if outcome is not None:
                 yield f"{words} {outcome.healed} of {outcome.asked}"
 
+    def for_kept_pictures(self) -> Iterator[str]:
+        """Yield what speaks for stale outputs of an encoder."""
+        yield "answers computed without the prefix cache are damaged as well"
+        outcome = self.outcomes[Control.RESET_ENCODER_CACHE]
+        yield f"forgetting what was kept of pictures heals {outcome.healed} of {outcome.asked}"
+
     def for_weights(self) -> Iterator[str]:
         """Yield what speaks for lost weights; nothing if no control does."""
         first = min(each.reply.start.t for each in self.damaged)

@@ -43,6 +43,7 @@ class Cause(StrEnum):
     DECODE_PATH = "graph or decode path"
     ADAPTER = "adapter"
     DRAFT_MODEL = "draft model"
+    ENCODER_CACHE = "encoder cache"
     KV_CONNECTOR = "kv connector"
     SCHEDULER = "scheduler or protocol"
     MEMORY = "memory"

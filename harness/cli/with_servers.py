@@ -29,6 +29,9 @@ from harness.report.tables import show_table
 from harness.report.text import count
 from harness.stored_run import REPORTS
 
+_NEEDED = {"gpu": "  (needs a GPU)", "pictures": "  (needs a model that reads pictures)"}
+"""What stands in the list behind a cell, by what its scenario requires."""
+
 if TYPE_CHECKING:
     from harness.resume import Resumption
     from harness.scenario.cells import Cell
@@ -123,13 +126,13 @@ def run(
     options = resumed.options if resumed else options
     cells = list(resumed.cells) if resumed else workflow.plan_cells(options)
     if list_cells:
-        print_lines(cell.id + ("  (needs a GPU)" if cell.scenario.requires else "") for cell in cells)
+        print_lines(cell.id + _NEEDED.get(cell.scenario.requires or "", "") for cell in cells)
         return ExitCode.CLEAN
     if resumed and not cells:
         print_lines([f"nothing to run: {count(len(resumed.kept), 'cell')} with a verdict"])
         return conclude(resumed.directory, new_console())
     choice = workflow.choose(options)
-    cells, left_out = workflow.fitting(cells, choice.runtime)
+    cells, left_out = workflow.fitting(cells, choice.runtime, model=options.model)
     if left_out:
         print_lines([f"# {left_out}" if dry_run else left_out])
     if dry_run:

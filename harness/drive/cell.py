@@ -33,11 +33,13 @@ from harness.history.events import (
 from harness.history.layout import HISTORY_FILE, SERVER_LOG
 from harness.redaction import is_secret_name, without_secret_flags
 from harness.scenario.cells import Cell
+from harness.scenario.corpus import CorpusPrompt
 from harness.servers.base import Server, ServerFacts, ServerSpec, StartsServers
 from harness.servers.models import Model
 from harness.servers.variants import Variants, provide_variants, variants_of
 from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallResult
+from harness.vllm_api.chat import user_message
 from harness.vllm_api.connection import Connection, connect
 
 EXCHANGED_ADAPTERS = "adapters"
@@ -336,7 +338,8 @@ async def _prepare_prompts(session: Session, job: CellJob, configuration: Mappin
         Prompt(
             id=prompt.id,
             text=prompt.text,
-            token_ids=await _token_ids(session, prompt.text),
+            token_ids=await _token_ids(session, prompt),
+            picture=prompt.picture,
             held_out=prompt in job.cell.held_out,
         )
         for prompt in (*job.cell.prompts, *job.cell.held_out)
@@ -357,10 +360,10 @@ async def _prepare_prompts(session: Session, job: CellJob, configuration: Mappin
     )
 
 
-async def _token_ids(session: Session, text: str) -> tuple[int, ...]:
+async def _token_ids(session: Session, prompt: CorpusPrompt) -> tuple[int, ...]:
     result = await lifecycle.tokenize_chat(
         session.connection.http,
-        [{"role": "user", "content": text}],
+        [user_message(prompt.text, picture=prompt.picture)],
         model=session.served_model_name,
         deadline_s=OBSERVATION_DEADLINE_S,
     )
@@ -368,9 +371,11 @@ async def _token_ids(session: Session, text: str) -> tuple[int, ...]:
     if not ids:
         reason = result.error.message if result.error else "no tokens in the answer"
         raise ServerError(
-            f"the server could not tokenize a prompt: {reason}",
+            f"the server could not tokenize the prompt {prompt.id}: {reason}",
             log_tail=session.server.log_tail(),
-            remedy="the model needs a tokenizer with a chat template",
+            remedy="the model must read pictures: name one that does with --model"
+            if prompt.picture
+            else "the model needs a tokenizer with a chat template",
         )
     return ids
 
@@ -380,7 +385,8 @@ def _model_configuration(folder: Path | None) -> Mapping[str, JsonValue]:
     if folder is None:
         return {}
     configuration: dict[str, JsonValue] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return configuration
+    of_text = configuration.get("text_config")  # of a model that reads more than text
+    return {**of_text, **configuration} if isinstance(of_text, dict) else configuration
 
 
 def _whole_numbers(value: JsonValue) -> tuple[int, ...]:

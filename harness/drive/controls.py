@@ -1,8 +1,8 @@
 """Control questions, asked once a cell when answers differ: they decide the cause, never the text.
 
 Order matters.  A fresh salt, unseen prompts and the base model change nothing in the engine, so they are
-asked first; forgetting the prefix cache comes next; loading the weights heals the most and
-comes last, unless answers under a fresh salt show that they are right.
+asked first; forgetting the prefix cache comes next, then what was kept of pictures; loading the weights
+heals the most and comes last, unless answers computed anew show that they are right.
 """
 
 from __future__ import annotations
@@ -65,6 +65,12 @@ async def ask_controls(
         await ask_damaged(Control.RESET_PREFIX_CACHE, CacheCondition.WARM)
     if computes_rightly:
         return  # so the weights are right: loading them again could heal nothing more
+    if (
+        any(prompt.picture for prompt in damaged)
+        and not await transitions.forget_pictures(session)
+        and await ask_damaged(Control.RESET_ENCODER_CACHE, CacheCondition.COLD)
+    ):
+        return
     if not await transitions.reload_loaded_weights(session):
         await session.record_weight_checksums(target.reference)
         await ask_damaged(Control.RELOAD_WEIGHTS, CacheCondition.COLD)

@@ -8,7 +8,7 @@ import anyio
 import numpy as np
 
 from harness.drive.conditions import Condition, plan
-from harness.drive.session import Reference, Session, Suspect, Target, failure_of
+from harness.drive.session import Reference, Session, Suspect, Target, failure_of, messages_of
 from harness.history.events import (
     Answer,
     CacheCondition,
@@ -182,6 +182,7 @@ async def _generate(
     sampling = session.scenario.sampling
     request = GenerationRequest(
         prompt_token_ids=prompt.token_ids,
+        messages=messages_of(prompt),
         max_tokens=sampling.max_tokens,
         model=start.adapter or session.served_model_name,
         deadline_s=session.scenario.deadlines.answer,

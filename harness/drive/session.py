@@ -29,6 +29,7 @@ from harness.servers.base import Server
 from harness.servers.variants import Variants
 from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallError, CallResult
+from harness.vllm_api.chat import Message, user_message
 from harness.vllm_api.connection import Connection
 from harness.vllm_api.metrics import MetricsSnapshot, read_metrics
 from harness.vllm_api.versions import Feature, has
@@ -57,6 +58,11 @@ class Reference:
             if condition.method is Method.GENERATED:
                 return answers[prompt.id].token_ids if prompt.id in answers else ()
         return ()
+
+
+def messages_of(prompt: Prompt) -> tuple[Message, ...] | None:
+    """What is sent instead of token ids: the picture and the text of a prompt that has a picture."""
+    return (user_message(prompt.text, picture=prompt.picture),) if prompt.picture else None
 
 
 class Target(NamedTuple):

@@ -32,6 +32,7 @@ import anyio
 import numpy as np
 
 from harness.drive.cell import CellJob
+from harness.drive.session import messages_of
 from harness.errors import HistoryError
 from harness.history.events import Answer, Method, Role
 from harness.history.recording import Pass, Recording, load_recording
@@ -246,6 +247,7 @@ async def _answers_as(connection: Connection, job: CellJob, recording: Recording
     async def ask(prompt: str) -> None:
         request = GenerationRequest(
             prompt_token_ids=recording.prompts[prompt].token_ids,
+            messages=messages_of(recording.prompts[prompt]),
             max_tokens=sampling.max_tokens,
             model=job.model.served_name,
             deadline_s=deadlines.answer,

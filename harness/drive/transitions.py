@@ -136,6 +136,16 @@ async def reset_encoder_cache(session: Session) -> list[str]:
     )
 
 
+async def forget_pictures(session: Session) -> list[str]:
+    """Forget both what was preprocessed and what encoders made of it, as far as the release keeps them."""
+    unconfirmed: list[str] = []
+    if not session.lacks(Feature.RESET_MM_CACHE):
+        unconfirmed += await reset_mm_cache(session)
+    if not session.lacks(Feature.RESET_ENCODER_CACHE):
+        unconfirmed += await reset_encoder_cache(session)
+    return unconfirmed
+
+
 async def _carry_out(
     session: Session,
     call: Callable[..., Awaitable[CallResult]],

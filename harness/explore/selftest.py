@@ -21,6 +21,7 @@ from harness.drive.run import carry_out
 from harness.drive.run_directory import RunPlan, RunRecord, new_run_directory
 from harness.drive.trials import SWITCHBOARD, run_trials
 from harness.engine_plugin.faults import FAULTS, Fault
+from harness.errors import UsageError
 from harness.history.events import CellFailed, CellFinished, Event
 from harness.history.recording import load_recording
 from harness.report.progress import Progress
@@ -100,10 +101,16 @@ def faults_named(names: Sequence[str]) -> list[Fault]:
     """The faults with these names, all that can run without a name.
 
     Raises:
-        UsageError: there is no such fault.
+        UsageError: there is no such fault, or the default model has nothing that it could break.
     """
     asked = [known_fault(name) for name in names]
-    return [fault for fault in FAULTS.values() if fault in asked or not asked]
+    for fault in asked:
+        if fault.pictures:
+            raise UsageError(
+                f"{fault.name} breaks what only a model that reads pictures has, as the default one is not",
+                remedy=f"sleepwake run scenarios/multimodal_cache.yaml --fault {fault.name} --model MODEL",
+            )
+    return [fault for fault in FAULTS.values() if fault in asked or not (asked or fault.pictures)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,6 +95,8 @@ class Control(StrEnum):
     """The same prompts, asked of the base model where an adapter's answers differ."""
     RESET_PREFIX_CACHE = "reset_prefix_cache"
     """The same prompts after ``/reset_prefix_cache``."""
+    RESET_ENCODER_CACHE = "reset_encoder_cache"
+    """The same pictures after ``/reset_mm_cache`` and ``/reset_encoder_cache``, nothing else being cached."""
     RELOAD_WEIGHTS = "reload_weights"
     """The same prompts after the weights were loaded again."""
 
@@ -165,11 +167,13 @@ class Logprobs(_Frozen):
 
 
 class Prompt(_Frozen):
-    """A prompt as it is sent: token ids, never text."""
+    """A prompt as it is sent: token ids, never text; or, with a picture, as a chat of both."""
 
     id: str
     text: str
     token_ids: tuple[int, ...]
+    """What the server makes of it; the places of a picture hold ids that are the same for every picture."""
+    picture: str | None = Field(default=None, description="an image before the text, as a data: URL")
     held_out: bool = False
     """Asked once in the baseline and then only by the unseen-prompts control."""
 

@@ -130,6 +130,7 @@ _CONTROLS = {
     Control.UNSEEN_PROMPTS: "prompts not asked since the start",
     Control.BASE_MODEL: "same prompts, asked of the base model",
     Control.RESET_PREFIX_CACHE: "same prompts after /reset_prefix_cache",
+    Control.RESET_ENCODER_CACHE: "same pictures after /reset_mm_cache and /reset_encoder_cache",
     Control.RELOAD_WEIGHTS: "same prompts after the weights were loaded again",
 }
 

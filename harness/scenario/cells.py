@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.errors import ScenarioError, UsageError
 from harness.scenario.corpus import CorpusPrompt, load_corpus
 from harness.scenario.loader import find_scenarios, load_scenario
-from harness.scenario.schema import Arm, Scenario
+from harness.scenario.schema import Arm, Scenario, StartRequests, flat_steps
 
 CORPORA_FOLDER = "corpora"
 
@@ -71,17 +71,33 @@ def _expand(scenario: Scenario, path: Path) -> list[Cell]:
             location=str(path),
             remedy="lower `count` or choose a larger corpus",
         )
+    asked = corpus[:wanted]
+    if any(prompt.picture for prompt in asked) and (without := _takes_token_ids(scenario)):
+        raise ScenarioError(
+            f"{without} sends token ids, and pictures of {scenario.prompts.corpus!r} have none",
+            location=str(path),
+            remedy="ask for warm, rehit, cold, sampled and unseen evidence alone, or choose another corpus",
+        )
     return [
         Cell(
             scenario=scenario,
             scenario_path=path,
             arm_name=name,
             arm=arm,
-            prompts=corpus[: scenario.prompts.count],
-            held_out=corpus[scenario.prompts.count : wanted],
+            prompts=asked[: scenario.prompts.count],
+            held_out=asked[scenario.prompts.count :],
         )
         for name, arm in scenario.arms.items()
     ]
+
+
+def _takes_token_ids(scenario: Scenario) -> str | None:
+    """What of ``scenario`` cannot be asked of a prompt with a picture."""
+    named = sorted({"scored", "forced"} & scenario.all_evidence)
+    if named:
+        return f"{named[0]} evidence"
+    started = any(isinstance(step, StartRequests) for step in flat_steps(scenario.script))
+    return "start_requests" if started else None
 
 
 def select_cells(

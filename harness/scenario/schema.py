@@ -432,8 +432,9 @@ class Scenario(_Strict):
     why: str = Field(min_length=1, description="what could go wrong, in plain words")
     sources: tuple[str, ...] = Field(default=(), description="where it went wrong, for example vllm#17103")
     default: bool = Field(default=False, description="part of what `sleepwake run` runs without a path")
-    requires: Literal["gpu"] | None = Field(
-        default=None, description="left out, and said so, where the engine computes on a CPU"
+    requires: Literal["gpu", "pictures"] | None = Field(
+        default=None,
+        description="left out, and said so, where the engine has a CPU alone, or the model reads no pictures",
     )
     arms: dict[Name, Arm] = Field(min_length=1, description="the servers under comparison, by name")
     prompts: PromptSet

@@ -69,6 +69,19 @@ def names_folder(reference: str) -> bool:
     return looks_like_path or (reference != "" and Path(reference).exists())
 
 
+def may_read_pictures(reference: str | None) -> bool:
+    """Whether the model that ``reference`` names may take pictures; known of folders and the default."""
+    if reference is None:
+        return False
+    if not names_folder(reference):
+        return True
+    try:
+        configuration = json.loads((Path(reference).expanduser() / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return True  # what is wrong with the folder is told when it is used
+    return isinstance(configuration, dict) and "vision_config" in configuration
+
+
 def default_model(*, dtype: Dtype, cache_dir: Path) -> Model:
     """Return the default model, converted by this call where the cache holds no sound copy."""
     converted = converted_model(cache_dir)

@@ -15,13 +15,10 @@ from pydantic import JsonValue
 
 from harness.vllm_api.calls import CallError, fetch, shorten
 from harness.vllm_api.completion import Body, TokenId, Usage
-from harness.vllm_api.generation import GenerationRequest, Scoring
+from harness.vllm_api.generation import MOST_LOGPROBS, GenerationRequest, Scoring
 from harness.vllm_api.logprobs import LogprobTable
 
 PATH = "/inference/v1/generate"
-
-MOST_LOGPROBS = 20
-"""What a server tells at the most, unless ``--max-logprobs`` says otherwise."""
 
 
 class _Candidate(Body):

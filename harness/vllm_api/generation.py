@@ -1,9 +1,13 @@
-"""Generation and scoring through ``/v1/completions``, token ids in and token ids out."""
+"""Generation and scoring through ``/v1/completions``, token ids in and token ids out.
+
+A prompt that holds a picture goes through ``/v1/chat/completions`` instead.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
 
 import anyio
 import httpx
@@ -12,10 +16,17 @@ from pydantic import JsonValue
 
 from harness.errors import UsageError
 from harness.vllm_api.calls import CallError, error_message, shorten, timed_out
+from harness.vllm_api.chat import GeneratedChat, Message
 from harness.vllm_api.completion import GeneratedCompletion, ScoredCompletion
 from harness.vllm_api.logprobs import FloatArray, IdArray, LogprobTable
 
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
+
 DEFAULT_TOP_LOGPROBS = 5
+MOST_LOGPROBS = 20
+"""What a server tells at the most, unless ``--max-logprobs`` says otherwise."""
+
 _NOTHING = LogprobTable.of((), (), DEFAULT_TOP_LOGPROBS)
 
 
@@ -23,9 +34,10 @@ _NOTHING = LogprobTable.of((), (), DEFAULT_TOP_LOGPROBS)
 class GenerationRequest:
     """What one prompt is asked to become.
 
-    ``model`` may name an adapter.  ``cache_salt`` keeps the prompt's cached blocks apart from
-    those under any other salt: a fresh one guarantees a cold read, the same one again a warm
-    one.  ``top_logprobs`` is how many candidates are recorded at each position.  ``extra``
+    ``messages`` are sent instead of the token ids where a prompt holds a picture, which has none: the ids are
+    then what the server makes of the messages.  ``model`` may name an adapter.  ``cache_salt`` keeps the
+    prompt's cached blocks apart from those under any other salt: a fresh one guarantees a cold read, the same
+    one again a warm one.  ``top_logprobs`` is how many candidates are recorded at each position.  ``extra``
     travels in the body as it is.
     """
 
@@ -37,6 +49,7 @@ class GenerationRequest:
     seed: int | None = None
     cache_salt: str | None = None
     top_logprobs: int = DEFAULT_TOP_LOGPROBS
+    messages: tuple[Message, ...] | None = None
     extra: Mapping[str, JsonValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -96,12 +109,15 @@ class Scoring:
 async def generate(client: openai.AsyncOpenAI, request: GenerationRequest) -> Generation:
     """Ask for one completion and wait at most ``request.deadline_s`` seconds for all of it; never retried."""
     started = anyio.current_time()
-    fields: dict[str, JsonValue] = {"logprobs": request.top_logprobs, "return_tokens_as_token_ids": True}
-    answer = await _complete(client, request, fields)
+    if request.messages is None:
+        fields: dict[str, JsonValue] = {"logprobs": request.top_logprobs, "return_tokens_as_token_ids": True}
+        answer = await _complete(client, request, fields)
+    else:
+        answer = await _chat(client, request, request.messages)
     seconds = anyio.current_time() - started
     if not isinstance(answer, CallError):
         try:
-            return _read_generation(answer, request.top_logprobs, seconds)
+            return _read_generation(answer, request, seconds)
         except ValueError as malformed:
             answer = CallError(kind="protocol", message=shorten(str(malformed)), status=200)
     return Generation(seconds=seconds, error=answer)
@@ -146,9 +162,6 @@ async def _complete(
     client: openai.AsyncOpenAI, request: GenerationRequest, fields: Mapping[str, JsonValue]
 ) -> bytes | CallError:
     """Post the request; the body of a 200, or why there is none."""
-    body: dict[str, JsonValue] = {**fields, **request.extra}
-    if request.cache_salt is not None:
-        body["cache_salt"] = request.cache_salt
     try:
         with anyio.fail_after(request.deadline_s):
             raw = await client.completions.with_raw_response.create(
@@ -157,11 +170,41 @@ async def _complete(
                 max_tokens=request.max_tokens,
                 temperature=request.temperature,
                 seed=request.seed,
-                extra_body=body,
+                extra_body=_own_fields(request, fields),
             )
     except (TimeoutError, openai.APIConnectionError, openai.APIStatusError) as error:
         return request_error(error, deadline_s=request.deadline_s)
     return raw.content
+
+
+async def _chat(
+    client: openai.AsyncOpenAI,
+    request: GenerationRequest,
+    messages: tuple[Message, ...],
+) -> bytes | CallError:
+    """Post the request as a chat; the body of a 200, or why there is none."""
+    try:
+        with anyio.fail_after(request.deadline_s):
+            raw = await client.chat.completions.with_raw_response.create(
+                model=request.model,
+                messages=cast("tuple[ChatCompletionMessageParam, ...]", messages),
+                max_tokens=request.max_tokens,
+                temperature=request.temperature,
+                seed=request.seed,
+                logprobs=True,
+                # The taken token counts among the candidates: with one more the likeliest are all told.
+                top_logprobs=min(request.top_logprobs + 1, MOST_LOGPROBS),
+                extra_body=_own_fields(request, {"return_tokens_as_token_ids": True}),
+            )
+    except (TimeoutError, openai.APIConnectionError, openai.APIStatusError) as error:
+        return request_error(error, deadline_s=request.deadline_s)
+    return raw.content
+
+
+def _own_fields(request: GenerationRequest, fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """What a request has that OpenAI's own API has not."""
+    salt = {} if request.cache_salt is None else {"cache_salt": request.cache_salt}
+    return {**fields, **request.extra, **salt}
 
 
 def request_error(error: TimeoutError | openai.APIError | httpx.HTTPError, *, deadline_s: float) -> CallError:
@@ -179,10 +222,16 @@ def request_error(error: TimeoutError | openai.APIError | httpx.HTTPError, *, de
             return CallError(kind="http", message=shorten(error.message), status=httpx.codes.OK)
 
 
-def _read_generation(answer: bytes, top_logprobs: int, seconds: float) -> Generation:
-    completion = GeneratedCompletion.model_validate_json(answer)
+def _read_generation(answer: bytes, request: GenerationRequest, seconds: float) -> Generation:
+    completion = (
+        GeneratedCompletion.model_validate_json(answer)
+        if request.messages is None
+        else GeneratedChat.model_validate_json(answer).as_completion()
+    )
     choice = completion.choices[0]
-    table = LogprobTable.of(choice.logprobs.token_logprobs, choice.logprobs.top_logprobs, top_logprobs)
+    table = LogprobTable.of(
+        choice.logprobs.token_logprobs, choice.logprobs.top_logprobs, request.top_logprobs
+    )
     return Generation(
         token_ids=choice.logprobs.tokens,
         text=choice.text,

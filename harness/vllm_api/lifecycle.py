@@ -16,6 +16,7 @@ import httpx
 from pydantic import JsonValue
 
 from harness.vllm_api.calls import CallResult, call
+from harness.vllm_api.chat import Message
 
 PauseMode: TypeAlias = Literal["abort", "wait", "keep"]
 SleepLevel: TypeAlias = Literal[0, 1, 2]
@@ -163,7 +164,7 @@ async def tokenize_text(
 
 async def tokenize_chat(
     http: httpx.AsyncClient,
-    messages: Sequence[Mapping[str, str]],
+    messages: Sequence[Message],
     *,
     model: str | None = None,
     deadline_s: float,

@@ -459,3 +459,19 @@ def test_unseen_prompts_that_are_damaged_leave_the_cause_open() -> None:
     assert result.cause is Cause.UNKNOWN
     assert result.reason == AFFECTED
     assert result.ruled_out == ()
+
+
+def test_an_encoder_cache_is_known_by_what_forgetting_it_heals() -> None:
+    """Computed answers are damaged, whatever the prefix cache holds, until pictures are encoded anew."""
+    story = lost_weights().control(Control.FRESH_SALT, damage(ALL)).control(Control.UNSEEN_PROMPTS)
+    story.control(Control.RESET_PREFIX_CACHE, damage(ALL)).control(Control.RESET_ENCODER_CACHE)
+    result = story.judged()
+    assert result.cause is Cause.ENCODER_CACHE
+    assert "forgetting what was kept of pictures heals 4 of 4" in result.reason
+
+
+def test_pictures_that_stay_wrong_when_encoded_anew_are_not_the_encoder_cache() -> None:
+    """Then what heals next has the word: here the weights."""
+    story = lost_weights().control(Control.FRESH_SALT, damage(ALL))
+    story.control(Control.RESET_ENCODER_CACHE, damage(ALL)).control(Control.RELOAD_WEIGHTS)
+    assert story.judged().cause is Cause.LOST_WEIGHTS

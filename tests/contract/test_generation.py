@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anyio
 import numpy as np
 import pytest
 
-from harness.vllm_api.generation import Generation, score
+from harness.vllm_api import lifecycle
+from harness.vllm_api.chat import user_message
+from harness.vllm_api.generation import Generation, GenerationRequest, generate, score
 from tests.contract.conftest import CALL_DEADLINE_S, Subject
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +29,9 @@ USAGE_KEYS = {
 }  # fmt: skip
 PROMPT_DETAILS_KEYS = {"cached_tokens", "created_cache_tokens", "multimodal_tokens"}
 LOGPROBS_KEYS = {"text_offset", "token_logprobs", "tokens", "top_logprobs"}
+
+
+TEXT = "Which river flows through Paris?"
 
 
 def assert_same(one: Generation, other: Generation) -> None:
@@ -67,6 +74,57 @@ async def test_the_answer_has_exactly_the_known_fields(subject: Subject) -> None
         entry.keys() == {"logprob", "rank", "decoded_token"}
         for entry in choice["prompt_logprobs"][1].values()
     )
+
+
+CHAT_KEYS = ANSWER_KEYS | {"prompt_logprobs", "prompt_text", "prompt_token_ids"}
+CHAT_CHOICE_KEYS = CHOICE_KEYS - {"prompt_logprobs", "prompt_token_ids", "text"} | {"message"}
+MESSAGE_KEYS = {"annotations", "audio", "content", "function_call", "reasoning", "refusal", "role"}
+
+
+async def test_a_chat_has_exactly_the_known_fields(subject: Subject) -> None:
+    """As for completions."""
+    payload = {
+        "model": subject.model,
+        "messages": [user_message(TEXT)],
+        "max_tokens": 4,
+        "logprobs": True,
+        "top_logprobs": 2,
+        "return_token_ids": True,
+        "return_tokens_as_token_ids": True,
+    }
+    response = await subject.connection.http.post(
+        "/v1/chat/completions", json=payload, timeout=CALL_DEADLINE_S
+    )
+    answer = response.json()
+    assert answer.keys() == CHAT_KEYS
+    choice = answer["choices"][0]
+    assert choice.keys() == CHAT_CHOICE_KEYS
+    assert choice["message"].keys() == MESSAGE_KEYS
+    assert choice["logprobs"].keys() == {"content"}
+    assert answer["usage"].keys() == USAGE_KEYS
+    for position in choice["logprobs"]["content"]:
+        assert position.keys() == {"token", "logprob", "bytes", "top_logprobs"}
+        assert len(position["top_logprobs"]) == 2
+        assert position["top_logprobs"][0].keys() == {"token", "logprob", "bytes"}
+
+
+async def test_a_chat_answers_as_its_token_ids_do(subject: Subject) -> None:
+    """The prompt the tokenizer route tells is the one a chat is answered for, with the same candidates."""
+    http, message = subject.connection.http, user_message(TEXT)
+    told = await lifecycle.tokenize_chat(http, [message], model=subject.model, deadline_s=CALL_DEADLINE_S)
+    ids = told.field("tokens")
+    assert isinstance(ids, list)
+    prompt = tuple(each for each in ids if isinstance(each, int))
+    by_ids = GenerationRequest(
+        prompt_token_ids=prompt, max_tokens=8, model=subject.model, deadline_s=CALL_DEADLINE_S, cache_salt="a"
+    )
+    completion = await generate(subject.connection.openai, by_ids)
+    chat = await generate(
+        subject.connection.openai, replace(by_ids, messages=(message,), cache_salt="another")
+    )
+    assert chat.error is None
+    assert (chat.prompt_tokens, completion.error) == (len(prompt), None)
+    assert_same(chat, completion)
 
 
 async def test_ids_named_by_logprobs_are_the_generated_ids(subject: Subject) -> None:

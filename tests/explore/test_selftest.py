@@ -27,8 +27,11 @@ def outcome(fault: str | None, judged: CellResult | None) -> Outcome:
 
 
 def test_all_faults_are_planted_unless_some_are_named() -> None:
-    """Nothing is left out in silence."""
-    assert [fault.name for fault in faults_named(())] == list(FAULTS)
+    """Nothing is left out but what the default model lacks, and who asks for that hears how to have it."""
+    assert [each.name for each in faults_named(())] == [n for n, each in FAULTS.items() if not each.pictures]
+    with pytest.raises(UsageError, match="reads pictures") as caught:
+        faults_named(("lose-encoder-outputs",))
+    assert "multimodal_cache.yaml --fault lose-encoder-outputs" in caught.value.remedy
     assert [fault.name for fault in faults_named(("swap-rows",))] == ["swap-rows"]
 
 

@@ -61,6 +61,71 @@ def completion(
     }
 
 
+def chat(
+    sequence: Sequence,
+    request: CompletionRequest,
+    *,
+    model: str,
+    fingerprint: str,
+    details: bool,
+    miscount: int,
+) -> JsonValue:
+    """The answer of ``/v1/chat/completions``."""
+    message: dict[str, JsonValue] = {
+        "role": "assistant",
+        "content": vocabulary.decode(sequence.generated),
+        "refusal": None,
+        "annotations": None,
+        "audio": None,
+        "function_call": None,
+        "reasoning": None,
+    }
+    choice: dict[str, JsonValue] = {
+        "index": 0,
+        "message": message,
+        "logprobs": None if request.logprobs is None else {"content": _chat_positions(sequence, request)},
+        "finish_reason": sequence.finish_reason,
+        "stop_reason": None,
+        "token_ids": [*sequence.generated] if request.return_token_ids else None,
+        "routed_experts": None,
+    }
+    return {
+        "id": new_id().replace("cmpl", "chatcmpl"),
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [choice],
+        "service_tier": None,
+        "system_fingerprint": fingerprint,
+        "usage": _usage(sequence, details=details, miscount=miscount),
+        "prompt_logprobs": None,
+        "prompt_token_ids": [*sequence.tokens[: sequence.prompt_length]]
+        if request.return_token_ids
+        else None,
+        "prompt_text": None,
+        "kv_transfer_params": None,
+        "ec_transfer_params": None,
+        "metrics": None,
+    }
+
+
+def _chat_positions(sequence: Sequence, request: CompletionRequest) -> list[JsonValue]:
+    """The taken token, and as many candidates as were asked for, itself first among them."""
+    name = _as_id if request.return_tokens_as_token_ids else _as_text
+    positions: list[JsonValue] = []
+    for token, row in zip(sequence.generated, sequence.logprobs, strict=True):
+        others = [each for each in _likeliest(row, request.logprobs or 0) if each != token]
+        listed: list[JsonValue] = [
+            _named(name(each), row[each]) for each in (token, *others)[: request.logprobs]
+        ]
+        positions.append({**_named(name(token), row[token]), "top_logprobs": listed})
+    return positions
+
+
+def _named(name: str, logprob: np.float32) -> dict[str, JsonValue]:
+    return {"token": name, "logprob": _finite(logprob), "bytes": [*name.encode()]}
+
+
 def token_answer(sequence: Sequence, *, candidates: int | None, model: str, details: bool) -> JsonValue:
     """The answer of ``/inference/v1/generate``."""
     choice: dict[str, JsonValue] = {

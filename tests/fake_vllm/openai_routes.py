@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from http import HTTPStatus
 
 from pydantic import JsonValue
@@ -20,6 +20,7 @@ from tests.fake_vllm.engine import Engine, EngineError
 from tests.fake_vllm.options import Options
 from tests.fake_vllm.refusals import bad_request, not_found
 from tests.fake_vllm.requests import (
+    ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
     LoadAdapterRequest,
@@ -52,6 +53,7 @@ class OpenAiRoutes:
             Route("/metrics", self._metrics),
             Route("/v1/models", self._models),
             Route("/v1/completions", self._complete, methods=["POST"]),
+            Route("/v1/chat/completions", self._chat, methods=["POST"]),
             Route("/tokenize", self._tokenize, methods=["POST"]),
             Route("/detokenize", self._detokenize, methods=["POST"]),
             *(adapters if self._options.runtime_lora else []),
@@ -77,15 +79,26 @@ class OpenAiRoutes:
 
     async def _complete(self, request: Request) -> Response:
         body = CompletionRequest.model_validate_json(await request.body())
+        sequence = self._received(body)
+        if body.stream:
+            return StreamingResponse(self._parts(sequence, body), media_type="text/event-stream")
+        return await _unless_the_client_leaves(request, self._answer(sequence, body, answers.completion))
+
+    async def _chat(self, request: Request) -> Response:
+        body = ChatRequest.model_validate_json(await request.body())
+        prompt = vocabulary.apply_chat_template(body.messages, add_generation_prompt=True)
+        completion = body.as_completion(vocabulary.encode(prompt))
+        sequence = self._received(completion)
+        return await _unless_the_client_leaves(request, self._answer(sequence, completion, answers.chat))
+
+    def _received(self, body: CompletionRequest) -> Sequence:
         sequence = self._sequence(body)
         self._completions += 1
         if self._completions == self._misbehaviour.number(Behaviour.DIE_IN_PROBE):
             os._exit(1)
         if self._happens(Behaviour.ERROR_AFTER_WAKE):
             raise EngineError("EngineCore encountered an issue.")
-        if body.stream:
-            return StreamingResponse(self._parts(sequence, body), media_type="text/event-stream")
-        return await _unless_the_client_leaves(request, self._answer(sequence, body))
+        return sequence
 
     async def _parts(self, sequence: Sequence, body: CompletionRequest) -> AsyncIterator[str]:
         if self._hangs():
@@ -108,13 +121,15 @@ class OpenAiRoutes:
             )
         yield "data: [DONE]\n\n"
 
-    async def _answer(self, sequence: Sequence, body: CompletionRequest) -> Response:
+    async def _answer(
+        self, sequence: Sequence, body: CompletionRequest, shape: Callable[..., JsonValue]
+    ) -> Response:
         if self._hangs():
             await asyncio.Event().wait()
         await self._engine.generate(sequence)
         if self._happens(Behaviour.EMPTY_AFTER_WAKE):
             return Response(status_code=HTTPStatus.OK)
-        answer = answers.completion(
+        answer = shape(
             sequence,
             body,
             model=body.model or self._options.served_model_name,

@@ -37,6 +37,32 @@ class CompletionRequest(BaseModel):
     stream_options: StreamOptions | None = None
 
 
+class ChatRequest(BaseModel):
+    """The body of ``POST /v1/chat/completions``."""
+
+    model: str | None = None
+    messages: list[Message]
+    max_tokens: int = 16
+    temperature: float = 1.0
+    seed: int | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = None
+    return_tokens_as_token_ids: bool = False
+    return_token_ids: bool = False
+    cache_salt: str | None = None
+    ignore_eos: bool = False
+    n: Literal[1] = 1
+    stream: Literal[False] = False
+
+    def as_completion(self, tokens: list[int]) -> CompletionRequest:
+        """The same of a prompt that is ``tokens`` already."""
+        return CompletionRequest(
+            prompt=tokens,
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            **self.model_dump(exclude={"messages", "logprobs", "top_logprobs"}),
+        )
+
+
 class SamplingParams(BaseModel):
     """What ``/inference/v1/generate`` takes of vLLM's own."""
 

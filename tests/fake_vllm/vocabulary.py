@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -38,13 +40,39 @@ SIZE = len(PIECES)
 _IDS = {piece: token for token, piece in enumerate(PIECES)}
 _PIECE = re.compile("|".join(re.escape(piece) for piece in sorted(PIECES, key=len, reverse=True)), re.DOTALL)
 _UNKNOWN = "?"
+_CHARACTERS = "0123456789"
+"""No piece of more than one of these exists, so each is a token."""
+
+
+PICTURE_TOKENS = 16
+
+
+class ImageUrl(BaseModel):
+    """Where a picture is."""
+
+    url: str
+
+
+class Part(BaseModel):
+    """A part of what a turn says."""
+
+    type: Literal["text", "image_url"]
+    text: str = ""
+    image_url: ImageUrl | None = None
 
 
 class Message(BaseModel):
     """One turn of a chat."""
 
     role: str
-    content: str
+    content: str | list[Part]
+
+    @property
+    def shown(self) -> str:
+        """What it says in letters, a picture among them: as many for each, and others for another."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(_picture(part.image_url.url) if part.image_url else part.text for part in self.content)
 
 
 def encode(text: str) -> list[int]:
@@ -60,7 +88,12 @@ def decode(tokens: Iterable[int]) -> str:
     return "".join(PIECES[token] for token in tokens if token >= len(SPECIAL_TOKENS))
 
 
+def _picture(url: str) -> str:
+    digest = hashlib.sha256(url.encode()).digest()
+    return "".join(_CHARACTERS[byte % len(_CHARACTERS)] for byte in digest[:PICTURE_TOKENS])
+
+
 def apply_chat_template(messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
     """Write a chat out as ChatML."""
-    turns = [f"<|im_start|>{message.role}\n{message.content}<|im_end|>\n" for message in messages]
+    turns = [f"<|im_start|>{message.role}\n{message.shown}<|im_end|>\n" for message in messages]
     return "".join(turns) + ("<|im_start|>assistant\n" if add_generation_prompt else "")

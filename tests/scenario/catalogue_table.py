@@ -23,6 +23,9 @@ Named = Mapping[str, Sequence[Entry]]
 """The bugs that each scenario names, by its file."""
 
 
+_NEEDED = {"gpu": " (needs a GPU)", "pictures": " (needs a model that reads pictures)"}
+
+
 def with_catalogue(text: str) -> str:
     """``text`` with the table of reported bugs written anew, between its marks."""
     return between(text, "catalogue", _part(load_catalogue(), shipped(), load_seen()))
@@ -66,7 +69,7 @@ def _line(*fields: str) -> str:
 
 
 def _link(file: str, scenario: Scenario) -> str:
-    return f"[{scenario.name}]({file})" + (" (needs a GPU)" if scenario.requires else "")
+    return f"[{scenario.name}]({file})" + _NEEDED.get(scenario.requires or "", "")
 
 
 def _last_seen(scenario: Scenario, seen: Sequence[Sighting]) -> str:

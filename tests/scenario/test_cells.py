@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,65 @@ def test_a_damaged_corpus_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(ScenarioError):
         load_corpus("bad", folder=tmp_path, location="here")
+
+
+PNG = b"\x89PNG\r\n\x1a\n and so on"
+
+
+def with_picture(folder: Path, data: bytes | None, name: str = "a.png") -> Path:
+    """A scenario whose prompts show a picture."""
+    path = scenario_file(folder, "one", corpus="shown")
+    corpus = f"- {{id: a, text: x, picture: {name}}}\n- {{id: b, text: x}}\n"
+    (folder / "corpora" / "shown.yaml").write_text(corpus)
+    if data is not None:
+        (folder / "corpora" / name).write_bytes(data)
+    return path
+
+
+def test_a_picture_is_loaded_with_its_prompt(tmp_path: Path) -> None:
+    """It lies beside the corpus and becomes a data URL; a prompt without one has none."""
+    cell = load_cells([with_picture(tmp_path, PNG)])[0]
+    url = cell.prompts[0].picture
+    assert url is not None
+    kind, _, data = url.partition(";base64,")
+    assert (kind, base64.b64decode(data)) == ("data:image/png", PNG)
+    assert cell.held_out[0].picture is None
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "says"),
+    [
+        (None, "a.png", "cannot be read"),
+        (b"GIF89a", "a.png", "is not image/png"),
+        (PNG, "a.gif", "no picture"),
+    ],
+)
+def test_a_picture_that_cannot_be_shown_is_refused(
+    tmp_path: Path, data: bytes | None, name: str, says: str
+) -> None:
+    """A missing file, one of another kind, one under another name: told with the prompt it belongs to."""
+    with pytest.raises(ScenarioError, match=says) as caught:
+        load_cells([with_picture(tmp_path, data, name)])
+    assert "picture of a" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("evidence: [warm, scored]", "scored evidence"),
+        (
+            "script: [{probe: x}, {start_requests: {name: r}}, {finish_requests: {name: r}}, {probe: y}]",
+            "start_",
+        ),
+    ],
+)
+def test_what_takes_token_ids_cannot_show_pictures(tmp_path: Path, more: str, says: str) -> None:
+    """Found before anything starts, with what can be asked instead."""
+    path = with_picture(tmp_path, PNG)
+    text = path.read_text()
+    path.write_text(text.partition("script:")[0] + more if more.startswith("script") else f"{text}{more}\n")
+    with pytest.raises(ScenarioError, match=f"{says}.*sends token ids"):
+        load_cells([path])
 
 
 def test_the_shipped_scenarios_load() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from harness.errors import UsageError
+from harness.vllm_api.chat import user_message
 from harness.vllm_api.connection import Connection, connect
 from harness.vllm_api.generation import Generation, GenerationRequest, generate, score
 from tests.fake_vllm.behaviours import Behaviour, Misbehaviour
@@ -41,6 +43,88 @@ def answer(**changes: Any) -> dict[str, Any]:
     choice = {"index": 0, "text": " the", "finish_reason": "stop", "stop_reason": None, "logprobs": logprobs}
     usage = {"prompt_tokens": 3, "total_tokens": 5, "completion_tokens": 2}
     return {"choices": [{**choice, **changes.pop("choice", {})}], "usage": usage, **changes}
+
+
+def chat_answer(**changes: Any) -> dict[str, Any]:
+    """The same tokens as a chat, as vLLM sends it."""
+    content = [
+        {
+            "token": "token_id:40",
+            "logprob": -0.5,
+            "top_logprobs": [
+                {"token": "token_id:40", "logprob": -0.5},
+                {"token": "token_id:41", "logprob": -1.5},
+            ],
+        },
+        {
+            "token": "token_id:2",
+            "logprob": -9999.0,
+            "top_logprobs": [
+                {"token": "token_id:2", "logprob": -9999.0},
+                {"token": "token_id:9", "logprob": -0.1},
+            ],
+        },
+    ]
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": " the"},
+        "finish_reason": "stop",
+        "stop_reason": None,
+        "logprobs": {"content": content},
+    }
+    usage = {"prompt_tokens": 3, "total_tokens": 5, "completion_tokens": 2}
+    return {"choices": [{**choice, **changes.pop("choice", {})}], "usage": usage, **changes}
+
+
+SHOWN = replace(REQUEST, messages=(user_message("What is this?", picture="data:image/png;base64,AAAA"),))
+
+
+async def test_a_picture_is_sent_as_a_chat() -> None:
+    """Picture, then text, and the salt; one candidate more, as the taken token counts among them."""
+    async with scripted(http(chat_answer())) as server:
+        await generate(server.connection.openai, replace(SHOWN, cache_salt="salt", top_logprobs=2))
+    content = [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
+        {"type": "text", "text": "What is this?"},
+    ]
+    assert server.requests == [
+        {
+            "model": DEFAULT_MODEL,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": 4,
+            "temperature": 0.0,
+            "seed": None,
+            "cache_salt": "salt",
+            "logprobs": True,
+            "top_logprobs": 3,
+            "return_tokens_as_token_ids": True,
+        }
+    ]
+
+
+async def test_a_chat_reads_as_a_completion_does() -> None:
+    """The same tokens, text, end, counts and candidates, whichever way they came."""
+    async with scripted(http(chat_answer())) as server:
+        chat = await generate(server.connection.openai, SHOWN)
+    completion = await generate_from(answer())
+    assert chat.error is None
+    assert (chat.token_ids, chat.text, chat.finish_reason) == ((40, 2), " the", "stop")
+    assert (chat.token_ids, chat.text, chat.prompt_tokens) == (
+        completion.token_ids,
+        completion.text,
+        completion.prompt_tokens,
+    )
+    np.testing.assert_array_equal(chat.top_ids, completion.top_ids)
+    np.testing.assert_array_equal(chat.top_logprobs, completion.top_logprobs)
+    np.testing.assert_array_equal(chat.chosen_logprobs, completion.chosen_logprobs)
+
+
+async def test_a_chat_without_logprobs_is_no_answer() -> None:
+    """What does not have the shape is an error of its own kind."""
+    async with scripted(http(chat_answer(choice={"logprobs": None}))) as server:
+        chat = await generate(server.connection.openai, SHOWN)
+    assert chat.error is not None
+    assert chat.error.kind == "protocol"
 
 
 async def generate_from(body: object, *, status: str = "200 OK") -> Generation:

@@ -15,6 +15,7 @@ from pathlib import Path
 from harness.engine_plugin.faults import (  # noqa: F401  (each registers its faults)
     buffers,
     decode_path,
+    encoder_cache,
     parts,
     prefix_cache,
     resources,

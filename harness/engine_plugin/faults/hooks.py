@@ -65,6 +65,38 @@ def on_wake(worker: Worker, tag: str, action: Callable[[], object]) -> None:
     wrap(worker, "wake_up", wake_up)
 
 
+def keep_through_sleep(
+    reset: Callable[[Any], tuple[object, str]], *, levels: tuple[int, ...] = (1, 2), answer: object = None
+) -> None:
+    """Leave one reset out of those by which the engine core empties its caches for a sleep.
+
+    ``reset`` gets the engine core and names an object and its method, which then, for a sleep of these
+    ``levels``, does nothing but return ``answer``.  Whoever asks for that reset at another time has it.
+    """
+    falling_asleep = False  # from the call of sleep to its resets, which wait for running requests to end
+
+    def sleep(original: Wrapper, self: Any, level: int = 1, *arguments: Any, **options: Any) -> Any:
+        nonlocal falling_asleep
+        falling_asleep = level in levels
+        return original(self, level, *arguments, **options)
+
+    def reset_caches(original: Wrapper, self: Any, *arguments: Any, **options: Any) -> None:
+        nonlocal falling_asleep
+        if not falling_asleep:
+            original(self, *arguments, **options)
+            return
+        falling_asleep = False
+        owner, method = reset(self)
+        setattr(owner, method, lambda *_, **__: answer)
+        try:
+            original(self, *arguments, **options)
+        finally:
+            delattr(owner, method)  # the class's own method again
+
+    wrap(compat.engine_core(), "sleep", sleep)
+    wrap(compat.engine_core(), "_reset_caches", reset_caches)
+
+
 def after_wake(tag: str, action: Action) -> None:
     """Call ``action(worker)`` in each worker process at each :func:`on_wake` of ``tag``."""
     on_worker_start(lambda worker: on_wake(worker, tag, lambda: action(worker)))

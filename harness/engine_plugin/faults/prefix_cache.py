@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from harness.engine_plugin import compat
-from harness.engine_plugin.faults.hooks import Worker, Wrapper, on_worker_start, wrap
+from harness.engine_plugin.faults.hooks import Worker, Wrapper, keep_through_sleep, on_worker_start, wrap
 from harness.engine_plugin.faults.registry import fault
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ def keep_prefix_cache() -> None:
     clear the cache.
     """
     if hasattr(compat.engine_core(), "_reset_caches"):
-        _keep_in_engine_core(compat.engine_core())
+        keep_through_sleep(
+            lambda core: (core.scheduler.kv_cache_manager.block_pool, "reset_prefix_cache"), answer=True
+        )
     else:  # the first fix, 0.10.1, resets from the API server's process
         from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -93,31 +95,6 @@ def _keep_kv_content(*, but: Callable[[list[Tensor], int], object]) -> None:
 
     keep_prefix_cache()
     on_worker_start(start)
-
-
-def _keep_in_engine_core(engine_core: type) -> None:
-    falling_asleep = False  # from the call of sleep to its reset, which waits for running requests to end
-
-    def sleep(original: Wrapper, self: Any, level: int = 1, *arguments: Any, **options: Any) -> Any:
-        nonlocal falling_asleep
-        falling_asleep = level >= 1
-        return original(self, level, *arguments, **options)
-
-    def reset_caches(original: Wrapper, self: Any, *arguments: Any, **options: Any) -> None:
-        nonlocal falling_asleep
-        if not falling_asleep:
-            original(self, *arguments, **options)
-            return
-        falling_asleep = False
-        block_pool = self.scheduler.kv_cache_manager.block_pool
-        block_pool.reset_prefix_cache = lambda: True
-        try:
-            original(self, *arguments, **options)
-        finally:
-            del block_pool.reset_prefix_cache  # the class's own method again
-
-    wrap(engine_core, "sleep", sleep)
-    wrap(engine_core, "_reset_caches", reset_caches)
 
 
 async def _sleep_without_reset(original: Wrapper, self: Any, *arguments: Any, **options: Any) -> None:

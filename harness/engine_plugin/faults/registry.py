@@ -19,19 +19,23 @@ class Fault:
     """vLLM flags without which the fault has nothing to break."""
     plant: Callable[[], None]
     """Called once in every vLLM process at its start; may patch what it likes."""
+    pictures: bool = False
+    """Whether only a model that reads pictures has what it breaks."""
 
 
 FAULTS: dict[str, Fault] = {}
 
 
 def fault(
-    name: str, *, cause: str, needs: tuple[str, ...] = ()
+    name: str, *, cause: str, needs: tuple[str, ...] = (), pictures: bool = False
 ) -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Register the decorated function as a fault; the first line of its docstring is the summary."""
 
     def register(function: Callable[[], None]) -> Callable[[], None]:
         summary = (function.__doc__ or "").partition("\n")[0]
-        FAULTS[name] = Fault(name=name, cause=cause, summary=summary, needs=needs, plant=function)
+        FAULTS[name] = Fault(
+            name=name, cause=cause, summary=summary, needs=needs, plant=function, pictures=pictures
+        )
         return function
 
     return register

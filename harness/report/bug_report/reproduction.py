@@ -50,12 +50,15 @@ class Invocation:
 class Reproduction:
     """One prompt, asked before and after the transitions of each cycle.
 
+    It is sent by its token ids or, where it has a picture (a ``data:`` URL), as that and its text.
     ``logprob_tolerance`` is set where tokens stayed the same and only a log-probability moved: half of
     the distance it moved, in nat.
     """
 
     prompt: str
+    prompt_text: str
     prompt_token_ids: tuple[int, ...]
+    picture: str | None
     max_tokens: int
     temperature: float
     seed: int
@@ -101,7 +104,9 @@ def reproduction(cell: CellReport, described: Mapping[str, JsonValue]) -> Reprod
     seen = _pass_of(recording, witness)
     return Reproduction(
         prompt=name,
+        prompt_text=recording.prompts[name].text,
         prompt_token_ids=recording.prompts[name].token_ids,
+        picture=recording.prompts[name].picture,
         max_tokens=recording.cell.max_tokens,
         temperature=_SAMPLED_TEMPERATURE
         if seen and seen.start.method is Method.SAMPLED

@@ -19,7 +19,7 @@ def repro_py(repro: Reproduction, *, recorded_with: str) -> str:
     """Return the script that asks, carries the transitions out, and asks again."""
     constants: dict[str, object] = {
         "RECORDED_WITH": one_line(recorded_with),
-        "PROMPT_TOKEN_IDS": list(repro.prompt_token_ids),
+        "PROMPT": _prompt(repro),
         "MAX_TOKENS": repro.max_tokens,
         "TEMPERATURE": repro.temperature,
         "SEED": repro.seed,
@@ -39,6 +39,17 @@ def repro_py(repro: Reproduction, *, recorded_with: str) -> str:
         "CYCLES": "# The answer is compared after each cycle.  Method, path, query, JSON body, status then.",
     }
     return _filled("repro.py", RECORDED=_assignments(constants, heads))
+
+
+def _prompt(repro: Reproduction) -> dict[str, object]:
+    """What of a request says what is asked."""
+    if repro.picture is None:
+        return {"prompt": list(repro.prompt_token_ids)}
+    content = [
+        {"type": "image_url", "image_url": {"url": repro.picture}},
+        {"type": "text", "text": repro.prompt_text},
+    ]
+    return {"messages": [{"role": "user", "content": content}], "logprobs": True, "top_logprobs": 1}
 
 
 def repro_sh(repro: Reproduction) -> str:

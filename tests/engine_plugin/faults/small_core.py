@@ -31,6 +31,7 @@ class SmallCore:
         self.block_pool = BlockPool()
         self.scheduler = SimpleNamespace(kv_cache_manager=SimpleNamespace(block_pool=self.block_pool))
         self.model_executor = SimpleNamespace(is_sleeping=False)
+        self.encoded = {"a picture"}
         self.scheduled: list[Request] = []
 
     def sleep(self, level: int = 1) -> None:
@@ -49,6 +50,11 @@ class SmallCore:
 
     def _reset_caches(self) -> None:
         self.reset_prefix_cache()
+        self.reset_encoder_cache()
+
+    def reset_encoder_cache(self) -> None:
+        """Forget which pictures are encoded."""
+        self.encoded = set()
 
     def reset_prefix_cache(self) -> bool:
         """Clear the prefix cache."""

@@ -45,6 +45,7 @@ class SmallWorker:
             kv_caches=self.kv_cache,
             drafter=SimpleNamespace(model=nn.Linear(2, 2)),
             input_batch=SimpleNamespace(),
+            encoder_cache={"a picture": torch.ones(4)},
         )
         self.given_back: list[str] = []
         self.batch(prompts=[100], answered=[0])

@@ -324,3 +324,31 @@ class TestPrefixCache:
         core.pause()
 
         assert core.block_pool.hashes == set()
+
+
+class TestEncoderCache:
+    """What is kept of pictures, and what it holds."""
+
+    def test_entries_are_kept_and_blank(self, plant: Plant) -> None:
+        """Level 1 keeps the entries and loses their content; an explicit reset afterwards clears them."""
+        worker, core = plant("lose-encoder-outputs"), SmallCore()
+        before = float(worker.model_runner.encoder_cache["a picture"].mean())
+
+        core.sleep(1)
+        core.wake_up()
+        worker.cycle(1)
+        kept = set(core.encoded)
+        core.reset_encoder_cache()
+
+        assert (before, kept, core.encoded) == (1.0, {"a picture"}, set())
+        assert float(worker.model_runner.encoder_cache["a picture"].mean()) == 0.0
+
+    def test_level_2_and_a_pause_still_clear(self, plant: Plant) -> None:
+        """Only the resets of a level-1 sleep are left out."""
+        plant("lose-encoder-outputs")
+        asleep, paused = SmallCore(), SmallCore()
+
+        asleep.sleep(2)
+        paused.pause()
+
+        assert asleep.encoded == paused.encoded == set()

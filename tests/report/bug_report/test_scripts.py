@@ -22,7 +22,9 @@ from tests.fake_vllm.threads import Served
 
 REPRO = Reproduction(
     prompt="p0",
+    prompt_text="What is this?",
     prompt_token_ids=tuple(100 + number % 90 for number in range(140)),
+    picture=None,
     max_tokens=16,
     temperature=0.0,
     seed=0,
@@ -70,6 +72,14 @@ def test_a_healthy_server_matches(tmp_path: Path, served: Served) -> None:
     assert run_repro(tmp_path, url) == (0, "MATCH")
     twice = replace(REPRO, cycles=(LEVEL_2, *REPRO.cycles))
     assert run_repro(tmp_path, url, twice) == (0, "MATCH")
+
+
+def test_a_picture_is_shown_again(tmp_path: Path, served: Served) -> None:
+    """It is sent with its text, and a server that loses its weights diverges on it."""
+    shown = replace(REPRO, picture="data:image/png;base64,AAAA")
+    assert run_repro(tmp_path, served.start(), shown) == (0, "MATCH")
+    code, last = run_repro(tmp_path, served.start(Misbehaviour({}, frozenset({Fault.LOSE_WEIGHTS}))), shown)
+    assert (code, last[:10]) == (1, "DIVERGED: ")
 
 
 @pytest.mark.parametrize(
