@@ -6,14 +6,14 @@ Booting is most of a short cell's time.  A server goes on to the next cell only 
 * both scripts leave it whole by themselves: they put it to sleep and wake it, pause and resume it, load its
   own weights, and see every request that they start to its end;
 * the cell before is clean (a verdict, not a guess), so nothing of it is known to be damaged;
-* it answers a canary as it answered when it was fresh: after ``/reset_prefix_cache``, every prompt
-  of the first cell on this server, under salts never used before, has the tokens of that cell's very first
-  pass, which found nothing cached either, with log-probabilities that differ no more than :data:`ROUNDING`;
-  and it is awake, not paused, and the weights have their checksums.
+* it answers a canary as it answered when it was fresh: after ``/reset_prefix_cache``, the first
+  :data:`CANARY_PROMPTS` prompts of the first cell on this server, under salts never used before, have the
+  tokens of that cell's very first pass, which found nothing cached either, with log-probabilities that differ
+  no more than :data:`ROUNDING`; and it is awake, not paused, and the weights have their checksums.
 
-So what a next cell takes for its baseline is what a fresh server would have said.  Where answers are not
-reproducible that well (bf16 at more than one request at a time) the canary fails, and every cell gets a
-fresh server.  What a next cell reads from the
+So what a next cell takes for its baseline is what a fresh server would have said: what is wrong with weights,
+buffers or decoding shows in any prompt.  Where answers are not reproducible that well (bf16 at more than one
+request at a time) the canary fails, and every cell gets a fresh server.  What a next cell reads from the
 prefix cache is its own, as its salts are.  Its memory is compared with what it was when that cell began.
 """
 
@@ -61,6 +61,9 @@ ROUNDING = 1e-3
 
 No checker calls a difference below it damage.
 """
+
+CANARY_PROMPTS = 8
+"""Prompts that a server must answer again as it did when it was fresh."""
 
 _LEAVES_IT_WHOLE = (
     *(Probe, NullTransition, Sleep, WakeUp, ReloadWeights, ResetPrefixCache),
@@ -235,7 +238,7 @@ async def _has_its_weights(connection: Connection, recording: Recording, *, dead
 
 
 async def _answers_as(connection: Connection, job: CellJob, recording: Recording, fresh: Pass) -> bool:
-    """Whether every answer of a pass that found nothing cached comes again."""
+    """Whether the first answers of a pass that found nothing cached come again."""
     deadlines, sampling = job.cell.scenario.deadlines, job.cell.scenario.sampling
     reset = await lifecycle.reset_prefix_cache(connection.http, deadline_s=deadlines.transition)
     if not reset.ok:
@@ -260,7 +263,7 @@ async def _answers_as(connection: Connection, job: CellJob, recording: Recording
             same.append(comes_again(fresh.answers.get(prompt), await generate(connection.openai, request)))
 
     async with anyio.create_task_group() as group:
-        for prompt in fresh.start.asked:
+        for prompt in fresh.start.asked[:CANARY_PROMPTS]:
             group.start_soon(ask, prompt)
     return bool(same) and all(same)
 
