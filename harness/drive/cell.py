@@ -197,6 +197,7 @@ async def run_on_server(
                 served_model_name=job.model.served_name or await _served_model(connection),
                 variants=job.variants,
                 vllm_version=ready.vllm_version,
+                caches_prompts=_caches_prompts(configuration),
             )
             if (missing := lacking(session)) and session.vllm_version:
                 recorder.record(
@@ -378,6 +379,13 @@ async def _token_ids(session: Session, prompt: CorpusPrompt) -> tuple[int, ...]:
             else "the model needs a tokenizer with a chat template",
         )
     return ids
+
+
+def _caches_prompts(configuration: Mapping[str, JsonValue]) -> bool:
+    """Whether the engine may keep what it computed of a prompt, in its own memory or by a connector."""
+    cache = configuration.get("cache_config")
+    is_off = isinstance(cache, dict) and cache.get("enable_prefix_caching") is False
+    return not is_off or bool(configuration.get("kv_transfer_config"))
 
 
 def _model_configuration(folder: Path | None) -> Mapping[str, JsonValue]:

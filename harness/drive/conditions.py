@@ -35,32 +35,41 @@ class Plan:
     """The first that is named: what is asked once is asked at it."""
 
 
-def plan(scenario: Scenario, options: ProbeOptions, *, role: Role) -> Plan:
+def plan(scenario: Scenario, options: ProbeOptions, *, role: Role, caches: bool = True) -> Plan:
     """Lay out a probe.
 
     Passes that read the prefix cache come first: a scored one writes it, and so would hide that
     a cached block is missing.
+
+    Args:
+        scenario: Whose evidence and concurrency count where the probe names none.
+        options: The probe's.
+        role: What it is evidence of.
+        caches: Whether the engine keeps what it computed of a prompt.  Where it does not, warm, rehit and
+            cold ask the same, and the first that is named stands for all.
     """
     named = options.evidence or tuple(
         each for each in scenario.evidence if role is Role.BASELINE or each not in _ONLY_IN_BASELINE
     )
     concurrencies = each_concurrency(options.concurrency or scenario.concurrency)
     return Plan(
-        passes=tuple(_passes(named, concurrencies)),
+        passes=tuple(_passes(named, concurrencies, caches=caches)),
         unseen="unseen" in named,
         concurrency=concurrencies[0],
     )
 
 
-def repeated(baseline: Iterable[Condition], named: Sequence[EvidenceName] | None = None) -> list[Condition]:
+def repeated(
+    baseline: Iterable[Condition], named: Sequence[EvidenceName] | None = None, *, caches: bool = True
+) -> list[Condition]:
     """The conditions under which a null transition asks: those ``named``, else those of a baseline.
 
-    A re-hit is left out of the baseline's: it is one of warm.
+    A re-hit is left out of the baseline's: it is one of warm.  ``caches`` is as for :func:`plan`.
     """
     if named is None:
         return [condition for condition in baseline if condition.cache is not CacheCondition.REHIT]
     generated = [condition.concurrency for condition in baseline if condition.method is Method.GENERATED]
-    return list(_passes(named, tuple(dict.fromkeys(generated))))
+    return list(_passes(named, tuple(dict.fromkeys(generated)), caches=caches))
 
 
 def each_concurrency(concurrency: int | tuple[int, ...]) -> tuple[int, ...]:
@@ -68,11 +77,13 @@ def each_concurrency(concurrency: int | tuple[int, ...]) -> tuple[int, ...]:
     return (concurrency,) if isinstance(concurrency, int) else concurrency
 
 
-def _passes(named: Sequence[EvidenceName], concurrencies: Sequence[int]) -> Iterator[Condition]:
+def _passes(
+    named: Sequence[EvidenceName], concurrencies: Sequence[int], *, caches: bool
+) -> Iterator[Condition]:
+    decoded = [_DECODED[evidence] for evidence in named if evidence in _DECODED]
     for concurrency in concurrencies:
-        for evidence in named:
-            if evidence in _DECODED:
-                yield Condition(cache=_DECODED[evidence], concurrency=concurrency)
+        for cache in decoded if caches else decoded[:1]:
+            yield Condition(cache=cache, concurrency=concurrency)
         if Method.FORCED.value in named:
             yield Condition(method=Method.FORCED, cache=CacheCondition.COLD, concurrency=concurrency)
     for method in (Method.SCORED, Method.SAMPLED):

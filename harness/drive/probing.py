@@ -51,7 +51,7 @@ def role_and_target(session: Session, options: ProbeOptions) -> tuple[Role, Targ
 
 async def run_probe(session: Session, options: ProbeOptions, *, role: Role, target: Target) -> list[Suspect]:
     """Run every pass of a probe; return the answers that are worth control questions."""
-    asked = plan(session.scenario, options, role=role)
+    asked = plan(session.scenario, options, role=role, caches=session.caches_prompts)
     await session.observe("before")
     suspects = await run_passes(
         session,

@@ -209,7 +209,7 @@ async def _null_transition(session: Session, options: NullTransitionOptions) -> 
         unconfirmed += await transitions.sleep(session, SleepOptions(level=0))
         unconfirmed += await transitions.wake_up(session, WakeOptions())
     target = session.target_like(options.like)
-    conditions = repeated(target.reference.answers, options.evidence)
+    conditions = repeated(target.reference.answers, options.evidence, caches=session.caches_prompts)
     for _ in range(options.passes or MOST_NULL_PASSES):
         await run_passes(
             session, probe="null-transition", role=Role.NULL, conditions=conditions, target=target

@@ -90,6 +90,8 @@ class Session:
     served_model_name: str
     variants: Variants
     vllm_version: str | None = None
+    caches_prompts: bool = True
+    """Whether the engine keeps what it computed of a prompt for the next that begins so."""
     prompts: tuple[Prompt, ...] = ()
     step: str | None = None
     cycle: int = 0

@@ -8,8 +8,8 @@ Booting is most of a short cell's time.  A server goes on to the next cell only 
 * the cell before is clean (a verdict, not a guess), so nothing of it is known to be damaged;
 * it answers a canary as it answered when it was fresh: after ``/reset_prefix_cache``, the first
   :data:`CANARY_PROMPTS` prompts of the first cell on this server, under salts never used before, have the
-  tokens of that cell's very first pass, which found nothing cached either, with log-probabilities that differ
-  no more than :data:`ROUNDING`; and it is awake, not paused, and the weights have their checksums.
+  first tokens of that cell's very first pass, which found nothing cached either, with log-probabilities that
+  differ no more than :data:`ROUNDING`; and it is awake, not paused, and the weights have their checksums.
 
 So what a next cell takes for its baseline is what a fresh server would have said: what is wrong with weights,
 buffers or decoding shows in any prompt.  Where answers are not reproducible that well (bf16 at more than one
@@ -63,7 +63,8 @@ No checker calls a difference below it damage.
 """
 
 CANARY_PROMPTS = 8
-"""Prompts that a server must answer again as it did when it was fresh."""
+CANARY_TOKENS = 16
+"""Prompts that a server must answer again as it did when it was fresh, and tokens of each."""
 
 _LEAVES_IT_WHOLE = (
     *(Probe, NullTransition, Sleep, WakeUp, ReloadWeights, ResetPrefixCache),
@@ -251,7 +252,7 @@ async def _answers_as(connection: Connection, job: CellJob, recording: Recording
         request = GenerationRequest(
             prompt_token_ids=recording.prompts[prompt].token_ids,
             messages=messages_of(recording.prompts[prompt]),
-            max_tokens=sampling.max_tokens,
+            max_tokens=min(sampling.max_tokens, CANARY_TOKENS),
             model=job.model.served_name,
             deadline_s=deadlines.answer,
             temperature=sampling.temperature,
@@ -269,11 +270,12 @@ async def _answers_as(connection: Connection, job: CellJob, recording: Recording
 
 
 def comes_again(before: Answer | None, now: Generation) -> bool:
-    """Whether an answer is the one from before: tokens, end, and log-probabilities but for rounding."""
+    """Whether an answer of :data:`CANARY_TOKENS` is how the one from before began, but for rounding."""
     if before is None or before.failure is not None or now.error is not None or before.logprobs is None:
         return False
-    return (
-        before.token_ids == now.token_ids
-        and before.finish_reason == now.finish_reason
-        and bool((np.abs(before.logprobs.chosen - now.chosen_logprobs) <= ROUNDING).all())
-    )
+    expected = before.token_ids[:CANARY_TOKENS]
+    is_whole = expected == before.token_ids
+    if expected != now.token_ids or (before.finish_reason if is_whole else "length") != now.finish_reason:
+        return False
+    shifts = np.abs(before.logprobs.chosen[: len(expected)] - now.chosen_logprobs)
+    return bool((shifts <= ROUNDING).all())

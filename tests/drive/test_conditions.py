@@ -137,3 +137,17 @@ async def test_given_tokens_see_lost_weights_and_not_a_stale_prefix_cache(
     divergence = [finding for finding in judge(recording).findings if finding.checker == "divergence"]
     manners = {finding.message.split(": ")[0].rpartition(", ")[2] for finding in divergence}
     assert manners == seen_by
+
+
+def test_where_nothing_is_cached_one_pass_stands_for_warm_rehit_and_cold() -> None:
+    """They would ask the same; what is asked by another method, or at another concurrency, is asked still."""
+    several = scenario(evidence=["warm", "rehit", "cold", "scored", "unseen"], concurrency=[8, 2])
+    asked = plan(several, ProbeOptions(name="p"), role=Role.BASELINE, caches=False)
+    assert [(each.method, each.cache, each.concurrency) for each in asked.passes] == [
+        (Method.GENERATED, WARM, 8),
+        (Method.GENERATED, WARM, 2),
+        (Method.SCORED, COLD, 8),
+    ]
+    assert asked.unseen
+    again = repeated(asked.passes, ("warm", "cold"), caches=False)
+    assert [(each.cache, each.concurrency) for each in again] == [(WARM, 8), (WARM, 2)]

@@ -13,7 +13,7 @@ import pytest
 from harness.check import judge
 from harness.check.result import Cause, Verdict
 from harness.drive.cell import CellJob, run_cell
-from harness.drive.sharing import ROUNDING, SharedServers, by_server, comes_again
+from harness.drive.sharing import CANARY_TOKENS, ROUNDING, SharedServers, by_server, comes_again
 from harness.history.events import Role
 from harness.history.recording import Recording, load_recording
 from harness.scenario.schema import Arm, Deadlines
@@ -164,3 +164,19 @@ def test_a_canary_may_round_differently(*, shift: float, same: bool) -> None:
     assert not comes_again(before, replace(now, token_ids=(*before.token_ids[:-1], 1)))
     assert not comes_again(before, replace(now, finish_reason="abort"))
     assert not comes_again(None, now)
+
+
+def test_a_canary_asks_for_the_beginning_of_a_longer_answer() -> None:
+    """Its tokens as far as it was asked, cut off there; one that ended sooner is not the same."""
+    before = answer_to(prompt(0), max_tokens=2 * CANARY_TOKENS)
+    assert before.logprobs is not None
+    now = Generation(
+        seconds=1.0,
+        token_ids=before.token_ids[:CANARY_TOKENS],
+        finish_reason="length",
+        chosen_logprobs=before.logprobs.chosen[:CANARY_TOKENS],
+    )
+    assert comes_again(before, now)
+    assert not comes_again(before, replace(now, finish_reason="stop"))
+    shorter = replace(now, token_ids=now.token_ids[:-1], chosen_logprobs=now.chosen_logprobs[:-1])
+    assert not comes_again(before, shorter)
