@@ -203,9 +203,9 @@ def run(
                 plan,
                 executor,
                 watcher_of=lambda job: _watcher(job, progress),
-                looks=EarlyLooks(knows_noise=_knows_noise)
+                looks=EarlyLooks(knows_noise=knows_noise)
                 if options.thorough
-                else EarlyLooks(is_decided=_is_decided, knows_noise=_knows_noise),
+                else EarlyLooks(is_decided=_is_decided, knows_noise=knows_noise),
                 is_clean=None if options.isolate else _is_clean,
             )
         )
@@ -368,7 +368,8 @@ def _is_clean(cell_directory: Path) -> bool:
     return judge(recording).verdict is Verdict.CLEAN
 
 
-def _knows_noise(cell_directory: Path) -> bool:
+def knows_noise(cell_directory: Path) -> bool:
+    """Whether what is recorded so far tells how much answers differ by themselves."""
     return noise_is_known(load_recording(cell_directory))
 
 

@@ -256,7 +256,8 @@ def fuzz(
     if find_spec("hypothesis") is None:
         raise UsageError("fuzz draws sequences with Hypothesis", remedy="pip install 'sleepwake[fuzz]'")
     from harness import workflow
-    from harness.explore.fuzz import Fuzz, FuzzOptions, conclusion, seconds_in, table
+    from harness.explore.fuzz import Fuzz, conclusion, seconds_in, table
+    from harness.explore.fuzz_confirming import FuzzOptions
     from harness.explore.fuzz_sequences import LEGAL_MOVES, SAFE_MOVES
 
     if budget is None and examples is None:
@@ -277,6 +278,7 @@ def fuzz(
             known=known,
             model=model,
             vllm_args=vllm_args,
+            sources=given_options(),
         ),
         tell=lambda sentence: console.print(Text(sentence), soft_wrap=True),
     )
@@ -315,7 +317,7 @@ def selftest(
     choice = workflow.choose(workflow.RunOptions(runtime=runtime))
     console = new_console()
     console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)
-    planned = Selftest(faults=faults, choice=choice, out=out, vllm_args=vllm_args)
+    planned = Selftest(faults=faults, choice=choice, out=out, vllm_args=vllm_args, sources=given_options())
     directory, outcomes = planned.run(progress=lambda cells: Progress(console, cells=cells))
     show_table(table(outcomes), console)
     console.print(Text(conclusion(outcomes), style="bold"), soft_wrap=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from harness.drive.cell import CellJob, cell_started, ended_in_order, run_on_server
+from harness.drive.cell import CellJob, LooksAt, cell_started, ended_in_order, run_on_server
 from harness.drive.recorder import Recorder, Watcher
 from harness.drive.script import PlacedStep, run_step, unrolled
 from harness.drive.session import Session
@@ -38,6 +38,7 @@ async def run_trials(
     trials: Sequence[CellJob],
     *,
     with_controls: bool = True,
+    knows_noise: LooksAt = lambda _: True,
     watcher_of: Callable[[CellJob], Watcher],
 ) -> None:
     """Boot one engine and carry out every trial in it.
@@ -48,6 +49,7 @@ async def run_trials(
         runtime: Starts the engine.
         trials: One history each, of the same script; ``fault`` names what is planted, None nothing.
         with_controls: Whether control questions are asked about answers that differ.
+        knows_noise: Whether further null passes can be left out, which the trials have in common.
         watcher_of: Who is shown the events of a trial.
 
     What the machine does wrong ends the history it happened in with a ``cell_failed`` event; trials
@@ -61,6 +63,7 @@ async def run_trials(
     recorder = Recorder(shared.directory / HISTORY_FILE, watcher=watcher_of(shared))
 
     async def carry_out(session: Session) -> None:
+        session.knows_noise = lambda: knows_noise(shared.directory)
         for placed in in_common:
             await run_step(session, placed)
         session.controls_asked = not with_controls

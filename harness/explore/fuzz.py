@@ -9,49 +9,37 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import anyio
 from anyio.from_thread import start_blocking_portal
 from pydantic import JsonValue
 
-from harness.check.result import CellResult
 from harness.drive.cell import CellJob
-from harness.drive.executors import LocalExecutor
-from harness.drive.run import run_cells
-from harness.drive.run_directory import RunPlan, new_run_directory, write_json
+from harness.drive.run_directory import new_run_directory, write_json
 from harness.errors import StorageError, UsageError
+from harness.explore.fuzz_confirming import CONFIRMATIONS, Confirmation, Confirmed, FuzzOptions
 from harness.explore.fuzz_engine import Carried, FuzzEngine
-from harness.explore.fuzz_findings import KnownFindings, Signature, failure_in, signature
+from harness.explore.fuzz_findings import KnownFindings, Signature, signature
 from harness.explore.fuzz_scenario import (
     SETTINGS,
-    SMALLER,
     WHOLE,
-    Size,
     base_scenario,
     scenario_of,
     write_scenario,
 )
 from harness.explore.fuzz_search import Budget, Minimal, Search, Steps, Tried
-from harness.explore.fuzz_sequences import LEGAL_MOVES, SAFE_MOVES, Move, counts, words
-from harness.history.events import Event
-from harness.report import bug_report, write_report
+from harness.explore.fuzz_sequences import SAFE_MOVES, counts, words
 from harness.report.tables import Row, Table
 from harness.report.text import count
 from harness.scenario.cells import load_cells
 from harness.servers.models import provide_model
-from harness.servers.select import Choice
-from harness.stored_run import judge_directory
+from harness.workflow import knows_noise
 
-CONFIRMATIONS = 3
-"""Fresh engines that a finding is tried on."""
 SEQUENCES_FILE = "sequences.jsonl"
 FINDINGS_FILE = "findings.json"
 KNOWN_FILE = "known-findings.json"
@@ -59,47 +47,9 @@ KNOWN_IN_SAFE_FILE = "known-findings-safe.json"
 """Of searches among safe sequences: what may be known of the others excuses nothing there."""
 EXAMPLES_FOLDER = "fuzz-examples"
 ENGINES_FOLDER = "search"
-REPRO_FILE = "repro.sh"
 
-_REPRO = """\
-#!/bin/sh
-# Shows it again on a fresh engine: {told}.
-# Exit code 1: answers or requests are wrong; 4: the engine died; 0: it does not show any more.
-# bug-report/ holds the same for whoever has nothing but vLLM, where calls between two answers can show it.
-{options}exec "${{SLEEPWAKE:-sleepwake}}" run "$(dirname "$0")/{name}.yaml" "$@"
-"""
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smh])")
 _SECONDS_IN = {"s": 1, "m": 60, "h": 3600}
-
-
-@dataclass(frozen=True, kw_only=True)
-class FuzzOptions:
-    """What a user may ask of a search."""
-
-    choice: Choice
-    out: Path
-    budget_s: float | None
-    examples: int | None
-    seed: int
-    moves: tuple[Move, ...] = LEGAL_MOVES
-    known: Path | None = None
-    model: str | None = None
-    vllm_args: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Confirmed:
-    """A finding and how often it showed again on a fresh engine."""
-
-    signature: Signature
-    name: str
-    calls: tuple[str, ...]
-    shown: int
-    """Of :data:`CONFIRMATIONS`."""
-    reason: str
-    directory: Path
-    engine: str
-    """How it was started, and how many prompts were asked at a time."""
 
 
 @dataclass(kw_only=True)
@@ -118,7 +68,8 @@ class Fuzz:
         name = KNOWN_IN_SAFE_FILE if self.options.moves == SAFE_MOVES else KNOWN_FILE
         self._known = KnownFindings(self.options.known or self.options.out / name)
         self._model = provide_model(self.options.model, dtype="float32")
-        self._engine = FuzzEngine(self._search_jobs(), self.options.choice.runtime)
+        self._confirmation = Confirmation(options=self.options, model=self._model)
+        self._engine = FuzzEngine(self._search_jobs(), self.options.choice.runtime, knows_noise=knows_noise)
         self._budget = Budget(seconds=self.options.budget_s, sequences=self.options.examples)
 
     @property
@@ -174,7 +125,7 @@ class Fuzz:
         self._known.add(its)
         self.tell(f"found: {its.told}; confirming on {CONFIRMATIONS} fresh engines")
         self._remember(self._unconfirmed(minimal, its))
-        confirmed = self._confirm(minimal, its)
+        confirmed = self._confirmation.confirm(minimal, self.found[-1])
         self.found[-1] = confirmed
         if not confirmed.shown:
             self._known.withdraw(its)
@@ -197,53 +148,6 @@ class Fuzz:
     def _remember(self, finding: Confirmed) -> None:
         self.found.append(finding)
         self._write_findings()
-
-    def _confirm(self, minimal: Minimal, its: Signature) -> Confirmed:
-        """Try the smallest form first: one prompt and few tokens, where that shows it as well."""
-        finding = self.found[-1]
-        attempt = self._run_fresh(minimal, its, SMALLER, times=1, directory=finding.directory / "smaller")
-        size = SMALLER if _shown(attempt, its) else WHOLE
-        cells = self._run_fresh(minimal, its, size, times=CONFIRMATIONS, directory=finding.directory)
-        _write_repro(finding, self.options)
-        self._write_reports(finding.directory, its)
-        return replace(finding, shown=_shown(cells, its))
-
-    def _run_fresh(
-        self, minimal: Minimal, its: Signature, size: Size, *, times: int, directory: Path
-    ) -> Path:
-        """Run the scenario on fresh engines, as a run of its own; return its directory."""
-        scenario = scenario_of(minimal.steps, its, size, SETTINGS[minimal.setting])
-        (cell,) = load_cells([write_scenario(scenario, directory)])
-        plan = RunPlan(
-            run_id=directory.name,
-            directory=directory,
-            cells=tuple(replace(cell, arm_name=f"fresh-{number}") for number in range(1, times + 1)),
-            model=self._model,
-            runtime_name=self.options.choice.runtime.name,
-            runtime_reason=self.options.choice.reason,
-            fault=None,
-            command=tuple(sys.argv),
-            extra_args=self.options.vllm_args,
-        )
-        executor = LocalExecutor(self.options.choice.runtime)
-        whole = anyio.run(lambda: run_cells(plan, executor, watcher_of=lambda _: _unwatched))
-        if not whole:
-            raise KeyboardInterrupt
-        return directory
-
-    def _write_reports(self, directory: Path, its: Signature) -> None:
-        """The report of the runs on fresh engines, and of one that shows the finding the bug report."""
-        judged = judge_directory(directory)
-        write_report(directory, judged.report)
-        showing = [cell for cell in judged.report.cells if _fails_so(cell.result, its) and cell.recording]
-        if showing:
-            bug_report.write_bug_report(
-                judged.report,
-                showing[0],
-                run_directory=directory,
-                out=directory / "bug-report",
-                private=bug_report.Private.of_this_machine(),
-            )
 
     def _search_jobs(self) -> list[CellJob]:
         """What engines are started as, one for each setting."""
@@ -358,40 +262,6 @@ def conclusion(search: Fuzz) -> str:
     return f"{count(search.tried, 'sequence')} on {engines}: {found}{unsteady}{known}"
 
 
-def _write_repro(finding: Confirmed, options: FuzzOptions) -> None:
-    """The finding as one command, which can do all a sequence may: requests in flight, other weights."""
-    path = finding.directory / REPRO_FILE
-    text = _REPRO.format(
-        told=finding.signature.told,
-        name=finding.name,
-        options="".join(_defaults(options)),
-    )
-    try:
-        path.write_text(text, encoding="utf-8")
-        path.chmod(0o755)
-    except OSError as error:
-        raise StorageError(
-            f"{path}: cannot be written: {error.strerror}", remedy="free disk space"
-        ) from error
-
-
-def _defaults(options: FuzzOptions) -> Iterator[str]:
-    """Lines that ask for what the search ran on, unless the caller's environment asks for something else."""
-    asked = {
-        "SLEEPWAKE_RUNTIME": options.choice.runtime.name,
-        "SLEEPWAKE_MODEL": options.model or "",
-        "SLEEPWAKE_VLLM_ARGS": shlex.join(options.vllm_args),
-    }
-    for name, value in asked.items():
-        if value:
-            yield f"{name}=${{{name}:-{shlex.quote(value)}}}; export {name}\n"
-
-
-def _fails_so(result: CellResult, its: Signature) -> bool:
-    failure = failure_in(result)
-    return failure is not None and (failure.kind, failure.cause) == (its.kind, its.cause)
-
-
 def _as_json(finding: Confirmed) -> dict[str, JsonValue]:
     return {
         "name": finding.name,
@@ -403,12 +273,3 @@ def _as_json(finding: Confirmed) -> dict[str, JsonValue]:
         "reason": finding.reason,
         "directory": str(finding.directory),
     }
-
-
-def _shown(directory: Path, its: Signature) -> int:
-    """How many cells of a run fail as the finding does."""
-    return sum(_fails_so(cell, its) for cell in judge_directory(directory).result.cells)
-
-
-def _unwatched(_: Event) -> None:
-    """Nobody looks on."""

@@ -16,7 +16,7 @@ import anyio
 
 from harness.check import judge
 from harness.check.result import CellResult, Verdict
-from harness.drive.cell import CellJob, cell_started, ended_in_order, run_on_server
+from harness.drive.cell import CellJob, LooksAt, cell_started, ended_in_order, run_on_server
 from harness.drive.probing import role_and_target, run_probe
 from harness.drive.recorder import Recorder
 from harness.drive.script import PlacedStep, run_step
@@ -69,12 +69,16 @@ class FuzzEngine:
     Args:
         jobs: What an engine is started as, one for each setting.
         runtime: Starts it.
+        knows_noise: Whether further null passes can be left out.
     """
 
-    def __init__(self, jobs: Sequence[CellJob], runtime: Runtime) -> None:
+    def __init__(self, jobs: Sequence[CellJob], runtime: Runtime, *, knows_noise: LooksAt) -> None:
         self._jobs = jobs
+        self._knows_noise = knows_noise
         self._job = jobs[0]
         """Of the engine that runs."""
+        self._booted = jobs[0]
+        """The same, with the directory of this engine."""
         self._runtime = runtime
         self._next: _Errand | None = None
         self._last: _Errand | None = None
@@ -123,7 +127,7 @@ class FuzzEngine:
         """Serve errands on one engine until it is spoilt, or one wants another."""
         self.boots += 1
         self._job = job
-        job = replace(job, directory=job.directory / "engines" / str(self.boots))
+        job = self._booted = replace(job, directory=job.directory / "engines" / str(self.boots))
         recorder = Recorder(job.directory / HISTORY_FILE, watcher=_unwatched)
         recorder.record(cell_started(job, recorder))
         try:
@@ -139,6 +143,8 @@ class FuzzEngine:
                 self._last.done.set()
 
     async def _carry_out_all(self, session: Session) -> None:
+        booted = self._booted
+        session.knows_noise = lambda: self._knows_noise(booted.directory)
         common: list[Step] = []
         await _carry_out_in_common(session, BEGINNING, common)
         healthy = True

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 
 import anyio
 
 from harness.check import judge
-from harness.check.limits import LEAST_NULL_ANSWERS
 from harness.check.result import CellResult, Verdict
 from harness.drive.cell import CellJob
 from harness.drive.faults import known_fault
@@ -41,7 +40,7 @@ from harness.scenario.schema import (
 )
 from harness.servers.models import provide_model
 from harness.servers.select import Choice
-from harness.workflow import shipped_scenarios
+from harness.workflow import knows_noise, shipped_scenarios
 
 SCENARIO = "selftest.yaml"
 HEALTHY = ("healthy-before", "healthy-after")
@@ -113,6 +112,11 @@ def faults_named(names: Sequence[str]) -> list[Fault]:
     return [fault for fault in FAULTS.values() if fault in asked or not (asked or fault.pictures)]
 
 
+def shipped_cell() -> Cell:
+    """The cell that faults are planted in."""
+    return load_cells([shipped_scenarios() / SCENARIO])[0]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Selftest:
     """Which faults are planted, in which engine, and where what is recorded goes."""
@@ -120,8 +124,11 @@ class Selftest:
     faults: Sequence[Fault]
     choice: Choice
     out: Path
+    base: Cell = field(default_factory=shipped_cell)
+    """What every fault is taken through."""
     vllm_args: tuple[str, ...] = ()
-    dtype: str = "float32"
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Where the options that were given came from."""
 
     def run(self, *, progress: Callable[[int], Progress]) -> tuple[Path, list[Outcome]]:
         """Run it; return the run directory and how each trial came out.
@@ -130,7 +137,7 @@ class Selftest:
             ModelError: the model cannot be provided.
             StorageError: the run directory cannot be written.
         """
-        base = load_cells([shipped_scenarios() / SCENARIO])[0]
+        base = self.base
         model = provide_model(None, dtype="float32")
         directory = new_run_directory(self.out)
         trials = [*self._trials()]
@@ -144,6 +151,7 @@ class Selftest:
             fault=None,
             command=tuple(sys.argv),
             extra_args=self.vllm_args,
+            sources=self.sources,
         )
         with progress(len(trials)) as shown:
             anyio.run(lambda: carry_out(plan, lambda record: self._boots(plan, base, trials, record, shown)))
@@ -177,6 +185,7 @@ class Selftest:
                     replace(plan.job(replace(cell, arm_name=name)), fault=fault.name if fault else None)
                     for name, fault in group
                 ],
+                knows_noise=knows_noise,
                 watcher_of=lambda job: record.noting(job.cell.id, _watcher(job, progress)),
             )
 
@@ -201,15 +210,11 @@ def _flags(needs: tuple[str, ...]) -> tuple[str, ...]:
 def scenario_for(needs: tuple[str, ...], scenario: Scenario) -> Scenario:
     """The scenario for an engine with such a part.
 
-    Where the KV cache is quantised, answers differ by themselves.  Where every draft is rejected, an
-    answer takes several times as long and is still the right one.  An adapter has to be loaded and asked;
-    scoring prompts kills a CPU engine that may load one (docs/findings.md).
+    Where every draft is rejected, an answer takes several times as long and is still the right one.  An
+    adapter has to be loaded and asked; scoring prompts kills a CPU engine that may load one
+    (docs/findings.md).
     """
     match needs:
-        case ("--kv-cache-dtype", *_):
-            noise = NullTransition(null_transition=NullTransitionOptions(passes=LEAST_NULL_ANSWERS))
-            script = tuple(noise if isinstance(step, NullTransition) else step for step in scenario.script)
-            return scenario.model_copy(update={"script": script})
         case ("--speculative-config",):
             return scenario.model_copy(update={"deadlines": Deadlines()})
         case ("--enable-lora",):

@@ -58,6 +58,28 @@ async def test_trials_share_one_server_and_what_was_asked_before(driver: Driver)
     assert [recording.cell.cell for recording in recordings] == ["small.on", "small.one", "small.two"]
 
 
+async def test_noise_that_is_not_known_yet_is_measured_further(driver: Driver) -> None:
+    """The null transition that trials have in common gives passes until noise is known, as in any cell."""
+    shared = driver.job(driver.cell(), fault=SWITCHBOARD)
+    looks: list[Path] = []
+
+    def known_at_the_third_look(folder: Path) -> bool:
+        looks.append(folder)
+        return len(looks) == 3
+
+    one = trial(shared, "one", None, driver.folder)
+    await run_trials(
+        shared,
+        driver.runtime,
+        [one],
+        knows_noise=known_at_the_third_look,
+        watcher_of=lambda _: lambda _: None,
+    )
+    passes = list(load_recording(one.directory).passes_of(Role.NULL))
+    assert looks == [shared.directory] * 3
+    assert len(passes) == 3 * len({each.start.cache for each in passes})
+
+
 async def test_a_server_that_dies_ends_the_trial_it_died_in(driver: Driver) -> None:
     """The trial is no verdict, and those after it are not begun."""
     found = await results(driver, None, None, misbehave="die-asleep")

@@ -14,15 +14,16 @@ import pytest
 
 from harness.errors import ServerDiedError, UsageError
 from harness.explore import fuzz as module
+from harness.explore import fuzz_confirming
 from harness.explore.fuzz import (
     FINDINGS_FILE,
     KNOWN_FILE,
     SEQUENCES_FILE,
     Fuzz,
-    FuzzOptions,
     conclusion,
     table,
 )
+from harness.explore.fuzz_confirming import FuzzOptions
 from harness.explore.fuzz_findings import DIED, HANGS, WRONG_ANSWERS
 from harness.explore.fuzz_sequences import LEGAL_MOVES, SAFE_MOVES, Move, words
 from harness.scenario.cells import load_cells
@@ -50,7 +51,8 @@ def search(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Start:
     """Searches of the fake, which misbehaves as asked; a finding is confirmed on one fresh engine."""
-    monkeypatch.setattr(module, "CONFIRMATIONS", 1)
+    for each in (module, fuzz_confirming):
+        monkeypatch.setattr(each, "CONFIRMATIONS", 1)
     monkeypatch.setattr("harness.explore.fuzz_scenario.ANSWER_DEADLINE_S", 8.0)
 
     def start(misbehave: str = "", **options: object) -> Fuzz:
@@ -155,7 +157,7 @@ def test_what_no_fresh_engine_shows_is_no_new_finding(
     search: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is told, and tried again by the next search."""
-    monkeypatch.setattr(module, "_shown", lambda _directory, _its: 0)
+    monkeypatch.setattr(fuzz_confirming, "_shown", lambda _directory, _its: 0)
     fuzz = search(Behaviour.FORGET_NOTHING_IF_PAUSED, moves=moves(SLEEPING))
     fuzz.run()
     assert (len(fuzz.found), fuzz.shown) == (1, [])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from harness.check.limits import LEAST_NULL_ANSWERS
 from harness.check.result import Cause, CellResult, Verdict
 from harness.engine_plugin.faults import FAULTS
 from harness.errors import UsageError
 from harness.explore.selftest import Outcome, conclusion, faults_named, scenario_for, table
 from harness.scenario.loader import load_scenario
-from harness.scenario.schema import NullTransition, Scenario
+from harness.scenario.schema import Scenario
 from harness.workflow import shipped_scenarios
 from tests.check.stories import Story, failing, garbage
 
@@ -100,18 +99,6 @@ def test_every_cause_class_has_a_fault_that_can_be_planted() -> None:
     planted = {fault.cause for fault in FAULTS.values()}
 
     assert {cause.value for cause in Cause} - planted == {"unknown"}
-
-
-def test_an_engine_with_a_quantised_cache_has_its_noise_measured() -> None:
-    """Its answers differ by themselves: every prompt gets as many null answers as a verdict needs."""
-    plain = load_scenario(shipped_scenarios() / "selftest.yaml")
-    assert scenario_for((), plain) is plain
-    script = scenario_for(FAULTS["shrink-kv-scales"].needs, plain).script
-    [noise] = [step for step in script if isinstance(step, NullTransition)]
-    assert noise.null_transition.passes == LEAST_NULL_ANSWERS
-    assert [step for step in script if step is not noise] == [
-        step for step in plain.script if not isinstance(step, NullTransition)
-    ]
 
 
 def test_an_adapter_is_loaded_and_asked_before_and_after() -> None:
