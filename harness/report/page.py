@@ -50,6 +50,8 @@ class WitnessView:
     likeliest: list[tuple[str, list[Choice]]]
     """Name of the side, and what it found likely where the two part."""
     strip: Strip
+    picture: str | None
+    """What the prompt shows, as a ``data:`` URL."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +167,15 @@ def _witness_view(cell: CellReport) -> WitnessView | None:
             ("after", likeliest(witness.after, texts=cell.token_texts)),
         ],
         strip=token_strip(witness, cell.recording, texts=cell.token_texts),
+        picture=_picture(witness, cell),
     )
+
+
+def _picture(witness: Witness, cell: CellReport) -> str | None:
+    """What the witness's prompt shows; nothing but an image that the page itself holds."""
+    prompt = cell.recording.prompts.get(witness.prompt) if cell.recording else None
+    url = prompt.picture if prompt else None
+    return url if url and url.startswith("data:image/") else None
 
 
 def _change_strip(change: Change, cell: CellReport) -> Strip:

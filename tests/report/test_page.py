@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from harness.report.words import SEVERITY
 from tests.report import examples
 from tests.report.test_text import ANYTHING, rendering
 
-VOID = {"meta", "link", "br"}
+VOID = {"meta", "link", "br", "img"}
 LOADING = {
     "src",
     "srcset",
@@ -107,6 +108,29 @@ def test_nothing_is_loaded_from_anywhere(mixed: str) -> None:
     assert "url(" not in mixed
     policies = [value for tag, name, value in page.attributes if tag == "meta" and name == "content"]
     assert any(value.startswith("default-src 'none'") for value in policies)
+
+
+@pytest.mark.parametrize(
+    ("picture", "shown"),
+    [
+        ("data:image/png;base64,AAAA", ["data:image/png;base64,AAAA"]),
+        ('data:image/png,"><script>', ['data:image/png,"><script>']),
+        ("https://example.org/a.png", []),
+        (None, []),
+    ],
+)
+def test_a_witness_shows_its_picture(picture: str | None, shown: list[str]) -> None:
+    """What the prompt showed stands beside its text, if the history holds it; nothing else is loaded."""
+    cell = examples.corrupt_cell()
+    assert cell.witness is not None
+    recorded = examples.recording(stuck=("india", "rivers"))
+    prompts = {
+        name: prompt.model_copy(update={"picture": picture}) for name, prompt in recorded.prompts.items()
+    }
+    report = assemble(examples.result_of(cell), {cell.cell: replace(recorded, prompts=prompts)})
+    page = Page(report_html(report))
+    assert [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")] == shown
+    assert "script" not in page.tags
 
 
 def test_nothing_runs(mixed: str) -> None:
