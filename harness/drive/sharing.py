@@ -63,8 +63,10 @@ No checker calls a difference below it damage.
 """
 
 CANARY_PROMPTS = 8
+"""Prompts that a server must answer again as it did when it was fresh."""
+
 CANARY_TOKENS = 16
-"""Prompts that a server must answer again as it did when it was fresh, and tokens of each."""
+"""Tokens of each of these answers."""
 
 _LEAVES_IT_WHOLE = (
     *(Probe, NullTransition, Sleep, WakeUp, ReloadWeights, ResetPrefixCache),

@@ -19,7 +19,7 @@ from rich.console import Console
 from harness import workflow
 from harness.check import judge
 from harness.check.early import decided
-from harness.check.result import CellResult
+from harness.check.result import CellResult, Verdict
 from harness.explore.selftest import HEALTHY, Selftest, faults_named, shipped_cell
 from harness.history.events import CellFinished, CellShortened, Event, Role, StepFinished, StepStarted
 from harness.history.layout import CELLS_FOLDER, HISTORY_FILE
@@ -159,7 +159,7 @@ def _verdict(result: CellResult) -> str:
 
 
 def _certain(compared: Sequence[Comparison]) -> int:
-    return sum(each.cycle is not None or each.whole.cause is not None for each in compared)
+    return sum(each.cycle is not None or each.whole.verdict is Verdict.CORRUPT for each in compared)
 
 
 def _say(text: str) -> None:

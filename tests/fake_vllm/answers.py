@@ -46,19 +46,8 @@ def completion(
         else None,
         "routed_experts": None,
     }
-    return {
-        "id": new_id(),
-        "object": "text_completion",
-        "created": int(time.time()),
-        "model": model,
-        "choices": [choice],
-        "service_tier": None,
-        "system_fingerprint": fingerprint,
-        "usage": _usage(sequence, details=details, miscount=miscount),
-        "kv_transfer_params": None,
-        "ec_transfer_params": None,
-        "metrics": None,
-    }
+    whole = _whole(sequence, choice, model=model, fingerprint=fingerprint, details=details, miscount=miscount)
+    return {**whole, "id": new_id(), "object": "text_completion"}
 
 
 def chat(
@@ -89,20 +78,35 @@ def chat(
         "token_ids": [*sequence.generated] if request.return_token_ids else None,
         "routed_experts": None,
     }
+    whole = _whole(sequence, choice, model=model, fingerprint=fingerprint, details=details, miscount=miscount)
+    prompt: list[JsonValue] = [*sequence.tokens[: sequence.prompt_length]]
     return {
+        **whole,
         "id": new_id().replace("cmpl", "chatcmpl"),
         "object": "chat.completion",
+        "prompt_logprobs": None,
+        "prompt_token_ids": prompt if request.return_token_ids else None,
+        "prompt_text": None,
+    }
+
+
+def _whole(
+    sequence: Sequence,
+    choice: dict[str, JsonValue],
+    *,
+    model: str,
+    fingerprint: str,
+    details: bool,
+    miscount: int,
+) -> dict[str, JsonValue]:
+    """What completions and chats have in common around their one choice."""
+    return {
         "created": int(time.time()),
         "model": model,
         "choices": [choice],
         "service_tier": None,
         "system_fingerprint": fingerprint,
         "usage": _usage(sequence, details=details, miscount=miscount),
-        "prompt_logprobs": None,
-        "prompt_token_ids": [*sequence.tokens[: sequence.prompt_length]]
-        if request.return_token_ids
-        else None,
-        "prompt_text": None,
         "kv_transfer_params": None,
         "ec_transfer_params": None,
         "metrics": None,
