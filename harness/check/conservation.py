@@ -103,11 +103,12 @@ class _Fate:
 
     @cached_property
     def _baseline(self) -> Answer | None:
-        """The baseline's answer to the prompt: computed, as this one is under a salt of its own."""
+        """Its baseline's answer to the prompt: computed, as this one is under a salt of its own."""
+        reference = self.request.start.reference or self.evidence.first_reference
         replies = [
             reply
             for reply in self.evidence.baseline.get(self.request.start.prompt, ())
-            if reply.start.method is Method.GENERATED
+            if reply.start.method is Method.GENERATED and reply.start.reference == reference
         ]
         return min(replies, key=lambda reply: reply.cached).answer if replies else None
 
@@ -179,9 +180,10 @@ def _facts(end: RequestEnded) -> Mapping[str, JsonValue]:
 def _finding(fate: _Fate, message: str, strength: Strength, facts: Mapping[str, JsonValue]) -> Finding:
     start = fate.request.start
     across = f" across {describe(fate.transition)}" if fate.transition else ""
+    asked = f" to the adapter {start.adapter}" if start.adapter else ""
     return Finding(
         checker="conservation",
-        message=f"{start.prompt}, in flight{across}: {message}",
+        message=f"{start.prompt}{asked}, in flight{across}: {message}",
         strength=strength,
         prompt=start.prompt,
         cycle=_cycle(fate),

@@ -27,10 +27,12 @@ NO_DEADLINE_S = math.inf
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """One request: which prompt it sends and what it asks for."""
+    """One request: which prompt it sends to whom, and which baseline knows the undisturbed answer."""
 
     prompt: str
     request: GenerationRequest
+    reference: str
+    adapter: str | None = None
 
 
 @dataclass(kw_only=True, eq=False)
@@ -83,7 +85,13 @@ class RequestsInFlight:
             group.append(running)
             recorder.record(
                 RequestStarted(
-                    t=recorder.now(), number=running.number, step=step, group=name, prompt=each.prompt
+                    t=recorder.now(),
+                    number=running.number,
+                    step=step,
+                    group=name,
+                    prompt=each.prompt,
+                    adapter=each.adapter,
+                    reference=each.reference,
                 )
             )
             self._tasks.start_soon(_carry, running, each.request, connection, recorder)

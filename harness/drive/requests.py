@@ -37,9 +37,19 @@ async def _start(session: Session, options: StartRequestsOptions) -> None:
     """
     prompts = [prompt for prompt in session.prompts if not prompt.held_out][: options.count]
     salt = f"{session.salt}-{secrets.token_hex(8)}"
+    model = options.adapter or session.served_model_name
+    reference = session.reference(options.same_as).name
     await session.in_flight.start(
         options.name,
-        [Asked(prompt=prompt.id, request=_request(session, prompt, salt)) for prompt in prompts],
+        [
+            Asked(
+                prompt=prompt.id,
+                request=_request(session, prompt, model=model, salt=salt),
+                reference=reference,
+                adapter=options.adapter,
+            )
+            for prompt in prompts
+        ],
         connection=session.connection,
         recorder=session.recorder,
         step=session.step or "",
@@ -48,12 +58,12 @@ async def _start(session: Session, options: StartRequestsOptions) -> None:
     )
 
 
-def _request(session: Session, prompt: Prompt, salt: str) -> GenerationRequest:
+def _request(session: Session, prompt: Prompt, *, model: str, salt: str) -> GenerationRequest:
     sampling = session.scenario.sampling
     return GenerationRequest(
         prompt_token_ids=prompt.token_ids,
         max_tokens=sampling.max_tokens,
-        model=session.served_model_name,
+        model=model,
         deadline_s=NO_DEADLINE_S,
         temperature=sampling.temperature,
         seed=sampling.seed,

@@ -78,7 +78,8 @@ def _gist(step: Step, *, with_requests: bool) -> str:
     if isinstance(step, Sleep) and not with_requests:
         return f"sleep level={step.sleep.level}"
     action, *options = words(step).split(" ")
-    told = [each for each in options if not each.startswith(("name=", "tags=", "expect=", "must_fail="))]
+    about = ("name=", "tags=", "expect=", "same_as=", "must_fail=")
+    told = [each for each in options if not each.startswith(about)]
     if not with_requests:
         told = [each for each in told if not each.startswith("mode=")]
     return " ".join([action, *told])

@@ -213,6 +213,8 @@ class _Walk:
     adapter: Adapter | None = None
     running: Literal["same", "aborted", "ended"] | None = None
     """What must become of the requests in flight; None where there are none."""
+    adapter_runs: bool = False
+    """Whether requests in flight ask the adapter."""
     touched: bool = False
     """Whether anything happened since they were started."""
     over: bool = False
@@ -280,6 +282,10 @@ class _Walk:
             case Probe():
                 self.probes += 1
                 return Probe(probe=self._probe_options())
+            case StartRequests(start_requests=asked) if self.adapter and self.weights == "own":
+                like = ADAPTER_BASELINES[self.adapter]
+                adapted = asked.model_copy(update={"adapter": ADAPTER, "same_as": like})
+                return StartRequests(start_requests=adapted)
             case FinishRequests(finish_requests=options) if self.running:
                 return FinishRequests(finish_requests=options.model_copy(update={"expect": self.running}))
             case _:
@@ -319,13 +325,14 @@ class _Walk:
             case StartRequests():
                 # Nobody has asked for the undisturbed answers of other weights one by one.
                 self.running = "same" if self.weights == "own" else "ended"
+                self.adapter_runs = self.adapter is not None and self.weights == "own"
                 self.touched, self.over = self.rests, False
             case FinishRequests() | CancelRequests():
                 self.running = None
             case LoadAdapter(load_adapter=load):
-                self.adapter = load.adapter
+                self._exchange_adapter(load.adapter)
             case UnloadAdapter():
-                self.adapter = None
+                self._exchange_adapter(None)
             case _:
                 pass
 
@@ -336,6 +343,11 @@ class _Walk:
             self.running = "ended" if self.touched else "aborted"
         self.over = self.over or (not self.touched and mode != "keep")
         self.touched = True
+
+    def _exchange_adapter(self, adapter: Adapter | None) -> None:
+        self.adapter = adapter
+        if self.adapter_runs:
+            self._expect_any_end()
 
     def _expect_any_end(self) -> None:
         if self.running == "same":

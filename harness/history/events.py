@@ -360,6 +360,11 @@ class RequestStarted(_Event):
     step: str
     group: str = Field(description="the name its step gives it")
     prompt: str
+    adapter: str | None = Field(default=None, description="the adapter that is asked; None: the base model")
+    reference: str | None = Field(
+        default=None,
+        description="the baseline probe its answer is held to; None in older histories: the first",
+    )
 
 
 class RequestRunning(_Event):

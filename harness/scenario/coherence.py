@@ -1,7 +1,8 @@
 """Whether the steps of a script fit each other, so far as adapters, weights and baselines go.
 
 A probe must ask for an adapter that is loaded, and equal a baseline that was taken of the same adapter
-and the same weights: one that cannot be equal would accuse a healthy engine.
+and the same weights: one that cannot be equal would accuse a healthy engine.  So must requests that run
+beside the script, where they are expected to be answered as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from harness.scenario.schema import (
+    CancelRequests,
+    FinishRequests,
+    FinishRequestsOptions,
     LoadAdapter,
     LoadAdapterOptions,
     NullTransition,
@@ -18,6 +22,8 @@ from harness.scenario.schema import (
     ProbeOptions,
     ReloadWeights,
     Repeat,
+    StartRequests,
+    StartRequestsOptions,
     Step,
     UnloadAdapter,
     UnloadAdapterOptions,
@@ -37,7 +43,7 @@ class Mistake:
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """What the answers of a probe depend on."""
+    """What the answers of a probe, or of requests, depend on."""
 
     adapter: str | None
     """``first`` or ``second``; None for the base model."""
@@ -58,6 +64,12 @@ class _Story:
     baselines: dict[str, Asked] = field(default_factory=dict)
     first: str = ""
     """The name of the first probe."""
+    running: dict[str, tuple[Asked, str]] = field(default_factory=dict)
+    """What requests in flight ask, and the baseline that knows their answers."""
+
+    def asked(self, adapter: str | None) -> Asked:
+        """What it means to ask for an adapter by its name, or for the base model, here."""
+        return Asked(adapter=self.adapters[adapter] if adapter else None, weights=self.weights)
 
 
 def mistakes(script: tuple[Step, ...]) -> Iterator[Mistake]:
@@ -85,6 +97,12 @@ def _follow(story: _Story, step: Step, *, keys: Keys, repeated: bool) -> Iterato
             yield from _load(story, step.load_adapter, keys=(*keys, "load_adapter"))
         case UnloadAdapter():
             yield from _unload(story, step.unload_adapter, keys=(*keys, "unload_adapter"))
+        case StartRequests():
+            yield from _start(story, step.start_requests, keys=(*keys, "start_requests"))
+        case FinishRequests():
+            yield from _finish(story, step.finish_requests, keys=(*keys, "finish_requests"))
+        case CancelRequests():
+            story.running.pop(step.cancel_requests.name, None)
         case _:
             pass
 
@@ -93,7 +111,7 @@ def _probe(story: _Story, options: ProbeOptions, *, keys: Keys, repeated: bool) 
     if options.adapter is not None and options.adapter not in story.adapters:
         yield _not_loaded(story, options.adapter, keys=(*keys, "adapter"))
         return
-    asked = Asked(adapter=story.adapters[options.adapter] if options.adapter else None, weights=story.weights)
+    asked = story.asked(options.adapter)
     for name in options.differs_from:
         if name not in story.baselines:
             yield _no_baseline(story, name, keys=(*keys, "differs_from"))
@@ -158,6 +176,29 @@ def _unload(story: _Story, options: UnloadAdapterOptions, *, keys: Keys) -> Iter
         return
     if story.adapters.pop(options.name, None) is None:
         yield _not_loaded(story, options.name, keys=(*keys, "name"))
+
+
+def _start(story: _Story, options: StartRequestsOptions, *, keys: Keys) -> Iterator[Mistake]:
+    if options.adapter is not None and options.adapter not in story.adapters:
+        yield _not_loaded(story, options.adapter, keys=(*keys, "adapter"))
+        return
+    reference = options.same_as or story.first
+    if reference not in story.baselines:
+        yield _no_baseline(story, reference, keys=(*keys, "same_as"))
+        return
+    story.running[options.name] = story.asked(options.adapter), reference
+
+
+def _finish(story: _Story, options: FinishRequestsOptions, *, keys: Keys) -> Iterator[Mistake]:
+    asked, reference = story.running.pop(options.name, (None, ""))
+    if asked is not None and options.expect != "ended" and story.baselines[reference] != asked:
+        yield Mistake(
+            keys=keys,
+            message=f"its requests ask {asked}, and {reference!r} asked {story.baselines[reference]}: "
+            "they cannot be equal",
+            remedy="name the baseline of what is asked with `same_as` in `start_requests`, "
+            "or say `expect: ended`",
+        )
 
 
 def _not_loaded(story: _Story, name: str, *, keys: Keys) -> Mistake:

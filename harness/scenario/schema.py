@@ -232,6 +232,13 @@ class StartRequestsOptions(_Strict):
         description="when the script goes on: the first token of each was seen, or the server has them; "
         "without it `running` where the engine is awake, `sent` where it rests",
     )
+    adapter: Name | None = Field(
+        default=None, description="the loaded adapter that is asked, by its name; without it the base model"
+    )
+    same_as: Name | None = Field(
+        default=None,
+        description="the earlier baseline that `expect: same` means; without it the script's first probe",
+    )
 
 
 class FinishRequestsOptions(_Strict):

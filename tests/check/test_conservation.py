@@ -111,6 +111,31 @@ def test_a_deadline_that_passes_is_a_failure() -> None:
     assert only(story(failed)) == ("failed: no end within 60 s", Strength.PROOF)
 
 
+def test_requests_are_held_to_their_own_baseline() -> None:
+    """An adapter's answers are not the base model's, and a finding says whom it asked."""
+    told = Story().asking(reference="base").baseline().null().load_adapter()
+    told.asking("x", reference="first").baseline({"p0": garbage()}).null({"p0": garbage()})
+    step(told, "start_requests")
+    started = RequestStarted(
+        t=told.now(),
+        number=NUMBER,
+        step="start_requests",
+        group="held",
+        prompt="p0",
+        adapter="x",
+        reference="first",
+    )
+    told.tell(started)
+    told.sleep().wake()
+    step(told, "finish_requests", expect="same")
+    tell(told, (end(),))
+    (finding,) = found(told.probe(warm={"p0": garbage()}, cold={"p0": garbage()}))
+    assert finding.message == (
+        "p0 to the adapter x, in flight across sleep level 1: "
+        "differs from the undisturbed answer from token 0 on"
+    )
+
+
 def test_nothing_ends_twice() -> None:
     """Two ends, two finish reasons, or tokens after the end."""
     assert only(story(end(), end())) == ("ended 2 times", Strength.PROOF)

@@ -52,6 +52,33 @@ async def test_a_kept_stream_goes_on_where_it_was(driver: Driver) -> None:
     assert all(request.end and request.end.t > asleep for request in recording.requests)
 
 
+async def test_streams_of_an_adapter_go_on_as_that_adapter_beside_those_of_the_base_model(
+    driver: Driver,
+) -> None:
+    """Each is held to the baseline of whom it asks, and those two are not the same."""
+    steps = (
+        "- load_adapter: {name: x, adapter: first}",
+        "- probe: {name: first, adapter: x, baseline: true, differs_from: [baseline]}",
+        "- start_requests: {name: adapted, adapter: x, same_as: first}",
+        "- start_requests: {name: plain}",
+        "- sleep: {level: 1, mode: keep}",
+        "- wake_up: {}",
+        "- finish_requests: {name: adapted}",
+        "- finish_requests: {name: plain}",
+    )
+    recording = await driver.run(script=script(*steps), misbehave=SLOW)
+    result = judge(recording)
+    assert (result.verdict, complaints(result)) == (Verdict.CLEAN, []), result.reason
+    answers = {
+        (request.start.group, request.start.prompt): request.end.token_ids
+        for request in recording.requests
+        if request.end
+    }
+    prompts = {prompt for _, prompt in answers}
+    assert len(answers) == 2 * len(prompts) == 8
+    assert any(answers["adapted", prompt] != answers["plain", prompt] for prompt in prompts)
+
+
 async def test_a_sleep_that_aborts_ends_every_stream(driver: Driver) -> None:
     """Each has the finish reason ``abort`` and the beginning of its answer."""
     steps = (
@@ -148,8 +175,8 @@ async def test_one_that_should_have_been_aborted_is_found(driver: Driver) -> Non
 
 async def test_nothing_runs_on_when_a_cell_is_interrupted(driver: Driver) -> None:
     """Cancelling the cell ends its requests, and each end is in the history."""
-    steps = ("- start_requests: {name: held}", "- finish_requests: {name: held}")
-    cell = driver.cell(script=script(*steps))
+    steps = ("- start_requests: {name: held}", "- finish_requests: {name: held}", "- probe: after")
+    cell = driver.cell(script="\n".join(["- probe: {name: baseline, evidence: [warm]}", *steps]))
     job = driver.job(cell, env={"FAKE_VLLM": "slow:1000"})
 
     async with anyio.create_task_group() as group:

@@ -134,6 +134,28 @@ def test_requests_to_other_weights_may_answer_anything(sleep: str) -> None:
     assert "expect=ended" in finish
 
 
+def test_requests_ask_the_adapter_that_is_loaded() -> None:
+    """They must be answered as its baseline was, whatever the engine does meanwhile."""
+    steps = read(carried_out(move("load_adapter name=tuned adapter=second", "start_requests name=held")))
+    assert "start_requests name=held adapter=tuned same_as=second-adapter" in steps
+    assert "finish_requests name=held" in steps
+
+
+@pytest.mark.parametrize(
+    "exchange", ["unload_adapter name=tuned", "load_adapter name=tuned adapter=second in_place=True"]
+)
+@pytest.mark.parametrize("adapted", [True, False])
+def test_an_exchanged_adapter_leaves_open_what_its_requests_are_answered(
+    exchange: str, *, adapted: bool
+) -> None:
+    """It is half the old one's and half the new one's; requests to the base model are not touched."""
+    load = move("load_adapter name=tuned adapter=first")
+    start = move("start_requests name=held")
+    steps = read(carried_out([*(load + start if adapted else start + load), *move(exchange)]))
+    assert ("finish_requests name=held expect=ended" in steps) is adapted
+    assert ("finish_requests name=held" in steps) is not adapted
+
+
 def test_a_baseline_is_taken_once() -> None:
     """An engine that has it already only needs what is missing."""
     steps = carried_out(

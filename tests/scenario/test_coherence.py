@@ -17,6 +17,7 @@ prompts: {corpus: paragraphs, count: 2}
 script:
   - probe: base
 """
+FINISHED = "  - finish_requests: {name: r}\n  - probe: after\n"
 
 
 def load(folder: Path, steps: str) -> None:
@@ -60,6 +61,25 @@ def load(folder: Path, steps: str) -> None:
       - load_adapter: {name: x, adapter: second, in_place: true}
       - probe: {name: second-again, adapter: x, same_as: second}
 """,
+        """\
+  - load_adapter: {name: x, adapter: first}
+  - probe: {name: first, adapter: x, baseline: true}
+  - repeat: 2
+    steps:
+      - start_requests: {name: adapted, adapter: x, same_as: first}
+      - start_requests: {name: plain}
+      - sleep: {mode: keep}
+      - wake_up: {}
+      - finish_requests: {name: adapted}
+      - cancel_requests: {name: plain}
+      - probe: after
+""",
+        """\
+  - load_adapter: {name: x, adapter: first}
+  - start_requests: {name: r, adapter: x}
+  - finish_requests: {name: r, expect: ended}
+  - probe: after
+""",
     ],
 )
 def test_scripts_that_fit_are_read(tmp_path: Path, steps: str) -> None:
@@ -91,6 +111,24 @@ def test_scripts_that_fit_are_read(tmp_path: Path, steps: str) -> None:
         ("  - probe: {name: p, differs_from: [q]}\n", "7:22", "'q' is no earlier baseline"),
         ("  - null_transition: {like: q}\n", "7:23", "'q' is no earlier baseline"),
         ("  - unload_adapter: {name: x}\n  - probe: p\n", "7:22", "no adapter is loaded as 'x'"),
+        ("  - start_requests: {name: r, adapter: x}\n" + FINISHED, "7:31", "no adapter is loaded as 'x'"),
+        ("  - start_requests: {name: r, same_as: q}\n" + FINISHED, "7:31", "'q' is no earlier baseline"),
+        (
+            "  - load_adapter: {name: x, adapter: first}\n  - start_requests: {name: r, adapter: x}\n"
+            + FINISHED,
+            "9:5",
+            "its requests ask the first adapter with the model's own weights, and 'base' asked the base",
+        ),
+        (
+            """\
+  - reload_weights: {weights: other}
+  - start_requests: {name: r}
+  - finish_requests: {name: r, expect: aborted}
+  - probe: {name: p, baseline: true}
+""",
+            "9:5",
+            "its requests ask the base model with the model's other weights",
+        ),
         (
             "  - repeat: 2\n    steps:\n      - load_adapter: {name: x, adapter: first}\n  - probe: p\n",
             "9:24",
