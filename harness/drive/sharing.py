@@ -3,8 +3,8 @@
 Booting is most of a short cell's time.  A server goes on to the next cell only if all of this holds:
 
 * it would be started with the same command, environment and files;
-* both scripts leave it whole by themselves: they put it to sleep and wake it, pause and resume it, load its
-  own weights, and see every request that they start to its end;
+* the script before leaves it whole by itself: it puts it to sleep and wakes it, pauses and resumes it, loads
+  its own weights, unloads every adapter it loaded, and sees every request that it starts to its end;
 * the cell before is clean (a verdict, not a guess), so nothing of it is known to be damaged;
 * it answers a canary as it answered when it was fresh: after ``/reset_prefix_cache``, the first
   :data:`CANARY_PROMPTS` prompts of the first cell on this server, under salts never used before, have the
@@ -31,26 +31,12 @@ from typing import Self
 import anyio
 import numpy as np
 
+from harness.drive.aftermath import asks_without_weights, leaves_it_whole
 from harness.drive.cell import CellJob
 from harness.drive.session import messages_of
 from harness.errors import HistoryError
 from harness.history.events import Answer, Method, Role
 from harness.history.recording import Pass, Recording, load_recording
-from harness.scenario.schema import (
-    CancelRequests,
-    FinishRequests,
-    NullTransition,
-    Pause,
-    Probe,
-    ReleaseKvCacheMemory,
-    ReloadWeights,
-    ResetPrefixCache,
-    Resume,
-    Sleep,
-    StartRequests,
-    WakeUp,
-    flat_steps,
-)
 from harness.servers.base import Memory, Runtime, Server, ServerFacts, ServerSpec
 from harness.vllm_api import lifecycle
 from harness.vllm_api.connection import Connection, connect
@@ -68,23 +54,20 @@ CANARY_PROMPTS = 8
 CANARY_TOKENS = 16
 """Tokens of each of these answers."""
 
-_LEAVES_IT_WHOLE = (
-    *(Probe, NullTransition, Sleep, WakeUp, ReloadWeights, ResetPrefixCache),
-    *(Pause, Resume, ReleaseKvCacheMemory, StartRequests, FinishRequests, CancelRequests),
-)
-
 
 def by_server(jobs: Sequence[CellJob]) -> list[CellJob]:
     """Order ``jobs`` so that those that want the same server follow each other.
 
-    Among them, those that spoil it come last: whoever follows one needs a server anew.
+    Among them, those that spoil it come last: whoever follows one needs a server anew.  So do, before
+    these, those that most probably spoil it, although their scripts do not say so.
     """
     first: dict[int, int] = {}
     for number, job in enumerate(jobs):
         first[number] = next((place for place in range(number) if _same_server(jobs[place], job)), number)
 
-    def place(number: int) -> tuple[int, bool, int]:
-        return first[number], not _leaves_it_whole(jobs[number]), number
+    def place(number: int) -> tuple[int, bool, bool, int]:
+        script = jobs[number].cell.scenario.script
+        return first[number], not leaves_it_whole(script), asks_without_weights(script), number
 
     return [jobs[number] for number in sorted(first, key=place)]
 
@@ -95,17 +78,6 @@ def _same_server(one: CellJob, other: CellJob) -> bool:
 
 def _without_names(spec: ServerSpec) -> ServerSpec:
     return replace(spec, cell="", log_path=Path(), boot_deadline_s=0.0)
-
-
-def _leaves_it_whole(job: CellJob) -> bool:
-    steps = flat_steps(job.cell.scenario.script)
-    return all(
-        isinstance(step, _LEAVES_IT_WHOLE)
-        and not (
-            isinstance(step, ReloadWeights) and step != ReloadWeights.model_validate({"reload_weights": {}})
-        )
-        for step in steps
-    )
 
 
 @dataclass(frozen=True)
@@ -196,8 +168,7 @@ class SharedServers:
         return (
             after is not None
             and _same_server(job, after)
-            and _leaves_it_whole(job)
-            and _leaves_it_whole(after)
+            and leaves_it_whole(job.cell.scenario.script)
             and self._is_clean(job.directory)
         )
 

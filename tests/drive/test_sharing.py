@@ -126,10 +126,11 @@ def test_a_cell_that_spoils_its_server_comes_last(driver: Driver) -> None:
     scripts = {
         "spoils": "- probe: a\n- reload_weights: {weights: missing, must_fail: true}\n- probe: b",
         "pauses": "- probe: a\n- pause: {}\n- resume: {}\n- probe: b",
+        "asks-too-soon": "- probe: a\n- sleep: {level: 2}\n- wake_up: {}\n- probe: b",
         "sleeps": "- probe: a\n- sleep: {}\n- wake_up: {}\n- probe: b",
     }
     jobs = [driver.job(replace(driver.cell(script=text), arm_name=name)) for name, text in scripts.items()]
-    assert [job.cell.arm_name for job in by_server(jobs)] == ["pauses", "sleeps", "spoils"]
+    assert [job.cell.arm_name for job in by_server(jobs)] == ["pauses", "sleeps", "asks-too-soon", "spoils"]
 
 
 async def test_cells_with_requests_in_flight_share_a_server(driver: Driver) -> None:

@@ -1,0 +1,67 @@
+"""What a script leaves behind in the engine it was carried out on, if that does what it ought to."""
+
+from __future__ import annotations
+
+from harness.scenario.schema import (
+    CancelRequests,
+    FinishRequests,
+    LoadAdapter,
+    NullTransition,
+    Pause,
+    Probe,
+    ReleaseKvCacheMemory,
+    ReloadOptions,
+    ReloadWeights,
+    ResetPrefixCache,
+    Resume,
+    Sleep,
+    StartRequests,
+    Step,
+    UnloadAdapter,
+    WakeUp,
+    flat_steps,
+)
+
+_UNDONE_BY_ITSELF = (
+    *(Probe, NullTransition, Sleep, WakeUp, ResetPrefixCache),
+    *(Pause, Resume, ReleaseKvCacheMemory, StartRequests, FinishRequests, CancelRequests),
+)
+"""Steps that a whole script takes back, or that nothing is left of."""
+
+_DISCARDS = 2
+"""The level of sleep that throws the weights away."""
+
+
+def leaves_it_whole(script: tuple[Step, ...]) -> bool:
+    """Whether the engine is as it was: no other weights, no adapter, no call that it had to refuse."""
+    loaded: set[str] = set()
+    for step in flat_steps(script):
+        match step:
+            case LoadAdapter(load_adapter=options) if not options.must_fail:
+                loaded.add(options.name)
+            case UnloadAdapter(unload_adapter=options) if not options.must_fail:
+                loaded.discard(options.name)
+            case ReloadWeights(reload_weights=options) if options == ReloadOptions():
+                pass
+            case _ if not isinstance(step, _UNDONE_BY_ITSELF):
+                return False
+    return not loaded
+
+
+def asks_without_weights(script: tuple[Step, ...]) -> bool:
+    """Whether the engine is asked after it threw its weights away and before it loaded them again.
+
+    What such answers leave in its caches is wrong, so the engine most probably serves nobody else.
+    """
+    lost = False
+    for step in flat_steps(script):
+        match step:
+            case Sleep(sleep=options):
+                lost = lost or options.level == _DISCARDS
+            case ReloadWeights(reload_weights=options):
+                lost = lost and options.must_fail
+            case Probe() | NullTransition() | StartRequests() if lost:
+                return True
+            case _:
+                pass
+    return False
