@@ -93,7 +93,7 @@ class CellItem(pytest.Item):
         chosen = {name: self.config.getoption(f"--sleepwake-{name}") for name in _OPTIONS}
         options = workflow.RunOptions(**{name: value for name, value in chosen.items() if value is not None})
         choice = workflow.choose(options)
-        if reason := workflow.obstacle(self.cell, choice.runtime, model=options.model):
+        if reason := workflow.obstacle(self.cell, choice.runtime, options):
             pytest.skip(f"{self.cell.id} {reason}")
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled(), Progress(Console(highlight=False), cells=1) as progress:

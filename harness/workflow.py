@@ -128,22 +128,25 @@ def choose(options: RunOptions) -> Choice:
     )
 
 
-def obstacle(cell: Cell, runtime: Runtime, *, model: str | None) -> str | None:
-    """Why ``runtime`` cannot run ``cell`` with ``model``; None where nothing is known against it."""
-    if cell.scenario.requires == "gpu" and runtime.engine == "cpu":
-        return "needs a GPU, and the engine here computes on a CPU"
-    if cell.scenario.requires == "pictures" and runtime.name != "attached" and not may_read_pictures(model):
-        return "needs a model that reads pictures: name one with --model"
+def obstacle(cell: Cell, runtime: Runtime, options: RunOptions) -> str | None:
+    """Why ``runtime`` cannot run ``cell`` as asked for; None where nothing is known against it."""
+    match cell.scenario.requires:
+        case "gpu" if runtime.engine == "cpu":
+            return "needs a GPU, and the engine here computes on a CPU"
+        case "pictures" if runtime.name != "attached" and not may_read_pictures(options.model):
+            return "needs a model that reads pictures: name one with --model"
+        case "fault" if options.fault is None:
+            return "needs a planted fault: name one with --fault"
     return None
 
 
-def fitting(cells: Sequence[Cell], runtime: Runtime, *, model: str | None) -> tuple[list[Cell], str | None]:
-    """Return the cells that ``runtime`` can run with ``model``, and one line about those left out.
+def fitting(cells: Sequence[Cell], runtime: Runtime, options: RunOptions) -> tuple[list[Cell], str | None]:
+    """Return the cells that ``runtime`` can run as asked for, and one line about those left out.
 
     Raises:
         UsageError: none can be run.
     """
-    obstacles = {cell.id: reason for cell in cells if (reason := obstacle(cell, runtime, model=model))}
+    obstacles = {cell.id: reason for cell in cells if (reason := obstacle(cell, runtime, options))}
     left_out = "; ".join(f"{name} {reason}" for name, reason in obstacles.items())
     if cells and len(obstacles) == len(cells):
         raise UsageError(

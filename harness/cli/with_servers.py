@@ -29,7 +29,11 @@ from harness.report.tables import show_table
 from harness.report.text import count
 from harness.stored_run import REPORTS
 
-_NEEDED = {"gpu": "  (needs a GPU)", "pictures": "  (needs a model that reads pictures)"}
+_NEEDED = {
+    "gpu": "  (needs a GPU)",
+    "pictures": "  (needs a model that reads pictures)",
+    "fault": "  (needs a planted fault)",
+}
 """What stands in the list behind a cell, by what its scenario requires."""
 
 if TYPE_CHECKING:
@@ -132,7 +136,7 @@ def run(
         print_lines([f"nothing to run: {count(len(resumed.kept), 'cell')} with a verdict"])
         return conclude(resumed.directory, new_console())
     choice = workflow.choose(options)
-    cells, left_out = workflow.fitting(cells, choice.runtime, model=options.model)
+    cells, left_out = workflow.fitting(cells, choice.runtime, options)
     if left_out:
         print_lines([f"# {left_out}" if dry_run else left_out])
     if dry_run:

@@ -118,7 +118,7 @@ def _try(version: str, options: RunOptions, progress: Callable[[int], Progress])
     cells = plan_cells(options)
     try:
         choice = choose(options)
-        cells, left_out = fitting(cells, choice.runtime, model=options.model)
+        cells, left_out = fitting(cells, choice.runtime, options)
         with progress(len(cells)) as shown:
             if left_out:
                 shown.note(left_out)

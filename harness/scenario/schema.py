@@ -439,9 +439,10 @@ class Scenario(_Strict):
     why: str = Field(min_length=1, description="what could go wrong, in plain words")
     sources: tuple[str, ...] = Field(default=(), description="where it went wrong, for example vllm#17103")
     default: bool = Field(default=False, description="part of what `sleepwake run` runs without a path")
-    requires: Literal["gpu", "pictures"] | None = Field(
+    requires: Literal["gpu", "pictures", "fault"] | None = Field(
         default=None,
-        description="left out, and said so, where the engine has a CPU alone, or the model reads no pictures",
+        description="left out, and said so, where the engine has a CPU alone, the model reads no pictures, "
+        "or no fault is planted",
     )
     arms: dict[Name, Arm] = Field(min_length=1, description="the servers under comparison, by name")
     prompts: PromptSet
