@@ -84,7 +84,7 @@ def test_a_server_that_does_not_answer_is_infrastructure(
 
 def test_a_baseline_that_never_answers_is_inconclusive(here: Path, served: Served) -> None:
     """Without a baseline there is nothing to compare with: exit 3."""
-    impatient = SCENARIO.replace("answer: 30", "answer: 1")
+    impatient = SCENARIO.replace("answer: 30", "answer: 1").replace("script:", "evidence: [warm]\nscript:")
     (here / "scenarios" / "small.yaml").write_text(impatient)
     code = call(["run", "--endpoint", served.start(Misbehaviour({Behaviour.HANG: 0}))])
     assert code == ExitCode.INCONCLUSIVE

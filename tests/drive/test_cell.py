@@ -19,6 +19,9 @@ from tests.drive.conftest import Driver
 
 pytestmark = pytest.mark.anyio
 
+ONE_SLEEP = "- probe: baseline\n- null_transition: {}\n- sleep: {}\n- wake_up: {}\n- probe: after"
+"""No more of it than it takes, where every request runs into its deadline."""
+
 
 def order(recording: Recording) -> list[tuple[str, str]]:
     """Role and cache condition of every pass, in order."""
@@ -157,13 +160,13 @@ async def test_a_server_that_dies_later_is_infrastructure(driver: Driver, misbeh
 
 async def test_requests_that_never_return_leave_the_baseline_undecided(driver: Driver) -> None:
     """Without a baseline nothing can be said: inconclusive, not clean."""
-    result = judge(await driver.run(misbehave="hang"))
+    result = judge(await driver.run(misbehave="hang", script=ONE_SLEEP, more="evidence: [warm]"))
     assert result.verdict is Verdict.INCONCLUSIVE
 
 
 async def test_requests_that_hang_only_after_waking_are_the_engines_fault(driver: Driver) -> None:
     """The same requests had been answered before the sleep: the engine did not come back."""
-    result = judge(await driver.run(misbehave="hang-after-wake"))
+    result = judge(await driver.run(misbehave="hang-after-wake", script=ONE_SLEEP, more="evidence: [warm]"))
     assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.SCHEDULER), result.reason
 
 
