@@ -24,7 +24,9 @@ from harness.history.layout import HISTORY_FILE
 from harness.history.recording import load_recording
 
 RUNS = 3
-MOST_SECONDS = 5.0
+MOST_TIMES = 15.0
+"""How much longer than ``json.loads`` of every line it may take: both get slower where a machine does."""
+
 MOST_MIB = 1024
 MIB_IN_KIB = 1024
 
@@ -89,14 +91,15 @@ def benchmark(console: Console) -> bool:
         measure("write", folder, runs=1)
         console.print(_size(folder / HISTORY_FILE))
         judging, parsing = (measure(name, folder, runs=RUNS) for name in ("judge", "parse"))
-    within = judging.seconds < MOST_SECONDS and judging.peak_mib < MOST_MIB
+    times = judging.seconds / parsing.seconds
+    within = times < MOST_TIMES and judging.peak_mib < MOST_MIB
     console.print(f"json.loads of every line: {parsing.seconds:.2f} s of one core")
     console.print(
-        f"loading and judging: {judging.seconds:.2f} s of one core, {judging.seconds / parsing.seconds:.1f} "
-        f"times as long; peak {judging.peak_mib:.0f} MiB",
+        f"loading and judging: {judging.seconds:.2f} s of one core, {times:.1f} times as long; "
+        f"peak {judging.peak_mib:.0f} MiB",
         soft_wrap=True,
     )
-    console.print(f"limits: {MOST_SECONDS:.0f} s, {MOST_MIB} MiB: {'kept' if within else 'EXCEEDED'}")
+    console.print(f"limits: {MOST_TIMES:.0f} times, {MOST_MIB} MiB: {'kept' if within else 'EXCEEDED'}")
     return within
 
 
