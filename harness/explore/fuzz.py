@@ -127,8 +127,9 @@ class Fuzz:
         self._remember(self._unconfirmed(minimal, its))
         confirmed = self._confirmation.confirm(minimal, self.found[-1])
         self.found[-1] = confirmed
-        if not confirmed.shown:
-            self._known.withdraw(its)
+        if confirmed.shown:
+            # What a fresh engine does not show, or was not asked for, the next search must find again.
+            self._known.keep(its)
         self._write_findings()
         self.tell(f"  shown again {confirmed.shown} of {CONFIRMATIONS} times: {confirmed.directory}")
         self._budget.paused_s += self._budget.clock() - began
@@ -139,7 +140,7 @@ class Fuzz:
             signature=its,
             name=name,
             calls=tuple(words(step) for step in minimal.steps if counts(step)),
-            shown=0,
+            shown=None,
             reason=minimal.carried.result.reason,
             directory=self.directory / "findings" / name,
             engine=str(SETTINGS[minimal.setting]),
@@ -242,7 +243,7 @@ def table(search: Fuzz) -> Table:
                     ", ".join(each.calls),
                     each.signature.kind,
                     each.signature.cause,
-                    f"{each.shown} of {CONFIRMATIONS}",
+                    "not tried to the end" if each.shown is None else f"{each.shown} of {CONFIRMATIONS}",
                 ),
                 tone="worse" if each.shown else "changed",
             )
@@ -256,10 +257,12 @@ def conclusion(search: Fuzz) -> str:
     again = sum(search.known_again.values())
     known = f", known ones came up {count(again, 'time')}" if again else ""
     found = count(len(search.shown), "new finding") if search.shown else "nothing new found"
-    once = len(search.found) - len(search.shown)
+    once = sum(each.shown == 0 for each in search.found)
     unsteady = f", {once} that no fresh engine showed again" if once else ""
+    untried = sum(each.shown is None for each in search.found)
+    cut_short = f", {untried} whose trial on fresh engines was cut short" if untried else ""
     engines = count(search.engines, "engine")
-    return f"{count(search.tried, 'sequence')} on {engines}: {found}{unsteady}{known}"
+    return f"{count(search.tried, 'sequence')} on {engines}: {found}{unsteady}{cut_short}{known}"
 
 
 def _as_json(finding: Confirmed) -> dict[str, JsonValue]:

@@ -64,8 +64,8 @@ class Confirmed:
     signature: Signature
     name: str
     calls: tuple[str, ...]
-    shown: int
-    """Of :data:`CONFIRMATIONS`."""
+    shown: int | None
+    """Of :data:`CONFIRMATIONS`; None where these did not come to their end."""
     reason: str
     directory: Path
     engine: str

@@ -106,12 +106,12 @@ def _kind(result: CellResult) -> str:
 
 
 class KnownFindings:
-    """The signatures found so far, in this run and before; kept in a file."""
+    """The signatures found so far, in this search and before; those that last are kept in a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known = _read(path)
-        self._withdrawn: list[Signature] = []
+        self._lasting = list(self._known)
 
     def __iter__(self) -> Iterator[Signature]:
         return iter(self._known)
@@ -129,27 +129,18 @@ class KnownFindings:
         return any(known.kind in {DIED, HANGS} and known.is_in(steps) for known in self._known)
 
     def add(self, found: Signature) -> None:
-        """Remember one, on disk at once.
+        """Remember one for this search."""
+        self._known.append(found)
+
+    def keep(self, found: Signature) -> None:
+        """Remember one for later searches as well, on disk at once.
 
         Raises:
             StorageError: it cannot be written.
         """
-        self._known.append(found)
-        self._write()
-
-    def withdraw(self, found: Signature) -> None:
-        """Keep one for this search only: it did not show again on a fresh engine.
-
-        Raises:
-            StorageError: that cannot be written.
-        """
-        self._withdrawn.append(found)
-        self._write()
-
-    def _write(self) -> None:
-        kept = [each for each in self._known if each not in self._withdrawn]
+        self._lasting.append(found)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self._path, {"findings": _SIGNATURES.dump_python(kept, mode="json")})
+        write_json(self._path, {"findings": _SIGNATURES.dump_python(self._lasting, mode="json")})
 
 
 def _read(path: Path) -> list[Signature]:

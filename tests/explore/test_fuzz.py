@@ -162,8 +162,26 @@ def test_what_no_fresh_engine_shows_is_no_new_finding(
     fuzz.run()
     assert (len(fuzz.found), fuzz.shown) == (1, [])
     assert "nothing new found, 1 that no fresh engine showed again" in conclusion(fuzz)
-    kept = json.loads((tmp_path / "reports" / KNOWN_FILE).read_text(encoding="utf-8"))
-    assert kept == {"findings": []}
+    assert not (tmp_path / "reports" / KNOWN_FILE).exists()
+
+
+def test_a_finding_whose_trial_is_interrupted_is_neither_shown_nor_forgotten(
+    search: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on disk and told as what it is; the next search finds it again."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fuzz_confirming.Confirmation, "confirm", interrupt)
+    fuzz = search(Behaviour.FORGET_NOTHING_IF_PAUSED, moves=moves(SLEEPING))
+    with pytest.raises(KeyboardInterrupt):
+        fuzz.run()
+    assert "nothing new found, 1 whose trial on fresh engines was cut short" in conclusion(fuzz)
+    assert table(fuzz).rows[0].fields[-1] == "not tried to the end"
+    (told,) = json.loads((fuzz.directory / FINDINGS_FILE).read_text(encoding="utf-8"))["findings"]
+    assert told["shown_on_fresh_engines"] is None
+    assert not (tmp_path / "reports" / KNOWN_FILE).exists()
 
 
 def test_what_is_known_of_other_searches_excuses_nothing_among_safe_sequences(

@@ -64,7 +64,9 @@ class Bench:
         found = []
         for minimal in self.search.new_failures():
             found.append(minimal)
-            self.known.add(signature(minimal.failure, minimal.steps))
+            its = signature(minimal.failure, minimal.steps)
+            self.known.add(its)
+            self.known.keep(its)
         return found
 
     def _carry_out(self, steps: Steps, setting: int) -> Carried:
