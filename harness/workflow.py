@@ -128,6 +128,14 @@ def choose(options: RunOptions) -> Choice:
     )
 
 
+_REMEDIES = {
+    "gpu": "run it where vLLM has a GPU (see `sleepwake doctor`), or against a server with --endpoint",
+    "pictures": "name another model, or a server with --endpoint",
+    "fault": "plant one, or let `sleepwake selftest` plant one after the other",
+}
+"""What to do, by what a scenario requires."""
+
+
 def obstacle(cell: Cell, runtime: Runtime, options: RunOptions) -> str | None:
     """Why ``runtime`` cannot run ``cell`` as asked for; None where nothing is known against it."""
     match cell.scenario.requires:
@@ -149,11 +157,8 @@ def fitting(cells: Sequence[Cell], runtime: Runtime, options: RunOptions) -> tup
     obstacles = {cell.id: reason for cell in cells if (reason := obstacle(cell, runtime, options))}
     left_out = "; ".join(f"{name} {reason}" for name, reason in obstacles.items())
     if cells and len(obstacles) == len(cells):
-        raise UsageError(
-            f"no cell can run: {left_out}",
-            remedy="run them where vLLM has a GPU (see `sleepwake doctor`), with another --model, or against "
-            "a server with --endpoint",
-        )
+        remedies = dict.fromkeys(_REMEDIES[need] for cell in cells if (need := cell.scenario.requires))
+        raise UsageError(f"no cell can run: {left_out}", remedy="; ".join(remedies))
     kept = [cell for cell in cells if cell.id not in obstacles]
     return kept, f"left out: {left_out}" if left_out else None
 

@@ -106,4 +106,7 @@ def test_what_shows_that_a_fault_is_noticed_takes_one(cpu: ProcessRuntime) -> No
         [ANYWHERE],
         "left out: selftest.only needs a planted fault: name one with --fault",
     )
+    with pytest.raises(UsageError, match="no cell can run") as caught:
+        fitting([FAULT], cpu, RunOptions())
+    assert "sleepwake selftest" in str(caught.value)
     assert fitting([FAULT], cpu, RunOptions(fault="lose-weights")) == ([FAULT], None)

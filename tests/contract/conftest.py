@@ -164,7 +164,7 @@ async def real_server(log_path: Path) -> AsyncIterator[Running]:
         yield await _running(
             server.base_url,
             model.served_name,
-            long_answer=150,
+            long_answer=80,
             variants=variants_of(model, exchanged=log_path.parent),
         )
 
