@@ -189,14 +189,16 @@ class Clues:
         return frozenset(each.reply.start.step for each in self.damaged)
 
     def _outcome(self, control: Control) -> ControlOutcome | None:
+        """How a control came out; None where it was not asked, or the baseline knows no answer to it."""
+        evidence = self.case.evidence
         asked = [
-            reply for reply in self.case.evidence.control_replies(control) if reply.start.step in self._steps
+            reply
+            for reply in evidence.control_replies(control)
+            if reply.start.step in self._steps and evidence.reference_for(reply) is not None
         ]
         if not asked:
             return None
-        answered = [
-            each for each in self.case.evidence.control(control) if each.reply.start.step in self._steps
-        ]
+        answered = [each for each in evidence.control(control) if each.reply.start.step in self._steps]
         return ControlOutcome(control=control.value, asked=len(asked), healed=self.case.healed(answered))
 
     def _cold_pass_as_control(self) -> ControlOutcome | None:

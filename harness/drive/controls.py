@@ -58,7 +58,10 @@ async def ask_controls(
     computes_rightly = not session.lacks(Feature.CACHE_SALT) and await ask_damaged(
         Control.FRESH_SALT, CacheCondition.COLD
     )
-    await ask_unseen_prompts(session, role=Role.CONTROL, probe=PROBE, target=target, concurrency=concurrency)
+    if "unseen" in session.scenario.all_evidence:
+        await ask_unseen_prompts(
+            session, role=Role.CONTROL, probe=PROBE, target=target, concurrency=concurrency
+        )
     if target.adapter is not None and (base_model := session.base_model) is not None:
         await ask_damaged(Control.BASE_MODEL, CacheCondition.COLD, base_model)
     if not await transitions.reset_prefix_cache(session):

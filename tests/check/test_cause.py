@@ -51,6 +51,18 @@ def test_stale_prefix_cache() -> None:
     assert result.ruled_out == ()
 
 
+def test_unseen_prompts_without_a_baseline_speak_neither_way() -> None:
+    """Nobody knows what they were answered before: that is no damage."""
+    story = Story()
+    unseen, story._unseen = story._unseen, []
+    story.baseline().null().sleep(keeps_cache=True).wake().probe(1, warm=damage(ALL))
+    story._unseen = unseen
+    story.control(Control.FRESH_SALT).control(Control.UNSEEN_PROMPTS).control(Control.RESET_PREFIX_CACHE)
+    result = story.judged()
+    assert result.cause is Cause.STALE_PREFIX_CACHE
+    assert outcomes(result) == {"fresh_salt": (4, 4), "reset_prefix_cache": (4, 4)}
+
+
 def test_stale_prefix_cache_without_controls() -> None:
     """The probe's own cold pass asks the same prompts under a fresh salt: it is the control."""
     result = stale_prefix_cache().judged()

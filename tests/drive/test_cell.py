@@ -91,6 +91,15 @@ async def test_the_founding_bug_is_caught_and_named(driver: Driver) -> None:
     assert result.witness is not None
 
 
+async def test_unseen_prompts_are_asked_only_where_the_baseline_has_asked_them(driver: Driver) -> None:
+    """The other controls decide without them."""
+    recording = await driver.run(fault="keep-prefix-cache", more="evidence: [warm, cold]")
+    result = judge(recording)
+    assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.STALE_PREFIX_CACHE), result.reason
+    asked = {each.start.control for each in recording.passes_of(Role.CONTROL)}
+    assert asked == {Control.FRESH_SALT, Control.RESET_PREFIX_CACHE}
+
+
 async def test_the_founding_bug_cannot_show_without_prefix_caching(driver: Driver) -> None:
     """The same fault on the other arm changes nothing."""
     assert judge(await driver.run("off", fault="keep-prefix-cache")).verdict is Verdict.CLEAN
