@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.check import judge
-from harness.check.result import Verdict
+from harness.check.result import Cause, CellResult, Verdict
 from harness.drive.cell import CellJob, run_cell
 from harness.history.recording import load_recording
 from harness.scenario.cells import Cell, load_cells
@@ -29,16 +29,44 @@ EXPECTED = {
 CELLS = {cell.id: cell for cell in load_cells([SCENARIOS]) if cell.scenario.requires in {None, "fault"}}
 
 
+FORGETS_NOTHING = {
+    "failed-reload.prefix-cache-on",
+    "keep-streams.prefix-cache-on",
+    "own-weights-reload-is-idempotent.prefix-cache-on",
+    "pause-resume.prefix-cache-on",
+    "release-kv-memory.prefix-cache-on",
+    "weight-update-with-reset.prefix-cache-on",
+}
+"""Where nothing throws KV blocks away by a sleep, so that hashes that outlive one do no harm."""
+
+
 @pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 async def test_a_shipped_scenario_comes_to_a_verdict(driver: Driver, cell: Cell) -> None:
     """On an engine without a fault none is inconclusive: each asks for all that its verdict takes."""
+    result = await _run(driver, cell)
+    assert (result.verdict, result.reason) == (EXPECTED.get(cell.id, Verdict.CLEAN), result.reason)
+
+
+@pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+async def test_the_founding_bug_is_called_by_its_name_wherever_it_shows(driver: Driver, cell: Cell) -> None:
+    """However little a scenario asks, stale blocks are not taken for anything else."""
+    result = await _run(driver, cell, fault="keep-prefix-cache")
+    spared = cell.id in FORGETS_NOTHING or "--no-enable-prefix-caching" in cell.arm.args
+    cause = None if spared else Cause.STALE_PREFIX_CACHE
+    if cell.scenario.name == "level2-without-reload":
+        cause = Cause.LOST_WEIGHTS
+    assert result.cause is cause, result.reason
+    assert result.verdict is (Verdict.CORRUPT if cause else Verdict.CLEAN)
+
+
+async def _run(driver: Driver, cell: Cell, *, fault: str | None = None) -> CellResult:
     arm = cell.arm.model_copy(update={"env": {"FAKE_VLLM": "slow:15"}})
     job = CellJob(
         cell=replace(cell, arm=arm),
         run_id="run",
         directory=Path(driver.folder) / "out",
         model=model_in_folder(driver.model, dtype="float32"),
+        fault=fault,
     )
     await run_cell(job, driver.runtime, watcher=lambda _: None)
-    result = judge(load_recording(job.directory))
-    assert (result.verdict, result.reason) == (EXPECTED.get(cell.id, Verdict.CLEAN), result.reason)
+    return judge(load_recording(job.directory))
