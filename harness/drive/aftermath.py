@@ -5,7 +5,6 @@ from __future__ import annotations
 from harness.scenario.schema import (
     CancelRequests,
     FinishRequests,
-    LoadAdapter,
     NullTransition,
     Pause,
     Probe,
@@ -17,7 +16,6 @@ from harness.scenario.schema import (
     Sleep,
     StartRequests,
     Step,
-    UnloadAdapter,
     WakeUp,
     flat_steps,
 )
@@ -34,18 +32,11 @@ _DISCARDS = 2
 
 def leaves_it_whole(script: tuple[Step, ...]) -> bool:
     """Whether the engine is as it was: no other weights, no adapter, no call that it had to refuse."""
-    loaded: set[str] = set()
-    for step in flat_steps(script):
-        match step:
-            case LoadAdapter(load_adapter=options) if not options.must_fail:
-                loaded.add(options.name)
-            case UnloadAdapter(unload_adapter=options) if not options.must_fail:
-                loaded.discard(options.name)
-            case ReloadWeights(reload_weights=options) if options == ReloadOptions():
-                pass
-            case _ if not isinstance(step, _UNDONE_BY_ITSELF):
-                return False
-    return not loaded
+    return all(
+        isinstance(step, _UNDONE_BY_ITSELF)
+        or (isinstance(step, ReloadWeights) and step.reload_weights == ReloadOptions())
+        for step in flat_steps(script)
+    )
 
 
 def asks_without_weights(script: tuple[Step, ...]) -> bool:

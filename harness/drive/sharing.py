@@ -4,7 +4,7 @@ Booting is most of a short cell's time.  A server goes on to the next cell only 
 
 * it would be started with the same command, environment and files;
 * the script before leaves it whole by itself: it puts it to sleep and wakes it, pauses and resumes it, loads
-  its own weights, unloads every adapter it loaded, and sees every request that it starts to its end;
+  its own weights, and sees every request that it starts to its end;
 * the cell before is clean (a verdict, not a guess), so nothing of it is known to be damaged;
 * it answers a canary as it answered when it was fresh: after ``/reset_prefix_cache``, the first
   :data:`CANARY_PROMPTS` prompts of the first cell on this server, under salts never used before, have the

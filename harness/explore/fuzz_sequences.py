@@ -282,8 +282,7 @@ class _Walk:
             case Probe():
                 self.probes += 1
                 return Probe(probe=self._probe_options())
-            case StartRequests(start_requests=asked) if self.adapter and self.weights == "own":
-                like = ADAPTER_BASELINES[self.adapter]
+            case StartRequests(start_requests=asked) if like := self._adapter_baseline:
                 adapted = asked.model_copy(update={"adapter": ADAPTER, "same_as": like})
                 return StartRequests(start_requests=adapted)
             case FinishRequests(finish_requests=options) if self.running:
@@ -291,10 +290,14 @@ class _Walk:
             case _:
                 return step
 
+    @property
+    def _adapter_baseline(self) -> str | None:
+        """What the adapter that is loaded must answer as; None where the base model is asked."""
+        return ADAPTER_BASELINES[self.adapter] if self.adapter and self.weights == "own" else None
+
     def _probe_options(self) -> ProbeOptions:
         name = f"after-{self.probes}"
-        if self.adapter and self.weights == "own":
-            like = ADAPTER_BASELINES[self.adapter]
+        if like := self._adapter_baseline:
             return ProbeOptions(name=name, evidence=("warm",), adapter=ADAPTER, same_as=like)
         like_weights = OTHER_WEIGHTS if self.weights == "other" else None
         return ProbeOptions(name=name, evidence=("warm",), same_as=like_weights)
@@ -325,7 +328,7 @@ class _Walk:
             case StartRequests():
                 # Nobody has asked for the undisturbed answers of other weights one by one.
                 self.running = "same" if self.weights == "own" else "ended"
-                self.adapter_runs = self.adapter is not None and self.weights == "own"
+                self.adapter_runs = self._adapter_baseline is not None
                 self.touched, self.over = self.rests, False
             case FinishRequests() | CancelRequests():
                 self.running = None

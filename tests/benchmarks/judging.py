@@ -24,8 +24,11 @@ from harness.history.layout import HISTORY_FILE
 from harness.history.recording import load_recording
 
 RUNS = 3
-MOST_TIMES = 15.0
-"""How much longer than ``json.loads`` of every line it may take: both get slower where a machine does."""
+MOST_TIMES = 12.0
+"""How much longer than ``json.loads`` of every line it may take: both get slower where a machine does.
+
+That is 5 s on a core that parses the lines in 0.42 s.
+"""
 
 MOST_MIB = 1024
 MIB_IN_KIB = 1024

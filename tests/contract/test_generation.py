@@ -183,9 +183,9 @@ async def test_length_means_the_cap_and_stop_means_before_it(subject: Subject) -
 
 
 async def test_answers_do_not_depend_on_neighbours(subject: Subject) -> None:
-    """In float32, answers are the same one at a time and all at once: the first of them tell."""
+    """In float32, answers are the same one at a time and all at once."""
     together = await send_all(subject, max_tokens=16, cache_salt="together")
-    for prompt, answer in enumerate(together[:5]):
+    for prompt, answer in enumerate(together):
         alone = await subject.generate(prompt, max_tokens=16, cache_salt="alone")
         assert_same_tokens(answer, alone)
 
