@@ -30,14 +30,14 @@ from harness.drive.run_directory import RunPlan, new_run_directory
 from harness.errors import UsageError
 from harness.history.events import CellFailed, CellFinished, Event
 from harness.history.recording import load_recording
+from harness.models.model import Model, may_read_pictures, provide_model
 from harness.option_sources import is_environment
 from harness.redaction import without_secret_flags
 from harness.report.progress import Progress
 from harness.scenario.cells import Cell, load_cells, select_cells
 from harness.scenario.shard import Shard
 from harness.servers.base import Runtime
-from harness.servers.models import Model, may_read_pictures, provide_model
-from harness.servers.process import installed_vllm
+from harness.servers.process.runtime import installed_vllm
 from harness.servers.select import Choice, choose_runtime
 from harness.stored_run import REPORTS, judge_directory
 

@@ -12,7 +12,7 @@ import hypothesis
 import numpy as np
 import pytest
 
-from harness.servers.safetensors_file import write_float32
+from harness.models.safetensors_file import write_float32
 from harness.vllm_api.connection import Connection, connect
 from tests.fake_vllm import vocabulary
 from tests.fake_vllm.options import DEFAULT_MODEL

@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from harness.servers.default_model import cache_directory, converted_model
+from harness.models.default import cache_directory, converted_model
 
 SIDE, PATCH, MERGED = 64, 8, 2
 """Pixels of a picture's side, of a patch's, and patches of a side that become one token."""

@@ -20,8 +20,8 @@ from harness.cli.application import app
 from harness.errors import ExitCode
 from harness.scenario.schema import Scenario
 from harness.servers.attached import AttachedRuntime
-from harness.servers.leftovers import Owner
-from harness.servers.process import ProcessRuntime
+from harness.servers.owner import Owner
+from harness.servers.process.runtime import ProcessRuntime
 from harness.servers.select import Choice
 from harness.workflow import RunOptions
 from tests.fake_vllm.behaviours import Behaviour, Fault, Misbehaviour

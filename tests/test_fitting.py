@@ -11,7 +11,7 @@ from harness.scenario.cells import Cell
 from harness.scenario.schema import Scenario
 from harness.servers.attached import AttachedRuntime
 from harness.servers.base import Runtime
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from harness.workflow import RunOptions, fitting
 
 

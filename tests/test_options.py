@@ -16,8 +16,8 @@ from harness.history.layout import cell_folder
 from harness.history.recording import load_recording
 from harness.option_sources import VARIABLES
 from harness.scenario.cells import Cell, load_cells
-from harness.servers.images.options import BuildOptions
-from harness.servers.process import ProcessRuntime
+from harness.servers.docker.images.options import BuildOptions
+from harness.servers.process.runtime import ProcessRuntime
 from harness.servers.select import Choice
 from harness.workflow import RunOptions
 from tests.fake_vllm.options import Options

@@ -12,7 +12,7 @@ pytest_plugins = ["pytester"]
 
 ON_A_CPU = """
 from harness import workflow
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from harness.servers.select import Choice
 
 workflow.choose = lambda _: Choice(runtime=ProcessRuntime(engine="cpu"), reason="asked for")

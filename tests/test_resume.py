@@ -20,7 +20,7 @@ from harness.errors import ExitCode
 from harness.history.layout import cell_folder, earlier_histories
 from harness.history.recording import load_history, load_recording
 from harness.servers.base import Server, ServerSpec
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from harness.servers.select import Choice
 from tests import small_scenario
 from tests.small_scenario import write_scenario

@@ -50,7 +50,7 @@ def build_image(
         pip_conf: A pip configuration file for the build.
         proxy: URL of an HTTP proxy for the build.
     """
-    from harness.servers.images import BuildOptions, ensure_image
+    from harness.servers.docker.images import BuildOptions, ensure_image
 
     default = BuildOptions.from_environment()
     options = replace(

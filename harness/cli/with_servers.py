@@ -192,11 +192,11 @@ def bisect(
         out: The folder that holds the run directories and the search's own file.
     """
     from harness import workflow
-    from harness.explore import bisect as search
-    from harness.explore.bisection import conclusion
+    from harness.explore.bisect import run as search
+    from harness.explore.bisect.search import conclusion
     from harness.report.bisection import show_bisection
     from harness.report.progress import Progress
-    from harness.servers.images import supported_versions
+    from harness.servers.docker.images import supported_versions
 
     options = workflow.RunOptions(
         paths=paths,
@@ -260,9 +260,9 @@ def fuzz(
     if find_spec("hypothesis") is None:
         raise UsageError("fuzz draws sequences with Hypothesis", remedy="pip install 'sleepwake[fuzz]'")
     from harness import workflow
-    from harness.explore.fuzz import Fuzz, conclusion, seconds_in, table
-    from harness.explore.fuzz_confirming import FuzzOptions
-    from harness.explore.fuzz_sequences import LEGAL_MOVES, SAFE_MOVES
+    from harness.explore.fuzz.confirming import FuzzOptions
+    from harness.explore.fuzz.run import Fuzz, conclusion, seconds_in, table
+    from harness.explore.fuzz.sequences import LEGAL_MOVES, SAFE_MOVES
 
     if budget is None and examples is None:
         budget = "10m"
@@ -314,7 +314,7 @@ def selftest(
         out: The folder that holds the run directories.
     """
     from harness import workflow
-    from harness.explore.selftest import Selftest, conclusion, faults_named, table
+    from harness.explore.selftest.run import Selftest, conclusion, faults_named, table
     from harness.report.progress import Progress
 
     faults = faults_named(fault)

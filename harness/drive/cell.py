@@ -31,12 +31,12 @@ from harness.history.events import (
     ServerReady,
 )
 from harness.history.layout import HISTORY_FILE, SERVER_LOG
+from harness.models.model import Model
+from harness.models.variants import Variants, provide_variants, variants_of
 from harness.redaction import is_secret_name, without_secret_flags
 from harness.scenario.cells import Cell
 from harness.scenario.corpus import CorpusPrompt
 from harness.servers.base import Server, ServerFacts, ServerSpec, StartsServers
-from harness.servers.models import Model
-from harness.servers.variants import Variants, provide_variants, variants_of
 from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallResult
 from harness.vllm_api.chat import user_message

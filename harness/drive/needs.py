@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from harness.errors import UsageError
+from harness.models.model import Model
 from harness.scenario.cells import Cell
 from harness.scenario.schema import (
     EvidenceName,
@@ -25,7 +26,6 @@ from harness.scenario.schema import (
     flat_steps,
 )
 from harness.servers.flags import flag_name
-from harness.servers.models import Model
 from harness.vllm_api.versions import Feature
 
 LORA_FLAGS: tuple[tuple[str, ...], ...] = (

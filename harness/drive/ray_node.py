@@ -18,8 +18,8 @@ from harness import __version__
 from harness.drive.cell import CellJob, EarlyLooks, run_cell
 from harness.errors import ModelError, RuntimeUnavailableError, SleepwakeError, UsageError
 from harness.history.events import Event
+from harness.models.model import Model, provide_model
 from harness.servers.base import Runtime
-from harness.servers.models import Model, provide_model
 
 _PIECE_BYTES = 1024 * 1024
 

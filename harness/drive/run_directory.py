@@ -25,12 +25,12 @@ from harness.errors import StorageError, UsageError
 from harness.history.events import CellFailed, CellFinished, Event, ServerReady
 from harness.history.layout import LATEST_LINK, OUTSIDE_CELLS, RUN_FILE, cell_folder
 from harness.history.time_spent import TimeSpent, milliseconds
+from harness.models.model import Model
 from harness.redaction import HIDDEN, is_secret_name, without_secret_flags
 from harness.scenario.cells import Cell
 from harness.scenario.shard import Shard
 from harness.scenario.sources import SCENARIO, key_sources
 from harness.servers.flags import flag_name
-from harness.servers.models import Model
 
 _SERVER_FIELDS = {"runtime", "command", "vllm_version", "image", "image_digest", "emulated", "shared_with"}
 

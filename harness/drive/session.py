@@ -24,9 +24,9 @@ from harness.history.events import (
     WeightChecksums,
 )
 from harness.history.layout import SERVER_LOG
+from harness.models.variants import Variants
 from harness.scenario.schema import Scenario
 from harness.servers.base import Server
-from harness.servers.variants import Variants
 from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallError, CallResult
 from harness.vllm_api.chat import Message, user_message

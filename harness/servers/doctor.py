@@ -12,11 +12,11 @@ from importlib.util import find_spec
 import psutil
 
 from harness.errors import RuntimeUnavailableError
-from harness.servers.docker_engine import connected, engine_info
+from harness.models.model import cache_directory
+from harness.servers.docker.engine import connected, engine_info
+from harness.servers.docker.images.source import built_versions
 from harness.servers.gpu import gpu_names
-from harness.servers.images.source import built_versions
-from harness.servers.models import cache_directory
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 
 _GIB = 1024**3
 _NEEDED_MEMORY_GIB = 6

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from harness.errors import RuntimeUnavailableError, UsageError
 from harness.servers.attached import AttachedRuntime
 from harness.servers.base import Runtime
-from harness.servers.docker import DockerRuntime, sweep_containers
-from harness.servers.docker_engine import ImageSource, PulledImage, connected, engine_info, may_have_docker
+from harness.servers.docker.engine import ImageSource, PulledImage, connected, engine_info, may_have_docker
+from harness.servers.docker.images.official import official_gpu_image
+from harness.servers.docker.images.source import BuiltImage, built_versions
+from harness.servers.docker.runtime import DockerRuntime, sweep_containers
 from harness.servers.gpu import gpu_names
-from harness.servers.images.official import official_gpu_image
-from harness.servers.images.source import BuiltImage, built_versions
-from harness.servers.process import ProcessRuntime, installed_vllm
+from harness.servers.process.runtime import ProcessRuntime, installed_vllm
 
 RUNTIMES = ("auto", "docker", "process", "attached")
 

@@ -29,7 +29,7 @@ from harness.errors import ServerError
 from harness.history.layout import cell_folder
 from harness.history.recording import load_recording
 from harness.servers.base import Server, ServerSpec
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from tests.benchmarks.overhead import one_cell
 
 NODES = 4

@@ -22,9 +22,9 @@ from harness.check import judge
 from harness.drive.cell import CellJob, run_cell
 from harness.history.events import Answer, Event
 from harness.history.recording import load_recording
+from harness.models.model import model_in_folder
 from harness.scenario.cells import load_cells
-from harness.servers.models import model_in_folder
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from tests.fake_vllm import vocabulary
 from tests.fake_vllm.options import DEFAULT_MODEL
 

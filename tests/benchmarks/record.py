@@ -22,15 +22,15 @@ from harness.drive.cell import CellJob
 from harness.drive.recorder import Watcher
 from harness.drive.run import carry_out
 from harness.drive.run_directory import RunPlan
-from harness.drive.trials import SWITCHBOARD, run_trials
 from harness.engine_plugin.faults import FAULTS
+from harness.explore.selftest.trials import SWITCHBOARD, run_trials
 from harness.history.events import Event
 from harness.history.layout import RUN_FILE
+from harness.models.model import provide_model
 from harness.report.progress import Progress
 from harness.scenario.cells import Cell, load_cells
 from harness.scenario.schema import Scenario
-from harness.servers.models import provide_model
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from harness.workflow import shipped_scenarios
 
 OUT = Path("reports/power")

@@ -20,7 +20,7 @@ from harness import workflow
 from harness.check import judge
 from harness.check.early import decided
 from harness.check.result import CellResult, Verdict
-from harness.explore.selftest import HEALTHY, Selftest, faults_named, shipped_cell
+from harness.explore.selftest.run import HEALTHY, Selftest, faults_named, shipped_cell
 from harness.history.events import CellFinished, CellShortened, Event, Role, StepFinished, StepStarted
 from harness.history.layout import CELLS_FOLDER, HISTORY_FILE
 from harness.history.recording import gather

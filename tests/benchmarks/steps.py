@@ -17,12 +17,12 @@ from rich.console import Console
 from harness import workflow
 from harness.drive.cell import CellJob
 from harness.history.recording import Recording
+from harness.models.model import provide_model
 from harness.report.progress import Progress
 from harness.scenario.cells import Cell
 from harness.scenario.schema import Sleep, flat_steps
 from harness.servers.base import Server
-from harness.servers.models import provide_model
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from harness.stored_run import judge_directory
 from tests.benchmarks import overhead, procedures
 

@@ -12,11 +12,11 @@ from anyio.from_thread import start_blocking_portal
 from pydantic import JsonValue
 
 from harness.drive.needs import LORA_ENV, lora_flags
+from harness.models.model import provide_model
+from harness.models.variants import ADAPTERS, AdapterName, Variants, provide_variants, variants_of
 from harness.scenario.corpus import load_corpus
 from harness.servers.base import ServerSpec
-from harness.servers.models import provide_model
-from harness.servers.process import ProcessRuntime
-from harness.servers.variants import ADAPTERS, AdapterName, Variants, provide_variants, variants_of
+from harness.servers.process.runtime import ProcessRuntime
 from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallResult
 from harness.vllm_api.connection import Connection, connect

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.servers.variants import Variants
+from harness.models.variants import Variants
 from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallResult
 from harness.vllm_api.generation import generate

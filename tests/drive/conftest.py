@@ -12,9 +12,9 @@ import pytest
 from harness.drive.cell import CellJob, run_cell
 from harness.history.events import Event
 from harness.history.recording import Recording, load_recording
+from harness.models.model import model_in_folder
 from harness.scenario.cells import Cell, load_cells
-from harness.servers.models import model_in_folder
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 

@@ -15,8 +15,8 @@ from harness.drive.needs import (
     require_variants,
 )
 from harness.errors import UsageError
+from harness.models.model import model_in_folder, model_on_hub
 from harness.scenario.schema import Scenario, Step
-from harness.servers.models import model_in_folder, model_on_hub
 from harness.vllm_api.versions import Feature
 from tests.drive.conftest import Driver
 

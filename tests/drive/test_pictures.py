@@ -11,9 +11,9 @@ from harness.check.result import Cause, Verdict
 from harness.drive.cell import CellJob, run_cell
 from harness.history.events import Control, Role
 from harness.history.recording import Recording, load_recording
+from harness.models.model import model_in_folder
 from harness.scenario.cells import Cell, load_cells
-from harness.servers.models import model_in_folder
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from tests.drive.conftest import SCENARIOS, Driver
 from tests.picture_model import write_picture_model
 

@@ -32,7 +32,7 @@ from harness.history.events import Answer, CellFailed, CellFinished, Event
 from harness.history.layout import HISTORY_FILE, SERVER_LOG, cell_folder, earlier_histories
 from harness.history.recording import load_recording
 from harness.scenario.schema import Deadlines
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from tests.drive.conftest import Driver
 from tests.drive.test_killed import engines_of
 

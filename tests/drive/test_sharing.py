@@ -18,7 +18,7 @@ from harness.history.events import Role
 from harness.history.recording import Recording, load_recording
 from harness.scenario.schema import Arm, Deadlines
 from harness.servers.base import Server, ServerSpec
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from harness.vllm_api.generation import Generation
 from tests.check.stories import answer_to, prompt
 from tests.drive.conftest import Driver

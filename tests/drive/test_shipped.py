@@ -11,8 +11,8 @@ from harness.check import judge
 from harness.check.result import Cause, CellResult, Verdict
 from harness.drive.cell import CellJob, run_cell
 from harness.history.recording import load_recording
+from harness.models.model import model_in_folder
 from harness.scenario.cells import Cell, load_cells
-from harness.servers.models import model_in_folder
 from tests.drive.conftest import SCENARIOS, Driver
 
 pytestmark = [pytest.mark.anyio, pytest.mark.engine, pytest.mark.timeout(300)]  # minutes, all together

@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
+from harness.models.model import provide_model
 from harness.scenario.corpus import load_corpus
 from harness.servers.base import Server, ServerSpec
-from harness.servers.models import provide_model
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 
 MODEL = "model"
 MIB = 1 << 20

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import ServerBootError
 from harness.servers.base import Server, ServerSpec
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from harness.vllm_api import lifecycle
 from harness.vllm_api.connection import connect
 from harness.vllm_api.generation import GenerationRequest, generate

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from harness.models.default import NAME as DEFAULT_MODEL
 from harness.scenario.schema import Scenario
-from harness.servers.default_model import NAME as DEFAULT_MODEL
 from tests.scenario.catalogue import CLASSES, SCENARIOS, Entry, load_catalogue, named_by, shipped
 from tests.scenario.key_tables import between
 from tests.scenario.seen import Sighting, load_seen, newest, sightings_of, write_seen

@@ -8,7 +8,7 @@ from threading import Thread
 import pytest
 
 from harness.servers.base import ServerSpec
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from tests.servers import toy_engine
 
 TOY_ENGINE = (sys.executable, toy_engine.__file__)

@@ -11,9 +11,9 @@ import anyio
 import httpx
 
 from harness.servers.base import Runtime, ServerSpec
-from harness.servers.docker import DockerRuntime
-from harness.servers.docker_engine import PulledImage
-from harness.servers.process import ProcessRuntime
+from harness.servers.docker.engine import PulledImage
+from harness.servers.docker.runtime import DockerRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from tests.servers import toy_engine
 
 

@@ -5,7 +5,7 @@ import pytest
 from harness.errors import RuntimeUnavailableError, ServerBootError, UsageError
 from harness.servers.attached import AttachedRuntime, base_url_of
 from harness.servers.base import Memory
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from tests.servers.conftest import SpecFactory
 
 

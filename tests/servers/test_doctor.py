@@ -11,8 +11,8 @@ import pytest
 from harness.cli import call
 from harness.errors import ExitCode, RuntimeUnavailableError
 from harness.servers import doctor
-from harness.servers.docker_engine import EngineInfo
-from harness.servers.process import ProcessRuntime
+from harness.servers.docker.engine import EngineInfo
+from harness.servers.process.runtime import ProcessRuntime
 
 
 def unavailable(*_: object) -> NoReturn:

@@ -3,7 +3,7 @@
 import pytest
 
 from harness.errors import RuntimeUnavailableError, UsageError
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from harness.servers.select import Machine, Wanted, check_options, choose_runtime, decide
 
 NOTHING = Machine(

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from harness.engine_plugin.faults import switchboard
-from harness.servers.models import provide_model
+from harness.models.model import provide_model
 from tests.engine_plugin.engine import MODEL, Answer, Engine, running_engine
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]

@@ -1,0 +1,1 @@
+"""The search for failing sequences of lifecycle calls."""

@@ -1,0 +1,141 @@
+"""Names the model a server loads: the small default one, a folder, or a Hugging Face id."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from harness.errors import UsageError
+from harness.models.checksums import combined_checksum, files_in, sampled_checksums
+from harness.models.default import NAME as DEFAULT_MODEL
+from harness.models.default import cache_directory, converted_model
+
+__all__ = ["DEFAULT_MODEL", "Dtype", "Model", "cache_directory", "provide_model"]
+
+Dtype = Literal["auto", "bfloat16", "float16", "float32"]
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A model that a server can load.
+
+    Attributes:
+        location: What vLLM's ``--model`` takes: an absolute folder, or a Hugging Face id.
+        folder: The folder, for a container to mount; None for a Hugging Face id.
+        served_name: The name under which requests ask for it.
+        dtype: What vLLM's ``--dtype`` takes.  The precision of the files may be another.
+        checksum: ``sha256:...`` over every byte; ``sha256-sampled:...`` over names, sizes and samples of
+            the files of a folder that is not ours and may be large; None for a Hugging Face id.
+        source: Where it comes from, for people.
+        bytes_on_disk: Size of the folder's files; None for a Hugging Face id.
+    """
+
+    location: str
+    folder: Path | None
+    served_name: str
+    dtype: Dtype
+    checksum: str | None
+    source: str
+    bytes_on_disk: int | None
+
+
+def provide_model(reference: str | None = None, *, dtype: Dtype, cache_dir: Path | None = None) -> Model:
+    """Return the model that ``reference`` names, ready for vLLM to load.
+
+    Args:
+        reference: A folder, a Hugging Face id, or None for the default model.
+        dtype: The precision the server computes in.
+        cache_dir: Where the default model is kept; :func:`cache_directory` when None.
+
+    Raises:
+        UsageError: ``reference`` is neither a usable folder nor a Hugging Face id.
+        ModelError: The default model could not be provided.
+    """
+    if reference is None:
+        return default_model(dtype=dtype, cache_dir=cache_dir or cache_directory())
+    if names_folder(reference):
+        return model_in_folder(Path(reference).expanduser().absolute(), dtype=dtype)
+    return model_on_hub(reference, dtype=dtype)
+
+
+def names_folder(reference: str) -> bool:
+    """Tell a folder from a Hugging Face id, which is ``name`` or ``owner/name``; vLLM prefers folders too."""
+    looks_like_path = reference.startswith(("/", ".", "~")) or reference.count("/") > 1
+    return looks_like_path or (reference != "" and Path(reference).exists())
+
+
+def may_read_pictures(reference: str | None) -> bool:
+    """Whether the model that ``reference`` names may take pictures; known of folders and the default."""
+    if reference is None:
+        return False
+    if not names_folder(reference):
+        return True
+    try:
+        configuration = json.loads((Path(reference).expanduser() / "config.json").read_bytes())
+    except (OSError, ValueError):
+        return True  # what is wrong with the folder is told when it is used
+    return isinstance(configuration, dict) and "vision_config" in configuration
+
+
+def default_model(*, dtype: Dtype, cache_dir: Path) -> Model:
+    """Return the default model, converted by this call where the cache holds no sound copy."""
+    converted = converted_model(cache_dir)
+    return Model(
+        location=str(converted.folder),
+        folder=converted.folder,
+        served_name=DEFAULT_MODEL,
+        dtype=dtype,
+        checksum=f"sha256:{combined_checksum(converted.checksums)}",
+        source=converted.source,
+        bytes_on_disk=size_of(converted.folder),
+    )
+
+
+def model_in_folder(folder: Path, *, dtype: Dtype) -> Model:
+    """Return the model in a folder of the user's."""
+    try:
+        json.loads((folder / "config.json").read_bytes())
+        checksums = sampled_checksums(folder)
+        size = size_of(folder)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{folder} is not a model folder: {error}",
+            remedy="give a folder in Hugging Face form: config.json, tokenizer and weights",
+        ) from error
+    return Model(
+        location=str(folder),
+        folder=folder,
+        served_name=folder.name,
+        dtype=dtype,
+        checksum=f"sha256-sampled:{combined_checksum(checksums)}",
+        source=f"folder {folder}",
+        bytes_on_disk=size,
+    )
+
+
+def model_on_hub(reference: str, *, dtype: Dtype) -> Model:
+    """Return the model of a Hugging Face id; the server downloads it, or finds it in its own cache."""
+    if not HUB_ID.fullmatch(reference):
+        raise UsageError(
+            f"{reference!r} is neither a model folder nor a Hugging Face id",
+            remedy="give the path of a folder that holds a config.json, or an id such as Qwen/Qwen3-0.6B",
+        )
+    return Model(
+        location=reference,
+        folder=None,
+        served_name=reference,
+        dtype=dtype,
+        checksum=None,
+        source=f"Hugging Face id {reference}",
+        bytes_on_disk=None,
+    )
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of all files below ``folder``."""
+    return sum(path.stat().st_size for path in files_in(folder).values())

@@ -1,0 +1,1 @@
+"""The Docker runtime: vLLM in containers, and the images they are made from."""

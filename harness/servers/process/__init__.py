@@ -1,0 +1,1 @@
+"""The process runtime: vLLM as a child of the harness."""

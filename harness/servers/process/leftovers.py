@@ -1,0 +1,127 @@
+"""Remembers which processes were started, so that the next run can end what a killed one left.
+
+One small file a server, written before the server is started.  Only a server whose harness
+is dead is touched, and only processes that are its own for certain.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import StorageError
+from harness.servers.owner import Owner, Place
+from harness.servers.processes import ProcessId, end, family
+
+
+class ServerRecord(BaseModel):
+    """What is remembered of one server.
+
+    Attributes:
+        version: Of this format.
+        marker: Every process of the server has it in its environment.
+        owner: The harness that started it.
+        run_id: The run it was started for.
+        cell: The cell it was started for.
+        processes: Its processes as far as they were seen; the first is its root.
+        kept: Whether it was left running on request.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    marker: str = Field(pattern="^[0-9a-f]{32}$")
+    owner: Owner
+    run_id: str
+    cell: str
+    processes: tuple[ProcessId, ...] = ()
+    kept: bool = False
+
+    @classmethod
+    def fresh(cls, *, run_id: str, cell: str) -> ServerRecord:
+        """Return the record of a server that this process is about to start."""
+        return cls(marker=uuid.uuid4().hex, owner=Owner.this_process(), run_id=run_id, cell=cell)
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for the server's sockets, gone with it; a short path, as sockets demand."""
+        return Path(tempfile.gettempdir()) / f"sleepwake-{self.marker}"
+
+
+class Records:
+    """The folder of server records."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, record: ServerRecord) -> None:
+        """Write or replace a record, whole or not at all, and make its scratch folder.
+
+        Raises:
+            StorageError: It cannot be written, so the server must not be started.
+        """
+        target = self._path(record)
+        draft = target.with_suffix(".draft")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            record.scratch.mkdir(mode=0o700, exist_ok=True)
+            draft.write_text(record.model_dump_json(), encoding="utf-8")
+            draft.replace(target)
+        except OSError as error:
+            raise StorageError(
+                f"cannot remember the server to clean up in {self.folder}: {error.strerror}",
+                remedy="free disk space, or point SLEEPWAKE_CACHE at a folder you can write to",
+            ) from error
+
+    def forget(self, record: ServerRecord) -> None:
+        """Remove a record and the scratch folder that goes with it."""
+        shutil.rmtree(record.scratch, ignore_errors=True)
+        self._path(record).unlink(missing_ok=True)
+
+    def sweep(self, *, grace_s: float, kept_too: bool = False) -> list[str]:
+        """End the servers whose harness is dead; return one sentence for each thing done.
+
+        Those that were left running on request are spared unless ``kept_too``.
+        """
+        return [
+            sentence
+            for path in sorted(self.folder.glob("*.json"))
+            for sentence in self._sweep_one(path, grace_s, kept_too=kept_too)
+        ]
+
+    def _path(self, record: ServerRecord) -> Path:
+        return self.folder / f"{record.marker}.json"
+
+    def _sweep_one(self, path: Path, grace_s: float, *, kept_too: bool) -> list[str]:
+        try:
+            record = ServerRecord.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return []  # another sweep was faster
+        except ValidationError:
+            return [f"left {path} alone: this version of sleepwake cannot read it"]
+        if not record.owner.is_dead():
+            return []
+        if record.kept and not kept_too and family(_known(record), marker=record.marker):
+            return []
+        return self._end(record, grace_s)
+
+    def _end(self, record: ServerRecord, grace_s: float) -> list[str]:
+        known = _known(record)
+        found = family(known, marker=record.marker)
+        survivors = end(lambda: family(known, marker=record.marker), grace_s=grace_s)
+        whose = f"of cell {record.cell}, run {record.run_id}, whose harness is dead"
+        if survivors:
+            pids = ", ".join(str(process.pid) for process in sorted(survivors))
+            return [f"could not end the processes {pids} {whose}"]
+        self.forget(record)
+        return [f"ended {len(found)} processes {whose}"] if found else []
+
+
+def _known(record: ServerRecord) -> tuple[ProcessId, ...]:
+    """The processes that were seen, where their ids still mean something."""
+    return record.processes if record.owner.place == Place.here() else ()

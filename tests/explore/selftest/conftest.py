@@ -1,0 +1,5 @@
+"""What the tests of the selftest need of those of the driver."""
+
+from tests.drive.conftest import driver
+
+__all__ = ["driver"]
