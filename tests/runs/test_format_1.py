@@ -16,7 +16,7 @@ import pytest
 from harness import workflow
 from harness.cli import call
 from harness.errors import ExitCode
-from harness.servers.process import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime
 from harness.servers.select import Choice
 
 STORED = Path(__file__).parents[1] / "data" / "runs" / "format-1"
