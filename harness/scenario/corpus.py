@@ -1,6 +1,6 @@
-"""Prompt corpora: the YAML files under ``scenarios/corpora``, each a list of chat requests.
+"""Prompt corpora: YAML files in a folder ``corpora``, each a list of chat requests.
 
-A picture that a request shows lies beside its corpus, as a PNG or JPEG file.
+A picture that a request shows lies beside its corpus or below, as a PNG or JPEG file.
 """
 
 from __future__ import annotations
@@ -12,10 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from harness.errors import ScenarioError
+from harness.scenario.reading import MEBIBYTE, read_file
+from harness.scenario.validation import first_mistake
+from harness.scenario.yaml_file import YamlFile, load_yaml
+
+MOST_PICTURE_BYTES = 16 * MEBIBYTE
 
 
 class CorpusPrompt(BaseModel):
@@ -47,54 +50,60 @@ def load_corpus(name: str, *, folder: Path, location: str) -> tuple[CorpusPrompt
     Raises:
         ScenarioError: there is no such corpus, or it or one of its pictures is damaged.
     """
-    path = folder / f"{name}.yaml"
     try:
-        tree = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        file = load_yaml(folder / f"{name}.yaml", within=folder)
     except FileNotFoundError as error:
         known = sorted(file.stem for file in folder.glob("*.yaml"))
         nearest = difflib.get_close_matches(name, known, n=1)
         remedy = f"did you mean `{nearest[0]}`?" if nearest else f"the corpora are: {', '.join(known)}"
         raise ScenarioError(f"unknown corpus {name!r}", location=location, remedy=remedy) from error
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise ScenarioError(
-            f"cannot be read: {error}", location=str(path), remedy="correct the file"
-        ) from error
     try:
-        corpus = _CORPUS.validate_python(tree)
+        corpus = _CORPUS.validate_python(file.data)
     except ValidationError as error:
-        raise ScenarioError(
-            f"not a list of prompts: {error.errors()[0]['msg']}",
-            location=str(path),
-            remedy="give id and text",
+        raise first_mistake(
+            file, error, remedy=lambda *_: "a corpus is a list of prompts, each with `id:` and `text:`"
         ) from error
-    if len({prompt.id for prompt in corpus}) != len(corpus):
-        raise ScenarioError("two prompts have the same id", location=str(path), remedy="make ids unique")
-    return tuple(_with_pictures(corpus, path))
+    _require_own_ids(corpus, file)
+    return tuple(_with_pictures(corpus, file))
 
 
-def _with_pictures(corpus: tuple[CorpusPrompt, ...], path: Path) -> Iterator[CorpusPrompt]:
-    for prompt in corpus:
+def _require_own_ids(corpus: tuple[CorpusPrompt, ...], file: YamlFile) -> None:
+    seen: set[str] = set()
+    for number, prompt in enumerate(corpus):
+        if prompt.id in seen:
+            raise ScenarioError(
+                f"two prompts have the same id {prompt.id!r}",
+                location=file.location((number, "id")),
+                remedy="make ids unique",
+            )
+        seen.add(prompt.id)
+
+
+def _with_pictures(corpus: tuple[CorpusPrompt, ...], file: YamlFile) -> Iterator[CorpusPrompt]:
+    for number, prompt in enumerate(corpus):
         if prompt.picture is None:
             yield prompt
         else:
-            url = _data_url(path.parent / prompt.picture, location=f"{path}: picture of {prompt.id}")
+            url = _data_url(
+                Path(prompt.picture), folder=file.path.parent, location=file.location((number, "picture"))
+            )
             yield prompt.model_copy(update={"picture": url})
 
 
-def _data_url(file: Path, *, location: str) -> str:
-    kind, begins = _PICTURES.get(file.suffix, ("", b""))
+def _data_url(name: Path, *, folder: Path, location: str) -> str:
+    kind, begins = _PICTURES.get(name.suffix, ("", b""))
     if not kind:
         raise ScenarioError(
-            f"{file.name} is no picture that is known here",
+            f"{name} is no picture that is known here",
             location=location,
             remedy=f"name a file that ends in {', '.join(_PICTURES)}",
         )
     try:
-        data = file.read_bytes()
-    except OSError as error:
+        data = read_file(folder / name, most_bytes=MOST_PICTURE_BYTES, location=location, within=folder)
+    except FileNotFoundError as error:
         raise ScenarioError(
-            f"{file} cannot be read: {error.strerror}", location=location, remedy="put it beside the corpus"
+            f"there is no {folder / name}", location=location, remedy="put it beside the corpus"
         ) from error
     if not data.startswith(begins):
-        raise ScenarioError(f"{file} is not {kind}", location=location, remedy="name the file for what it is")
+        raise ScenarioError(f"{name} is not {kind}", location=location, remedy="name the file for what it is")
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -102,7 +102,7 @@ def test_a_picture_is_loaded_with_its_prompt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "name", "says"),
     [
-        (None, "a.png", "cannot be read"),
+        (None, "a.png", "there is no"),
         (b"GIF89a", "a.png", "is not image/png"),
         (PNG, "a.gif", "no picture"),
     ],
@@ -110,10 +110,10 @@ def test_a_picture_is_loaded_with_its_prompt(tmp_path: Path) -> None:
 def test_a_picture_that_cannot_be_shown_is_refused(
     tmp_path: Path, data: bytes | None, name: str, says: str
 ) -> None:
-    """A missing file, one of another kind, one under another name: told with the prompt it belongs to."""
+    """A missing file, one of another kind, one under another name: told where the corpus names it."""
     with pytest.raises(ScenarioError, match=says) as caught:
         load_cells([with_picture(tmp_path, data, name)])
-    assert "picture of a" in str(caught.value)
+    assert caught.value.location.endswith("shown.yaml:1:20")
 
 
 @pytest.mark.parametrize(
@@ -227,3 +227,26 @@ def test_expressions_mean_what_python_means(expression: str) -> None:
     text = "level1.on"
     truth = {word: word in text for word in ("level", "on", "zzz")}
     assert matches(expression, text) is bool(eval(expression, {}, truth))  # noqa: S307 - generated from three words
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret.png", "{absolute}/secret.png", "link.png", "below/../../secret.png"]
+)
+def test_no_picture_from_outside_the_corpus_is_read(tmp_path: Path, name: str) -> None:
+    """A corpus may come from anybody: what it shows lies in its own folder, wherever links lead."""
+    (tmp_path / "secret.png").write_bytes(PNG)
+    path = with_picture(tmp_path, None, name.format(absolute=tmp_path))
+    (tmp_path / "corpora" / "link.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "corpora" / "below").mkdir()
+    with pytest.raises(ScenarioError, match="lies outside") as caught:
+        load_cells([path])
+    assert caught.value.location.endswith("shown.yaml:1:20")
+
+
+def test_a_corpus_that_is_a_link_to_elsewhere_is_not_read(tmp_path: Path) -> None:
+    """A link among the corpora leads to no file of the user's."""
+    path = scenario_file(tmp_path, "one", corpus="linked")
+    (tmp_path / "secret.yaml").write_text("- {id: a, text: x}\n")
+    (tmp_path / "corpora" / "linked.yaml").symlink_to(tmp_path / "secret.yaml")
+    with pytest.raises(ScenarioError, match="lies outside"):
+        load_cells([path])
