@@ -30,7 +30,7 @@ bench: setup ## how fast a large history is judged; time to verdict beside other
 
 power: setup ## record healthy and faulty engines, set our verdicts beside other comparators' (hours)
 	@$(BIN)/python -m tests.benchmarks.record
-	@$(BIN)/python -m tests.benchmarks.power score reports/power --readme README.md
+	@$(BIN)/python -m tests.benchmarks.power score reports/power --into docs/comparison.md
 
 lint: setup ## style, formatting and types
 	@$(BIN)/ruff check

@@ -13,29 +13,31 @@ from rich.progress import track
 from harness.errors import HistoryError, SleepwakeError, UsageError
 from harness.history.layout import CELLS_FOLDER, HISTORY_FILE
 from tests.benchmarks.contest import Score, score_file
-from tests.benchmarks.readme import replace_marked
 from tests.benchmarks.tables import Chapter, as_markdown, chapters, for_terminal
+from tests.marked_part import write_part
 
 LEGEND = """\
 False alarms: of the healthy engines that a comparator ruled on; detections: of all faulty ones; both with the
 exact 95% interval. Inconclusive counts as neither. Tokens needed: the median, over the faults it detects, of
 the fewest tokens after the transition at which it still alarms; ours needs null passes before it as well."""
 
+PART = "power"
+
 app = App(name="power", help_format="plaintext")
 
 
 @app.command
-def score(directory: Path, *, readme: Path | None = None) -> None:
+def score(directory: Path, *, into: Path | None = None) -> None:
     """Score every recording under a folder and print the tables.
 
     Args:
         directory: Holds <engine>/cells/<name>/history.jsonl.
-        readme: A Markdown file whose marked part is rewritten with the tables.
+        into: A Markdown file whose part called power is rewritten with the tables.
     """
     told = chapters(score_all(directory))
     show(told, Console(highlight=False))
-    if readme is not None:
-        write_readme(readme, told, command=f"python -m tests.benchmarks.power score {directory}")
+    if into is not None:
+        write_tables(into, told, command=f"python -m tests.benchmarks.power score {directory}")
 
 
 def score_all(directory: Path) -> list[Score]:
@@ -65,18 +67,17 @@ def show(told: Sequence[Chapter], console: Console) -> None:
     console.print(LEGEND, markup=False)
 
 
-def write_readme(path: Path, told: Sequence[Chapter], *, command: str) -> None:
+def write_tables(path: Path, told: Sequence[Chapter], *, command: str) -> None:
     """Rewrite the marked part of ``path``.
 
     Raises:
         UsageError: the file has no such part.
     """
-    content = f"Written by `{command} --readme {path}`.\n\n{LEGEND}\n\n{as_markdown(told)}"
+    content = f"Written by `{command} --into {path}`.\n\n{LEGEND}\n\n{as_markdown(told)}"
     try:
-        text = replace_marked(path.read_text(encoding="utf-8"), content)
+        write_part(path, PART, content)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: {error}", remedy="name a file that has the two markers") from error
-    path.write_text(text, encoding="utf-8")
+        raise UsageError(f"{path}: {error}", remedy="name a file that has the two marks") from error
 
 
 def main() -> int:

@@ -14,11 +14,12 @@ from harness.errors import HistoryError, UsageError
 from harness.history.layout import HISTORY_FILE
 from harness.history.store import HistoryWriter
 from tests.benchmarks import power
-from tests.benchmarks.readme import BEGIN, END, replace_marked
 from tests.benchmarks.rivals import RIVALS
 from tests.benchmarks.tables import Chapter, chapters
 from tests.check.stories import Story, clean_story, garbage, scaled
+from tests.marked_part import with_part
 
+BEGIN, END = f"<!-- {power.PART}: begin -->", f"<!-- {power.PART}: end -->"
 prose = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: "<!--" not in text)
 
 
@@ -99,16 +100,16 @@ def test_the_tables_are_printed(recorded: Path, *, terminal: bool) -> None:
 
 def test_the_file_is_rewritten_by_the_command(recorded: Path, tmp_path: Path) -> None:
     """The marked part has the tables and the command that made them; writing twice changes nothing."""
-    readme = tmp_path / "README.md"
-    readme.write_text(f"# Before\n\n{BEGIN}\n{END}\n\n## After\n")
-    power.score(recorded, readme=readme)
-    once = readme.read_text()
-    power.score(recorded, readme=readme)
+    page = tmp_path / "comparison.md"
+    page.write_text(f"# Before\n\n{BEGIN}\n{END}\n\n## After\n")
+    power.score(recorded, into=page)
+    once = page.read_text()
+    power.score(recorded, into=page)
 
-    assert readme.read_text() == once
+    assert page.read_text() == once
     assert once.startswith("# Before\n")
     assert once.endswith(f"{END}\n\n## After\n")
-    assert f"`python -m tests.benchmarks.power score {recorded} --readme {readme}`" in once
+    assert f"`python -m tests.benchmarks.power score {recorded} --into {page}`" in once
     assert "### float32, all settings" in once
 
 
@@ -121,11 +122,11 @@ def test_a_folder_without_recordings_is_a_mistake(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", f"{END} {BEGIN}", f"{BEGIN} {END} {END}"])
 def test_a_file_without_the_markers_is_left_alone(tmp_path: Path, text: str) -> None:
     """Nothing is guessed about where the tables belong."""
-    readme = tmp_path / "README.md"
-    readme.write_text(text)
+    page = tmp_path / "comparison.md"
+    page.write_text(text)
     with pytest.raises(UsageError, match="once each"):
-        power.write_readme(readme, [], command="command")
-    assert readme.read_text() == text
+        power.write_tables(page, [], command="command")
+    assert page.read_text() == text
 
 
 @given(before=prose, content=prose, after=prose, old=prose)
@@ -133,9 +134,9 @@ def test_replacing_touches_nothing_outside_the_markers(
     before: str, content: str, after: str, old: str
 ) -> None:
     """What stood between them is gone, what stands around them stays, and doing it again changes nothing."""
-    once = replace_marked(f"{before}{BEGIN}{old}{END}{after}", content)
+    once = with_part(f"{before}{BEGIN}{old}{END}{after}", power.PART, content)
 
     assert once.startswith(before + BEGIN)
     assert once.endswith(END + after)
     assert once[len(before + BEGIN) : -len(END + after)].strip() == content.strip()
-    assert replace_marked(once, content) == once
+    assert with_part(once, power.PART, content) == once

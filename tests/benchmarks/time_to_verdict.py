@@ -17,12 +17,12 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from tests.benchmarks.readme import replace_marked
 from tests.benchmarks.steps import STEPS, Step, Wanted, steps_of
 from tests.benchmarks.verdict_times import table
+from tests.marked_part import write_part
 
 OUT = Path("reports/time-to-verdict")
-BEGIN, END = "<!-- time to verdict: begin -->", "<!-- time to verdict: end -->"
+PART = "time to verdict"
 
 app = App(name="time_to_verdict", help_format="plaintext")
 
@@ -34,7 +34,7 @@ def benchmark(
     expression: Annotated[str | None, Parameter(name=["-k", "--expression"])] = None,
     out: Path = OUT,
     again: bool = False,
-    readme: Path | None = None,
+    into: Path | None = None,
 ) -> None:
     """Measure what is not measured yet, then print the table.
 
@@ -43,7 +43,7 @@ def benchmark(
         expression: Only the default cells whose name matches, for all steps alike.
         out: Holds one JSON file a step.
         again: Measure again what is there already.
-        readme: A Markdown file whose marked part is rewritten with the table.
+        into: A Markdown file whose part called "time to verdict" is rewritten with the table.
     """
     wanted = Wanted(out=out, expression=expression)
     out.mkdir(parents=True, exist_ok=True)
@@ -54,11 +54,9 @@ def benchmark(
         _measure_apart(step, wanted)
     told = table(out)
     _say(told)
-    if readme is not None:
-        text = f"Written by `python -m tests.benchmarks.time_to_verdict --readme {readme}`.\n\n{told}"
-        readme.write_text(
-            replace_marked(readme.read_text(encoding="utf-8"), text, begin=BEGIN, end=END), encoding="utf-8"
-        )
+    if into is not None:
+        command = f"python -m tests.benchmarks.time_to_verdict --into {into}"
+        write_part(into, PART, f"Written by `{command}`.\n\n{told}")
 
 
 def _measure_apart(step: Step, wanted: Wanted) -> None:

@@ -1,4 +1,4 @@
-"""Writes the table of reported bugs in ``scenarios/README.md``.
+"""Writes the table of reported bugs in ``docs/catalogue.md``.
 
 ``python -m tests.scenario.catalogue_table [RUN...]`` first puts what the named run directories saw into
 ``docs/seen.yaml``.
@@ -13,11 +13,11 @@ from pathlib import Path
 
 from harness.models.default import NAME as DEFAULT_MODEL
 from harness.scenario.schema import Scenario
+from tests.marked_part import with_part
 from tests.scenario.catalogue import CLASSES, SCENARIOS, Entry, load_catalogue, named_by, shipped
-from tests.scenario.key_tables import between
 from tests.scenario.seen import Sighting, load_seen, newest, sightings_of, write_seen
 
-README = SCENARIOS / "README.md"
+PAGE = SCENARIOS.parent / "docs" / "catalogue.md"
 
 Named = Mapping[str, Sequence[Entry]]
 """The bugs that each scenario names, by its file."""
@@ -28,7 +28,7 @@ _NEEDED = {"gpu": " (needs a GPU)", "pictures": " (needs a model that reads pict
 
 def with_catalogue(text: str) -> str:
     """``text`` with the table of reported bugs written anew, between its marks."""
-    return between(text, "catalogue", _part(load_catalogue(), shipped(), load_seen()))
+    return with_part(text, "catalogue", _part(load_catalogue(), shipped(), load_seen()))
 
 
 def _part(entries: Sequence[Entry], scenarios: Mapping[str, Scenario], seen: Sequence[Sighting]) -> str:
@@ -69,7 +69,7 @@ def _line(*fields: str) -> str:
 
 
 def _link(file: str, scenario: Scenario) -> str:
-    return f"[{scenario.name}]({file})" + _NEEDED.get(scenario.requires or "", "")
+    return f"[{scenario.name}](../scenarios/{file})" + _NEEDED.get(scenario.requires or "", "")
 
 
 def _last_seen(scenario: Scenario, seen: Sequence[Sighting]) -> str:
@@ -151,7 +151,7 @@ def _gaps(entries: Iterable[Entry]) -> list[str]:
 def main(runs: Sequence[str]) -> None:
     """Take note of what ``runs`` saw, then write the table."""
     write_seen(newest([*load_seen(), *(each for run in runs for each in sightings_of(Path(run)))]))
-    README.write_text(with_catalogue(README.read_text(encoding="utf-8")), encoding="utf-8")
+    PAGE.write_text(with_catalogue(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.scenario.schema import STEPS, Scenario
+from tests.marked_part import with_part
 
 README = Path(__file__).parents[2] / "scenarios" / "README.md"
 
@@ -20,16 +21,9 @@ _DEFINITIONS: Mapping[str, Schema] = _SCHEMA["$defs"]
 
 def with_tables(text: str) -> str:
     """``text`` with both tables written anew, each between its marks."""
-    text = between(text, "keys", _table("key", _rows(_SCHEMA)))
+    text = with_part(text, "keys", _table("key", _rows(_SCHEMA)))
     of_steps = (row for step in STEPS.values() for row in _rows(_DEFINITIONS[step.__name__]))
-    return between(text, "steps", _table("option of a step", of_steps))
-
-
-def between(text: str, name: str, table: str) -> str:
-    """``text`` with ``table`` between the marks called ``name``."""
-    before, begin, rest = text.partition(f"<!-- {name}: begin -->\n")
-    _, end, after = rest.partition(f"<!-- {name}: end -->\n")
-    return f"{before}{begin}{table}{end}{after}"
+    return with_part(text, "steps", _table("option of a step", of_steps))
 
 
 def _table(heading: str, rows: Iterable[Row]) -> str:

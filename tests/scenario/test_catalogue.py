@@ -1,4 +1,4 @@
-"""The table of reported bugs in ``scenarios/README.md``, and what it is made from."""
+"""The table of reported bugs in ``docs/catalogue.md``, and what it is made from."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from harness.check.result import Cause, CellResult, RunResult, Verdict
 from harness.history.layout import RUN_FILE
 from harness.report.writer import VERDICT_FILE
 from tests.scenario.catalogue import CLASSES, load_catalogue, shipped
-from tests.scenario.catalogue_table import README, with_catalogue
+from tests.scenario.catalogue_table import PAGE, with_catalogue
 from tests.scenario.seen import Sighting, load_seen, newest, sightings_of
 
 WITHOUT_SOURCES = {"selftest.yaml"}
 """About the harness, not about a bug of vLLM."""
 
 
-def test_the_readme_shows_the_table_as_it_is() -> None:
+def test_the_page_shows_the_table_as_it_is() -> None:
     """Run ``python -m tests.scenario.catalogue_table`` after a change to a scenario or to the catalogue."""
-    text = README.read_text(encoding="utf-8")
+    text = PAGE.read_text(encoding="utf-8")
     assert with_catalogue(text) == text
 
 
