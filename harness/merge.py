@@ -12,8 +12,9 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from harness.drive.run_directory import new_run_directory, write_json
+from harness.drive.run_directory import new_run_directory
 from harness.errors import HistoryError, StorageError, UsageError
+from harness.history.files import replace_json
 from harness.history.layout import OUTSIDE_CELLS, RUN_FILE, cell_folder
 from harness.history.time_spent import TimeSpent
 from harness.report.text import count
@@ -100,7 +101,7 @@ def merge(directories: Sequence[Path], *, out: Path) -> Path:
         raise StorageError(
             f"{merged}: cannot be written: {error.strerror}", remedy="free disk space"
         ) from error
-    write_json(merged / RUN_FILE, _description(runs, name=merged.name))
+    replace_json(merged / RUN_FILE, _description(runs, name=merged.name))
     return merged
 
 

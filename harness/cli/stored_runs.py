@@ -15,7 +15,7 @@ from harness.errors import ExitCode
 from harness.option_sources import runs_folder
 from harness.report import show_report, write_report
 from harness.report.tables import show_table
-from harness.report.writer import HTML_FILE, VERDICT_FILE, write_whole
+from harness.report.writer import HTML_FILE, VERDICT_FILE
 from harness.stored_run import REPORTS, find_run, judge_directory
 
 
@@ -92,9 +92,10 @@ def compare(
     else:
         show_two_runs(runs, new_console())
     if html is not None:
+        from harness.history.files import replace_file
         from harness.report.two_runs_page import two_runs_html
 
-        write_whole(html, two_runs_html(runs))
+        replace_file(html, two_runs_html(runs))
     return ExitCode.CLEAN
 
 

@@ -21,8 +21,9 @@ from pydantic import JsonValue
 from harness import __version__
 from harness.drive.cell import CellJob
 from harness.drive.recorder import Watcher
-from harness.errors import StorageError, UsageError
+from harness.errors import UsageError
 from harness.history.events import CellFailed, CellFinished, Event, ServerReady
+from harness.history.files import replace_json
 from harness.history.layout import LATEST_LINK, OUTSIDE_CELLS, RUN_FILE, cell_folder
 from harness.history.time_spent import TimeSpent, milliseconds
 from harness.models.model import Model
@@ -146,7 +147,7 @@ class RunRecord:
     def write(self) -> None:
         """Write what is known so far."""
         outside: dict[str, JsonValue] = self._outside_cells.model_dump(exclude_defaults=True)
-        write_json(self._path, {**self._content, OUTSIDE_CELLS: outside, "servers": self._servers})
+        replace_json(self._path, {**self._content, OUTSIDE_CELLS: outside, "servers": self._servers})
 
     def finish(self, *, interrupted: bool) -> None:
         """Write that the run has ended."""
@@ -274,19 +275,3 @@ def _processor() -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def write_json(path: Path, content: Mapping[str, JsonValue]) -> None:
-    """Write ``content`` so that ``path`` always holds a whole document.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    temporary = path.with_suffix(".tmp")
-    try:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise StorageError(
-            f"{path}: cannot be written: {error.strerror}", remedy="free disk space"
-        ) from error

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import StorageError
+from harness.history.files import replace_file
 from harness.report.junit import junit_xml
 from harness.report.model import Report
 from harness.report.summary import summary_md
@@ -16,6 +15,11 @@ VERDICT_FILE = "verdict.json"
 JUNIT_FILE = "junit.xml"
 SUMMARY_FILE = "summary.md"
 HTML_FILE = "report.html"
+
+_REMEDY = (
+    "free disk space or make the directory writable; the history is intact, "
+    "`sleepwake report` writes the report from it"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +49,10 @@ def write_report(run_directory: Path, report: Report, *, html: bool = True) -> W
         StorageError: a file cannot be written.
     """
     return WrittenReport(
-        verdict=write_whole(run_directory / VERDICT_FILE, verdict_json(report.result)),
-        junit=write_whole(run_directory / JUNIT_FILE, junit_xml(report)),
-        summary=write_whole(run_directory / SUMMARY_FILE, summary_md(report)),
-        html=write_whole(run_directory / HTML_FILE, _html(report)) if html else None,
+        verdict=_write(run_directory / VERDICT_FILE, verdict_json(report.result)),
+        junit=_write(run_directory / JUNIT_FILE, junit_xml(report)),
+        summary=_write(run_directory / SUMMARY_FILE, summary_md(report)),
+        html=_write(run_directory / HTML_FILE, _html(report)) if html else None,
     )
 
 
@@ -59,27 +63,5 @@ def _html(report: Report) -> str:
     return report_html(report)
 
 
-def write_whole(path: Path, text: str) -> Path:
-    """Replace ``path`` in one step, so that no reader ever sees half of it.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
-    temporary: str | None = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise StorageError(
-            f"{path}: the report cannot be written: {error.strerror}",
-            remedy="free disk space or make the directory writable; the history is intact, "
-            "`sleepwake report` writes the report from it",
-        ) from error
-    return path
+def _write(path: Path, text: str) -> Path:
+    return replace_file(path, text, remedy=_REMEDY)

@@ -20,6 +20,7 @@ from harness.errors import (
     UsageError,
 )
 from harness.explore.bisect.search import Bisection, Outcome, Trial
+from harness.history.files import replace_file
 from harness.redaction import without_secret_flags
 from harness.report.progress import Progress
 from harness.report.words import cause_words
@@ -152,12 +153,10 @@ def _read(path: Path) -> Bisection | None:
 
 
 def _write(path: Path, search: Bisection) -> None:
-    draft = path.with_suffix(".tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(search.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        draft.replace(path)
     except OSError as error:
         raise StorageError(
-            f"{path}: cannot be written: {error.strerror}", remedy="free disk space"
+            f"{path.parent}: cannot be made: {error.strerror}", remedy="name another place with --out"
         ) from error
+    replace_file(path, search.model_dump_json(indent=2) + "\n")

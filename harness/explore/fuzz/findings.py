@@ -10,9 +10,9 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from harness.check.result import Cause, CellResult, Strength, Verdict
-from harness.drive.run_directory import write_json
 from harness.errors import UsageError
 from harness.explore.fuzz.sequences import counts, words
+from harness.history.files import replace_json
 from harness.scenario.schema import Sleep, StartRequests, Step
 
 _OF_THE_MACHINE = frozenset({Cause.MEMORY, Cause.SPEED})
@@ -140,7 +140,7 @@ class KnownFindings:
         """
         self._lasting.append(found)
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self._path, {"findings": _SIGNATURES.dump_python(self._lasting, mode="json")})
+        replace_json(self._path, {"findings": _SIGNATURES.dump_python(self._lasting, mode="json")})
 
 
 def _read(path: Path) -> list[Signature]:

@@ -20,7 +20,7 @@ from anyio.from_thread import start_blocking_portal
 from pydantic import JsonValue
 
 from harness.drive.cell import CellJob
-from harness.drive.run_directory import new_run_directory, write_json
+from harness.drive.run_directory import new_run_directory
 from harness.errors import StorageError, UsageError
 from harness.explore.fuzz.confirming import CONFIRMATIONS, Confirmation, Confirmed, FuzzOptions
 from harness.explore.fuzz.engine import Carried, FuzzEngine
@@ -34,6 +34,7 @@ from harness.explore.fuzz.scenario import (
 )
 from harness.explore.fuzz.search import Budget, Minimal, Search, Steps, Tried
 from harness.explore.fuzz.sequences import SAFE_MOVES, counts, words
+from harness.history.files import replace_json
 from harness.models.model import provide_model
 from harness.report.tables import Row, Table
 from harness.report.text import count
@@ -206,7 +207,7 @@ class Fuzz:
         return f"[{self.tried}{clock}] {what}{calls}: {outcome}{known}"
 
     def _write_findings(self) -> None:
-        write_json(self.directory / FINDINGS_FILE, {"findings": [_as_json(each) for each in self.found]})
+        replace_json(self.directory / FINDINGS_FILE, {"findings": [_as_json(each) for each in self.found]})
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from harness.check import judge_run
 from harness.errors import HistoryError, StorageError, UsageError
+from harness.history.files import replace_file
 from harness.history.layout import HISTORY_FILE, RUN_FILE, SERVER_LOG, cell_folder
 from harness.report.bug_report.issue import issue_md
 from harness.report.bug_report.private import Private, is_telling
@@ -22,7 +23,7 @@ from harness.report.model import CellReport, Report
 from harness.report.page import report_html
 from harness.report.verdict import verdict_json
 from harness.report.words import SEVERITY
-from harness.report.writer import HTML_FILE, VERDICT_FILE, write_whole
+from harness.report.writer import HTML_FILE, VERDICT_FILE
 
 FOLDER = "bug-reports"
 """Where reports are written within their run unless told otherwise, one folder a cell."""
@@ -77,7 +78,7 @@ def write_bug_report(
     private = replace(private, hosts=private.hosts | _endpoint_hosts(report))
     texts = dict(_texts(report, cell, run_directory))
     for name, text in texts.items():
-        write_whole(out / name, private.hide(text))
+        replace_file(out / name, private.hide(text))
     if "repro.sh" in texts:
         (out / "repro.sh").chmod(_EXECUTABLE)
     return BugReport(cell=cell.result.cell, directory=out, files=tuple(texts))

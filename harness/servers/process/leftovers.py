@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import StorageError
+from harness.history.files import replace_file
 from harness.servers.owner import Owner, Place
 from harness.servers.processes import ProcessId, end, family
 
@@ -65,18 +66,15 @@ class Records:
         Raises:
             StorageError: It cannot be written, so the server must not be started.
         """
-        target = self._path(record)
-        draft = target.with_suffix(".draft")
+        remedy = "free disk space, or point SLEEPWAKE_CACHE at a folder you can write to"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             record.scratch.mkdir(mode=0o700, exist_ok=True)
-            draft.write_text(record.model_dump_json(), encoding="utf-8")
-            draft.replace(target)
         except OSError as error:
             raise StorageError(
-                f"cannot remember the server to clean up in {self.folder}: {error.strerror}",
-                remedy="free disk space, or point SLEEPWAKE_CACHE at a folder you can write to",
+                f"cannot remember the server to clean up in {self.folder}: {error.strerror}", remedy=remedy
             ) from error
+        replace_file(self._path(record), record.model_dump_json(), remedy=remedy)
 
     def forget(self, record: ServerRecord) -> None:
         """Remove a record and the scratch folder that goes with it."""
