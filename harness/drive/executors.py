@@ -36,7 +36,7 @@ class Work:
 class Executor(Protocol):
     """A place, or many, where cells can run."""
 
-    async def carry_out(self, work: Work) -> None:
+    async def run_all(self, work: Work) -> None:
         """Run every cell; its history and its server's log are then in the job's directory on this machine.
 
         What an earlier attempt at a cell left there is set aside first.  Cancelled, it stops the servers
@@ -54,7 +54,7 @@ class LocalExecutor:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
 
-    async def carry_out(self, work: Work) -> None:
+    async def run_all(self, work: Work) -> None:
         """Run every cell, in an order that lets them share."""
         sharing = work.is_clean is not None and self._runtime.can_restart
         jobs = by_server(work.jobs) if sharing else list(work.jobs)

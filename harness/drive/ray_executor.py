@@ -213,7 +213,7 @@ class RayExecutor:
             if refusal is not None:
                 raise RuntimeUnavailableError(f"node {name}: {refusal.cause}", remedy=refusal.remedy)
 
-    async def carry_out(self, work: Work) -> None:
+    async def run_all(self, work: Work) -> None:
         """Run every cell; Ray decides where and when.
 
         Raises:

@@ -37,7 +37,7 @@ async def run_cells(
     """
 
     async def all_cells(record: RunRecord) -> None:
-        await executor.carry_out(
+        await executor.run_all(
             Work(
                 jobs=tuple(plan.job(cell) for cell in plan.cells),
                 watcher_of=lambda job: record.noting(job.cell.id, watcher_of(job)),
@@ -46,10 +46,10 @@ async def run_cells(
             )
         )
 
-    return await carry_out(plan, all_cells)
+    return await run_interruptibly(plan, all_cells)
 
 
-async def carry_out(plan: RunPlan, body: Callable[[RunRecord], Awaitable[None]]) -> bool:
+async def run_interruptibly(plan: RunPlan, body: Callable[[RunRecord], Awaitable[None]]) -> bool:
     """Let ``body`` run the cells of ``plan``; return whether it came to its end without being interrupted.
 
     Interrupt and termination signals cancel it, so that it stops its servers in order.
@@ -59,10 +59,10 @@ async def carry_out(plan: RunPlan, body: Callable[[RunRecord], Awaitable[None]])
         StorageError: the run directory cannot be written any more.
     """
     with alone_in(plan.directory):
-        return await _carry_out(plan, body)
+        return await _until_interrupted(plan, body)
 
 
-async def _carry_out(plan: RunPlan, body: Callable[[RunRecord], Awaitable[None]]) -> bool:
+async def _until_interrupted(plan: RunPlan, body: Callable[[RunRecord], Awaitable[None]]) -> bool:
     record = RunRecord(plan)
     record.write()
     interrupted = False

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from harness.drive.cell import CellJob
 from harness.drive.recorder import Watcher
-from harness.drive.run import carry_out
+from harness.drive.run import run_interruptibly
 from harness.drive.run_directory import RunPlan
 from harness.engine_plugin.faults import FAULTS
 from harness.explore.selftest.trials import SWITCHBOARD, run_trials
@@ -164,7 +164,7 @@ def _record(subject: Subject, directory: Path, *, faults: tuple[str, ...]) -> No
     shared = replace(plan.job(base), directory=directory / "shared", fault=SWITCHBOARD)
     with Progress(Console(highlight=False), cells=len(trials) + 1) as progress:  # and what they share
         anyio.run(
-            lambda: carry_out(
+            lambda: run_interruptibly(
                 plan,
                 lambda _: run_trials(
                     shared,

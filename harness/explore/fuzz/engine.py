@@ -97,7 +97,7 @@ class FuzzEngine:
             if self._next is not None:
                 self._next.done.set()
 
-    async def carry_out(self, steps: tuple[Step, ...], setting: int) -> Carried:
+    async def try_sequence(self, steps: tuple[Step, ...], setting: int) -> Carried:
         """Carry one sequence out and judge it, while :meth:`serve` runs; called by one at a time.
 
         Args:
@@ -131,7 +131,7 @@ class FuzzEngine:
         recorder = Recorder(job.directory / HISTORY_FILE, watcher=_unwatched)
         recorder.record(cell_started(job, recorder))
         try:
-            await run_on_server(job, self._runtime, recorder, self._carry_out_all)
+            await run_on_server(job, self._runtime, recorder, self._serve_errands)
         except InfrastructureError as error:
             errand, self._next = self._next, None
             if errand is not None:
@@ -142,18 +142,18 @@ class FuzzEngine:
             if self._last is not None:
                 self._last.done.set()
 
-    async def _carry_out_all(self, session: Session) -> None:
+    async def _serve_errands(self, session: Session) -> None:
         booted = self._booted
         session.knows_noise = lambda: self._knows_noise(booted.directory)
         common: list[Step] = []
-        await _carry_out_in_common(session, BEGINNING, common)
+        await _prepare(session, BEGINNING, common)
         healthy = True
         while healthy:
             errand = await self._wait_for_errand()
             if self._jobs[errand.setting] is not self._job:
                 return
-            await _carry_out_in_common(session, setup_for(errand.steps, taken=session.references), common)
-            carried = await self._carry_out(session, errand, tuple(common))
+            await _prepare(session, setup_for(errand.steps, taken=session.references), common)
+            carried = await self._try(session, errand, tuple(common))
             await session.require_alive()
             # From here on the outcome stands, even if the engine dies of its recovery.
             self._next, self._last, errand.outcome = None, errand, carried
@@ -162,7 +162,7 @@ class FuzzEngine:
             healthy = await self._is_healthy_after(session, carried)
             errand.reply(carried)
 
-    async def _carry_out(self, shared: Session, errand: _Errand, common: tuple[Step, ...]) -> Carried:
+    async def _try(self, shared: Session, errand: _Errand, common: tuple[Step, ...]) -> Carried:
         scenario = shared.scenario.model_copy(update={"script": (*common, *errand.steps)})
         job = replace(self._job, cell=replace(self._job.cell, scenario=scenario), directory=errand.directory)
         begin = cell_started(job, shared.recorder)
@@ -224,7 +224,7 @@ def _died(errand: _Errand, died: InfrastructureError) -> Carried:
     )
 
 
-async def _carry_out_in_common(session: Session, steps: tuple[Step, ...], common: list[Step]) -> None:
+async def _prepare(session: Session, steps: tuple[Step, ...], common: list[Step]) -> None:
     """Carry out what every recording begins with from now on."""
     for step in steps:
         common.append(step)

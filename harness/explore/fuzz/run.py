@@ -102,14 +102,14 @@ class Fuzz:
         with _termination_interrupts(), start_blocking_portal() as portal:
             serving = portal.start_task_soon(self._engine.serve)
             try:
-                for minimal in self._search(partial(portal.call, self._engine.carry_out)).new_failures():
+                for minimal in self._search(partial(portal.call, self._engine.try_sequence)).new_failures():
                     self._found(minimal)
             finally:
                 serving.cancel()
 
-    def _search(self, carry_out: Callable[[Steps, int], Carried]) -> Search:
+    def _search(self, try_sequence: Callable[[Steps, int], Carried]) -> Search:
         return Search(
-            carry_out=carry_out,
+            try_sequence=try_sequence,
             moves=self.options.moves,
             known=self._known,
             budget=self._budget,

@@ -121,11 +121,11 @@ class Tried:
 class Search:
     """Looks for failures that are not known yet until the budget is spent.
 
-    ``carry_out`` carries a sequence out and judges it.  The same ``seed``, ``database`` and outcomes
+    ``try_sequence`` carries a sequence out and judges it.  The same ``seed``, ``database`` and outcomes
     give the same search.
     """
 
-    carry_out: Callable[[Steps, int], Carried]
+    try_sequence: Callable[[Steps, int], Carried]
     """Is told the number of a setting, too."""
     moves: tuple[Move, ...]
     known: KnownFindings
@@ -250,7 +250,7 @@ class Search:
         """Carry a sequence out, unless that was done already: then its outcome is remembered."""
         setting = self.setting if setting is None else setting
         if (setting, steps) not in self._tried:
-            carried = self.carry_out(steps, setting)
+            carried = self.try_sequence(steps, setting)
             self.budget.carried_out += 1
             failure = failure_in(carried.result)
             known = self.known.explaining(failure, carried.steps) if failure else None

@@ -16,7 +16,7 @@ from harness.check.result import CellResult, Verdict
 from harness.drive.cell import CellJob
 from harness.drive.faults import known_fault
 from harness.drive.recorder import Watcher
-from harness.drive.run import carry_out
+from harness.drive.run import run_interruptibly
 from harness.drive.run_directory import RunPlan, RunRecord, new_run_directory
 from harness.engine_plugin.faults import FAULTS, Fault
 from harness.errors import UsageError
@@ -154,7 +154,9 @@ class Selftest:
             sources=self.sources,
         )
         with progress(len(trials)) as shown:
-            anyio.run(lambda: carry_out(plan, lambda record: self._boots(plan, base, trials, record, shown)))
+            anyio.run(
+                lambda: run_interruptibly(plan, lambda record: self._boots(plan, base, trials, record, shown))
+            )
         return directory, [_outcome(plan, base, name, fault) for name, fault in trials]
 
     def _trials(self) -> Iterator[Trial]:

@@ -62,7 +62,7 @@ async def run_trials(
     in_common = list(takewhile(lambda placed: isinstance(placed.step, _LEAVES_THE_ENGINE_WHOLE), steps))
     recorder = Recorder(shared.directory / HISTORY_FILE, watcher=watcher_of(shared))
 
-    async def carry_out(session: Session) -> None:
+    async def all_trials(session: Session) -> None:
         session.knows_noise = lambda: knows_noise(shared.directory)
         for placed in in_common:
             await run_step(session, placed)
@@ -78,7 +78,7 @@ async def run_trials(
 
     async with ended_in_order(recorder):
         recorder.record(cell_started(shared, recorder))
-        await run_on_server(shared, runtime, recorder, carry_out)
+        await run_on_server(shared, runtime, recorder, all_trials)
 
 
 async def _try(session: Session, trial: CellJob, steps: Sequence[PlacedStep], *, watcher: Watcher) -> None:

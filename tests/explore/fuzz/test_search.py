@@ -49,7 +49,7 @@ class Bench:
         self.budget = Budget(seconds=None, sequences=sequences)
         self.known = KnownFindings(folder / "known.json")
         self.search = Search(
-            carry_out=self._carry_out,
+            try_sequence=self._try_sequence,
             moves=LEGAL_MOVES,
             known=self.known,
             budget=self.budget,
@@ -69,7 +69,7 @@ class Bench:
             self.known.keep(its)
         return found
 
-    def _carry_out(self, steps: Steps, setting: int) -> Carried:
+    def _try_sequence(self, steps: Steps, setting: int) -> Carried:
         cause = self._rule(gists(steps)) if setting in self._failing_settings else None
         return Carried(steps=steps, result=_result(cause), seconds=0, directory=self._folder)
 
