@@ -13,7 +13,8 @@
     │   ├── NodeLostError           a machine of a cluster is gone, and the cell with it
     │   ├── ServerError             a server that is not what it should be, with the end of its log
     │   │   ├── ServerBootError     it died or did not become ready in time
-    │   │   └── ServerDiedError     it was ready and is gone
+    │   │   ├── ServerDiedError     it was ready and is gone
+    │   │   └── ServerNotFreshError it served another cell, and no longer answers as before that
     │   └── StorageError            the history could not be written (disk full, permission)
     └── InterruptedRunError         exit 130: the user stopped the run
 
@@ -109,6 +110,10 @@ class ServerBootError(ServerError):
 
 class ServerDiedError(ServerError):
     """The server had been ready and is gone."""
+
+
+class ServerNotFreshError(ServerError):
+    """A server that served another cell no longer answers as when it was fresh."""
 
 
 class StorageError(InfrastructureError):

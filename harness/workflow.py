@@ -19,6 +19,7 @@ from pydantic import JsonValue, TypeAdapter
 from harness import __version__
 from harness.check import judge
 from harness.check.early import decided, noise_is_known
+from harness.check.handover import judge_handover
 from harness.check.result import CellResult, Verdict
 from harness.drive.cell import CellJob, EarlyLooks
 from harness.drive.executors import Executor, LocalExecutor
@@ -27,8 +28,9 @@ from harness.drive.needs import require_variants
 from harness.drive.recorder import Watcher
 from harness.drive.run import run_cells
 from harness.drive.run_directory import RunPlan, new_run_directory
+from harness.drive.sharing import Judges, SeenAgain
 from harness.errors import UsageError
-from harness.history.events import CellFailed, CellFinished, Event
+from harness.history.events import CellFailed, CellFinished, Event, ServerLeftDamaged
 from harness.history.recording import load_recording
 from harness.models.model import Model, may_read_pictures, provide_model
 from harness.option_sources import is_environment
@@ -214,7 +216,7 @@ def run(
                 looks=EarlyLooks(knows_noise=knows_noise)
                 if options.thorough
                 else EarlyLooks(is_decided=_is_decided, knows_noise=knows_noise),
-                is_clean=None if options.isolate else _is_clean,
+                sharing=None if options.isolate else Judges(is_clean=_is_clean, sees_again=_sees_again),
             )
         )
     return FinishedRun(directory=plan.directory, whole=whole)
@@ -376,17 +378,28 @@ def _is_clean(cell_directory: Path) -> bool:
     return judge(recording).verdict is Verdict.CLEAN
 
 
+def _sees_again(fresh: Path, later: Path) -> SeenAgain:
+    """What the first answers of a later cell say of a server that the first cell found fresh."""
+    seen = judge_handover(load_recording(fresh), load_recording(later))
+    return SeenAgain(whole=seen.whole, damaged=seen.damaged, because=seen.because)
+
+
 def knows_noise(cell_directory: Path) -> bool:
     """Whether what is recorded so far tells how much answers differ by themselves."""
     return noise_is_known(load_recording(cell_directory))
 
 
 def _watcher(job: CellJob, progress: Progress) -> Watcher:
-    """Show every event; when the cell is over, judge its recording and show the verdict."""
+    """Show every event; when the cell is over, judge its recording and show the verdict.
+
+    A cell that begins again has none yet; one whose server turns out to be damaged has another.
+    """
 
     def watch(event: Event) -> None:
         progress.show(job.cell.id, event)
-        if isinstance(event, CellFinished | CellFailed):
+        if (isinstance(event, CellFailed) and not event.again) or isinstance(
+            event, CellFinished | ServerLeftDamaged
+        ):
             progress.conclude(judge(load_recording(job.directory)))
 
     return watch

@@ -25,6 +25,7 @@ def find(case: Case) -> tuple[str, ...]:
     return tuple(
         obstacle
         for obstacles in (
+            _left_damaged(evidence),
             _missing(evidence),
             _unsound_baseline(evidence),
             _nothing_happened(evidence),
@@ -34,6 +35,14 @@ def find(case: Case) -> tuple[str, ...]:
         )
         for obstacle in obstacles
     )
+
+
+def _left_damaged(evidence: Evidence) -> Iterator[str]:
+    if told := evidence.recording.left_damaged:
+        yield (
+            f"the server it left to {told.next_cell} was damaged ({told.because}): probe more after the "
+            "transition, rehit and cold evidence included"
+        )
 
 
 def _missing(evidence: Evidence) -> Iterator[str]:

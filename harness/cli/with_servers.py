@@ -84,8 +84,8 @@ def run(
             `sleepwake merge` puts the parts together.
         thorough: Leave nothing out. Otherwise a cell whose answers are proven corrupt, with the cause known,
             leaves out further cycles of a repetition; a clean cell never does.
-        isolate: Give every cell a server of its own. Otherwise cells that want the same one follow each other
-            on it, while they are clean and it still answers exactly as when it was fresh.
+        isolate: Give every cell a server of its own. Otherwise cells that want the same one and begin with
+            the same questions follow each other on it, while they are clean and it answers as when fresh.
         list_cells: Print the cells that would run, and stop.
         dry_run: Print the exact command of every cell's server, and stop.
         vllm_args: One more vLLM flag for every arm, for example --vllm-arg=--block-size=64. It overrules

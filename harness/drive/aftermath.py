@@ -30,6 +30,11 @@ _DISCARDS = 2
 """The level of sleep that throws the weights away."""
 
 
+def only_asks(step: Step) -> bool:
+    """Whether a step does nothing to the engine that its answers could depend on."""
+    return isinstance(step, Probe | NullTransition)
+
+
 def leaves_it_whole(script: tuple[Step, ...]) -> bool:
     """Whether the engine is as it was: no other weights, no adapter, no call that it had to refuse."""
     return all(

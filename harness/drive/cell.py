@@ -20,7 +20,7 @@ from harness.drive.needs import LORA_ENV, Needs, forcing_flags, lora_flags, need
 from harness.drive.recorder import Recorder, Watcher
 from harness.drive.script import lacking, run_script
 from harness.drive.session import OBSERVATION_DEADLINE_S, Session
-from harness.errors import InfrastructureError, ServerError, StorageError
+from harness.errors import InfrastructureError, ServerError, ServerNotFreshError, StorageError
 from harness.history.events import (
     CellFailed,
     CellFinished,
@@ -118,6 +118,9 @@ class EarlyLooks:
     """Whether the verdict is certain: then further cycles of a repetition are left out."""
     knows_noise: LooksAt = lambda _: True
     """Whether it is known how much answers differ by themselves: then further null passes are left out."""
+    require_as_fresh: Callable[[Path], None] = lambda _: None
+    """Raises :class:`ServerNotFreshError` where the server, asked before anything is done to it, does not
+    answer as when it was fresh."""
 
 
 async def run_cell(
@@ -127,6 +130,7 @@ async def run_cell(
 
     Raises:
         StorageError: the history cannot be written; what was written stays readable.
+        ServerNotFreshError: the server that it shares is not as it was; the cell has to begin again.
     """
     recorder = Recorder(job.directory / HISTORY_FILE, watcher=watcher)
     async with ended_in_order(recorder):
@@ -138,7 +142,11 @@ async def run_cell(
 
 async def _follow_script(directory: Path, looks: EarlyLooks, session: Session) -> None:
     session.knows_noise = lambda: looks.knows_noise(directory)
-    await run_script(session, is_decided=lambda: looks.is_decided(directory))
+    await run_script(
+        session,
+        is_decided=lambda: looks.is_decided(directory),
+        require_as_fresh=lambda: looks.require_as_fresh(directory),
+    )
 
 
 @asynccontextmanager
@@ -148,6 +156,9 @@ async def ended_in_order(recorder: Recorder) -> AsyncIterator[None]:
         yield
         recorder.record(CellFinished(t=recorder.now()))
     except StorageError:
+        raise
+    except ServerNotFreshError as error:
+        recorder.record(_cell_failed(error, recorder).model_copy(update={"again": True}))
         raise
     except InfrastructureError as error:
         recorder.record(_cell_failed(error, recorder))

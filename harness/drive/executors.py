@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from harness.drive.cell import CellJob, EarlyLooks, run_cell
 from harness.drive.recorder import Watcher
-from harness.drive.sharing import SharedServers, by_server
-from harness.errors import StorageError
+from harness.drive.sharing import Judges, SharedServers, by_server
+from harness.errors import ServerNotFreshError, StorageError
 from harness.history.layout import set_aside
 from harness.servers.base import Runtime
 
@@ -23,14 +23,14 @@ class Work:
         jobs: The cells.
         watcher_of: Who is shown what of a cell, as soon as it stands in the run directory.
         looks: What tells a cell that it may leave something out.
-        is_clean: Judges a cell at its script's end, so that the next may go on with its server; None where
-            every cell is to have a server of its own.
+        sharing: Decide whether a cell may go on with the server of the one before; None where every cell
+            is to have a server of its own.
     """
 
     jobs: tuple[CellJob, ...]
     watcher_of: Callable[[CellJob], Watcher]
     looks: EarlyLooks
-    is_clean: Callable[[Path], bool] | None
+    sharing: Judges | None
 
 
 class Executor(Protocol):
@@ -56,13 +56,32 @@ class LocalExecutor:
 
     async def run_all(self, work: Work) -> None:
         """Run every cell, in an order that lets them share."""
-        sharing = work.is_clean is not None and self._runtime.can_restart
-        jobs = by_server(work.jobs) if sharing else list(work.jobs)
-        async with SharedServers(self._runtime, jobs, is_clean=work.is_clean or (lambda _: False)) as shared:
-            for job in jobs:
+        if work.sharing is None or not self._runtime.can_restart:
+            for job in work.jobs:
                 make_room(job.directory)
-                starter = shared if sharing else self._runtime
-                await run_cell(job, starter, watcher=work.watcher_of(job), looks=work.looks)
+                await run_cell(job, self._runtime, watcher=work.watcher_of(job), looks=work.looks)
+            return
+        jobs = by_server(work.jobs)
+        async with SharedServers(
+            self._runtime, jobs, judges=work.sharing, watcher_of=work.watcher_of
+        ) as servers:
+            for job in jobs:
+                await run_on_shared(job, servers, watcher=work.watcher_of(job), looks=work.looks)
+
+
+async def run_on_shared(job: CellJob, servers: SharedServers, *, watcher: Watcher, looks: EarlyLooks) -> None:
+    """Run a cell on the server of the one before, or on one of its own where that is not as it was.
+
+    Raises:
+        StorageError: the run directory cannot be written any more.
+    """
+    looks = replace(looks, require_as_fresh=lambda _: servers.require_as_fresh(job))
+    make_room(job.directory)
+    try:
+        await run_cell(job, servers, watcher=watcher, looks=looks)
+    except ServerNotFreshError:
+        make_room(job.directory)
+        await run_cell(job, servers, watcher=watcher, looks=looks)
 
 
 def make_room(cell_directory: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import anyio
 from anyio.abc import TaskStatus
@@ -13,6 +12,7 @@ from harness.drive.cell import CellJob, EarlyLooks
 from harness.drive.executors import Executor, Work
 from harness.drive.recorder import Watcher
 from harness.drive.run_directory import RunPlan, RunRecord, alone_in
+from harness.drive.sharing import Judges
 from harness.errors import StorageError
 
 
@@ -22,14 +22,14 @@ async def run_cells(
     *,
     watcher_of: Callable[[CellJob], Watcher],
     looks: EarlyLooks | None = None,
-    is_clean: Callable[[Path], bool] | None = None,
+    sharing: Judges | None = None,
 ) -> bool:
     """Run every cell of ``plan``; return whether the run came to its end without being interrupted.
 
     Interrupt and termination signals stop the cells that are running, servers included, and skip the rest.
     What an earlier attempt at a cell left is set aside first.  ``looks`` tell a cell what it may leave
-    out.  With ``is_clean``, which judges a cell at its script's end, cells may share
-    servers (:mod:`harness.drive.sharing`) and are run in an order that lets them.
+    out.  With ``sharing``, cells may share servers (:mod:`harness.drive.sharing`) and are run in an
+    order that lets them.
 
     Raises:
         UsageError: another harness is at work in the run directory.
@@ -42,7 +42,7 @@ async def run_cells(
                 jobs=tuple(plan.job(cell) for cell in plan.cells),
                 watcher_of=lambda job: record.noting(job.cell.id, watcher_of(job)),
                 looks=looks or EarlyLooks(),
-                is_clean=is_clean,
+                sharing=sharing,
             )
         )
 

@@ -10,6 +10,7 @@ from typing import TypeAlias
 from pydantic import JsonValue
 
 from harness.drive import requests, transitions
+from harness.drive.aftermath import only_asks
 from harness.drive.conditions import plan, repeated
 from harness.drive.controls import ask_controls
 from harness.drive.needs import features_of
@@ -107,15 +108,25 @@ def lacking(session: Session) -> list[str]:
     return sorted(feature.value for feature in needed if session.lacks(feature))
 
 
-async def run_script(session: Session, *, is_decided: Callable[[], bool] = lambda: False) -> None:
+async def run_script(
+    session: Session,
+    *,
+    is_decided: Callable[[], bool] = lambda: False,
+    require_as_fresh: Callable[[], None] = lambda: None,
+) -> None:
     """Carry out the whole script.
 
+    ``require_as_fresh`` is called after the first questions, before anything is done to the engine.
     Once the control questions have been asked, ``is_decided`` is asked at the end of each cycle whether
     the verdict is certain; if so, the further cycles of that repetition are left out.
     """
     ahead = deque(unrolled(session.scenario.script))
+    only_asked = True
     while ahead:
         placed = ahead.popleft()
+        if only_asked and not only_asks(placed.step):
+            only_asked = False
+            require_as_fresh()
         await run_step(session, placed)
         again = placed.cycle_ended(ahead)
         if again and session.controls_asked and is_decided():

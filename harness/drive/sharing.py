@@ -3,73 +3,107 @@
 Booting is most of a short cell's time.  A server goes on to the next cell only if all of this holds:
 
 * it would be started with the same command, environment and files;
+* the next cell begins with the questions that the first one did, which found the server fresh: the same
+  prompts, at the same length and concurrency, re-hits included;
 * the script before leaves it whole by itself: it puts it to sleep and wakes it, pauses and resumes it, loads
   its own weights, and sees every request that it starts to its end;
 * the cell before is clean (a verdict, not a guess), so nothing of it is known to be damaged;
-* it answers a canary as it answered when it was fresh: after ``/reset_prefix_cache``, the first
-  :data:`CANARY_PROMPTS` prompts of the first cell on this server, under salts never used before, have the
-  first tokens of that cell's very first pass, which found nothing cached either, with log-probabilities that
-  differ no more than :data:`ROUNDING`; and it is awake, not paused, and the weights have their checksums.
+* it is awake, not paused, and can empty its prefix cache.
 
-So what a next cell takes for its baseline is what a fresh server would have said: what is wrong with weights,
-buffers or decoding shows in any prompt.  Where answers are not reproducible that well (bf16 at more than one
-request at a time) the canary fails, and every cell gets a fresh server.  What a next cell reads from the
-prefix cache is its own, as its salts are.  Its memory is compared with what it was when that cell began.
+Then the next cell asks its first questions.  Before it does anything to the engine, all of its answers, and
+the weights' checksums, are held against those of the first cell: its baseline must be what an engine said
+that had never slept.  Where it is not, the cell begins again on a server of its own; and where the
+difference is damage, the cell before, which was called clean, is told of it, with the answers that show it.
+
+Its memory is compared with what it was when that cell began.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import anyio
-import numpy as np
-
-from harness.drive.aftermath import asks_without_weights, leaves_it_whole
+from harness.drive.aftermath import asks_without_weights, leaves_it_whole, only_asks
 from harness.drive.cell import CellJob
-from harness.drive.session import messages_of
-from harness.errors import HistoryError
-from harness.history.events import Answer, Method, Role
-from harness.history.recording import Pass, Recording, load_recording
+from harness.drive.recorder import Watcher
+from harness.errors import ServerNotFreshError
+from harness.history.appending import tell_of_damage
+from harness.history.layout import HISTORY_FILE
+from harness.history.recording import load_recording
+from harness.scenario.schema import flat_steps
 from harness.servers.base import Memory, Runtime, Server, ServerFacts, ServerSpec
 from harness.vllm_api import lifecycle
 from harness.vllm_api.connection import Connection, connect
-from harness.vllm_api.generation import Generation, GenerationRequest, generate
 
-ROUNDING = 1e-3
-"""nat; what the order of float32 additions comes to, which changes with how requests fall into batches.
 
-No checker calls a difference below it damage.
-"""
+@dataclass(frozen=True, kw_only=True)
+class SeenAgain:
+    """What a server's answers to a later cell say, held against those it gave when it was fresh.
 
-CANARY_PROMPTS = 8
-"""Prompts that a server must answer again as it did when it was fresh."""
+    Attributes:
+        whole: They are the same.
+        damaged: They are proven not to be.  Where neither holds, nobody can tell.
+        because: What is different, in a sentence.
+    """
 
-CANARY_TOKENS = 16
-"""Tokens of each of these answers."""
+    whole: bool
+    damaged: bool
+    because: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judges:
+    """Who decides whether a server may go on to another cell; both look at what is recorded in folders.
+
+    Attributes:
+        is_clean: Whether a cell, as far as it is recorded, would be clean.
+        sees_again: What the first answers of a later cell, the second, say of a server that the first
+            cell found fresh.
+    """
+
+    is_clean: Callable[[Path], bool]
+    sees_again: Callable[[Path, Path], SeenAgain]
 
 
 def by_server(jobs: Sequence[CellJob]) -> list[CellJob]:
-    """Order ``jobs`` so that those that want the same server follow each other.
+    """Order ``jobs`` so that those that can share a server follow each other.
 
     Among them, those that spoil it come last: whoever follows one needs a server anew.  So do, before
     these, those that most probably spoil it, although their scripts do not say so.
     """
-    first: dict[int, int] = {}
-    for number, job in enumerate(jobs):
-        first[number] = next((place for place in range(number) if _same_server(jobs[place], job)), number)
 
-    def place(number: int) -> tuple[int, bool, bool, int]:
+    def first(number: int, alike: Callable[[CellJob, CellJob], bool]) -> int:
+        return next((place for place in range(number) if alike(jobs[place], jobs[number])), number)
+
+    def place(number: int) -> tuple[int, int, bool, bool, int]:
         script = jobs[number].cell.scenario.script
-        return first[number], not leaves_it_whole(script), asks_without_weights(script), number
+        return (
+            first(number, _same_server),
+            first(number, _can_share),
+            not leaves_it_whole(script),
+            asks_without_weights(script),
+            number,
+        )
 
-    return [jobs[number] for number in sorted(first, key=place)]
+    return [jobs[number] for number in sorted(range(len(jobs)), key=place)]
+
+
+def _can_share(one: CellJob, other: CellJob) -> bool:
+    return _same_server(one, other) and _first_questions(one) == _first_questions(other)
+
+
+def _first_questions(job: CellJob) -> tuple[object, ...]:
+    """All that decides what is asked before anything is done to the engine."""
+    cell, scenario = job.cell, job.cell.scenario
+    return (
+        *(cell.prompts, cell.held_out, scenario.sampling, scenario.evidence, scenario.concurrency),
+        tuple(takewhile(only_asks, flat_steps(scenario.script))),
+    )
 
 
 def _same_server(one: CellJob, other: CellJob) -> bool:
@@ -113,16 +147,23 @@ class SharedServers:
     Args:
         runtime: Starts the servers.
         jobs: The cells in the order in which they will ask for a server.
-        is_clean: Whether the cell in a folder, as far as it is recorded, would be clean.
+        judges: Decide where it is safe.
+        watcher_of: Who is shown what is added to the history of a cell that has ended.
     """
 
     def __init__(
-        self, runtime: Runtime, jobs: Sequence[CellJob], *, is_clean: Callable[[Path], bool]
+        self,
+        runtime: Runtime,
+        jobs: Sequence[CellJob],
+        *,
+        judges: Judges,
+        watcher_of: Callable[[CellJob], Watcher],
     ) -> None:
         self._runtime = runtime
         self._jobs = {job.cell.id: job for job in jobs}
         self._next = {job.cell.id: after for job, after in pairwise(jobs)}
-        self._is_clean = is_clean
+        self._judges = judges
+        self._watcher_of = watcher_of
         self._held = AsyncExitStack()
         self._server: Server | None = None
         self._cells: list[str] = []
@@ -143,7 +184,7 @@ class SharedServers:
         Raises:
             InfrastructureError: it cannot be started.
         """
-        if self._server is not None and not await self._is_as_fresh(self._server):
+        if self._server is not None and not await self._is_ready(self._server):
             await self._stop()
         if self._server is None:
             self._server = await self._held.enter_async_context(self._runtime.start(spec))
@@ -157,6 +198,34 @@ class SharedServers:
             if not goes_on:
                 await self._stop()
 
+    def require_as_fresh(self, job: CellJob) -> None:
+        """Return when the server answered ``job`` so far as it answered the cell that found it fresh.
+
+        Where it is proven not to, that is added to the history of the cell before.
+
+        Raises:
+            ServerNotFreshError: it is not known to.
+            StorageError: nothing could be added.
+        """
+        if len(self._cells) < 2:  # noqa: PLR2004 - it is the one that found it fresh
+            return
+        fresh, before = (self._jobs[self._cells[place]] for place in (0, -2))
+        seen = self._judges.sees_again(fresh.directory, job.directory)
+        if seen.whole:
+            return
+        if seen.damaged:
+            told = tell_of_damage(
+                before.directory / HISTORY_FILE,
+                load_recording(before.directory),
+                load_recording(job.directory),
+                because=seen.because,
+            )
+            self._watcher_of(before)(told)
+        raise ServerNotFreshError(
+            f"the server that {before.cell.id} left is not known to be as when it was fresh: {seen.because}",
+            remedy="the cell begins again on a server of its own",
+        )
+
     async def _stop(self) -> None:
         held, self._held = self._held, AsyncExitStack()
         self._server = None
@@ -167,32 +236,20 @@ class SharedServers:
         after = self._next.get(job.cell.id)
         return (
             after is not None
-            and _same_server(job, after)
+            and _can_share(job, after)
             and leaves_it_whole(job.cell.scenario.script)
-            and self._is_clean(job.directory)
+            and self._judges.is_clean(job.directory)
         )
 
-    async def _is_as_fresh(self, server: Server) -> bool:
-        job = self._jobs[self._cells[0]]
-        try:
-            recording = load_recording(job.directory)
-        except HistoryError:
-            return False
-        if (fresh := _first_pass(recording)) is None or await server.death() is not None:
+    async def _is_ready(self, server: Server) -> bool:
+        """Whether it lives, rests in no way, and has emptied its prefix cache."""
+        deadline_s = self._jobs[self._cells[0]].cell.scenario.deadlines.transition
+        if await server.death() is not None:
             return False
         async with connect(server.base_url) as connection:
-            deadline_s = job.cell.scenario.deadlines.transition
-            return (
-                not await _rests(connection, deadline_s=deadline_s)
-                and await _has_its_weights(connection, recording, deadline_s=deadline_s)
-                and await _answers_as(connection, job, recording, fresh)
-            )
-
-
-def _first_pass(recording: Recording) -> Pass | None:
-    """The first answers of a cell: nothing can have been cached for them."""
-    baseline = recording.passes_of(Role.BASELINE)
-    return next((each for each in baseline if each.start.method is Method.GENERATED), None)
+            if await _rests(connection, deadline_s=deadline_s):
+                return False
+            return (await lifecycle.reset_prefix_cache(connection.http, deadline_s=deadline_s)).ok
 
 
 async def _rests(connection: Connection, *, deadline_s: float) -> bool:
@@ -200,55 +257,3 @@ async def _rests(connection: Connection, *, deadline_s: float) -> bool:
     sleeping = await lifecycle.is_sleeping(connection.http, deadline_s=deadline_s)
     paused = await lifecycle.is_paused(connection.http, deadline_s=deadline_s)
     return sleeping.field("is_sleeping") is True or paused.field("is_paused") is True
-
-
-async def _has_its_weights(connection: Connection, recording: Recording, *, deadline_s: float) -> bool:
-    """Whether every parameter has the checksum it had; a release that tells none passes."""
-    before = recording.weight_checksums[0].checksums if recording.weight_checksums else None
-    now = (await lifecycle.weight_checksums(connection.http, deadline_s=deadline_s)).field("checksums")
-    if not isinstance(now, dict):
-        return before is None
-    return {name: str(value) for name, value in now.items()} == before
-
-
-async def _answers_as(connection: Connection, job: CellJob, recording: Recording, fresh: Pass) -> bool:
-    """Whether the first answers of a pass that found nothing cached come again."""
-    deadlines, sampling = job.cell.scenario.deadlines, job.cell.scenario.sampling
-    reset = await lifecycle.reset_prefix_cache(connection.http, deadline_s=deadlines.transition)
-    if not reset.ok:
-        return False
-    salt = f"sleepwake-canary-{secrets.token_hex(8)}"
-    limiter = anyio.CapacityLimiter(fresh.start.concurrency)
-    same: list[bool] = []
-
-    async def ask(prompt: str) -> None:
-        request = GenerationRequest(
-            prompt_token_ids=recording.prompts[prompt].token_ids,
-            messages=messages_of(recording.prompts[prompt]),
-            max_tokens=min(sampling.max_tokens, CANARY_TOKENS),
-            model=job.model.served_name,
-            deadline_s=deadlines.answer,
-            temperature=sampling.temperature,
-            seed=sampling.seed,
-            cache_salt=salt,
-            top_logprobs=sampling.logprobs,
-        )
-        async with limiter:
-            same.append(comes_again(fresh.answers.get(prompt), await generate(connection.openai, request)))
-
-    async with anyio.create_task_group() as group:
-        for prompt in fresh.start.asked[:CANARY_PROMPTS]:
-            group.start_soon(ask, prompt)
-    return bool(same) and all(same)
-
-
-def comes_again(before: Answer | None, now: Generation) -> bool:
-    """Whether an answer of :data:`CANARY_TOKENS` is how the one from before began, but for rounding."""
-    if before is None or before.failure is not None or now.error is not None or before.logprobs is None:
-        return False
-    expected = before.token_ids[:CANARY_TOKENS]
-    is_whole = expected == before.token_ids
-    if expected != now.token_ids or (before.finish_reason if is_whole else "length") != now.finish_reason:
-        return False
-    shifts = np.abs(before.logprobs.chosen[: len(expected)] - now.chosen_logprobs)
-    return bool((shifts <= ROUNDING).all())

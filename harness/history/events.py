@@ -407,6 +407,19 @@ class CellFailed(_Event):
     remedy: str
     log_tail: str = ""
     interrupted: bool = False
+    again: bool = Field(default=False, description="the cell is begun again at once, on another server")
+
+
+class ServerLeftDamaged(_Event):
+    """The server went on to another cell, and answers that one's first questions otherwise than when fresh.
+
+    These were this cell's own questions too.  What came back precedes this event, as passes that
+    followed the script.
+    """
+
+    kind: Literal["server_left_damaged"] = "server_left_damaged"
+    next_cell: str
+    because: str = Field(description="what is different, in a sentence")
 
 
 class CellShortened(_Event):
@@ -440,7 +453,8 @@ Event = Annotated[
     | CellUnavailable
     | CellFailed
     | CellShortened
-    | CellFinished,
+    | CellFinished
+    | ServerLeftDamaged,
     Field(discriminator="kind"),
 ]
 

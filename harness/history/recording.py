@@ -26,6 +26,7 @@ from harness.history.events import (
     RequestRunning,
     RequestStarted,
     Role,
+    ServerLeftDamaged,
     ServerReady,
     StepFinished,
     StepStarted,
@@ -96,6 +97,8 @@ class Recording:
     finished: bool = False
     skipped: tuple[str, ...] = ()
     """Paths of the steps that were left out because the verdict was certain."""
+    left_damaged: ServerLeftDamaged | None = None
+    """What the cell that came next on the same server found."""
 
     def passes_of(self, role: Role) -> Iterator[Pass]:
         """The passes that are evidence of ``role``, in the order they ran."""
@@ -153,6 +156,7 @@ def gather(events: Iterable[Event]) -> Recording:
         failure=_last(of, CellFailed),
         finished=_last(of, CellFinished) is not None,
         skipped=tuple(step for each in _all(of, CellShortened) for step in each.skipped),
+        left_damaged=_last(of, ServerLeftDamaged),
     )
 
 

@@ -16,18 +16,21 @@ from harness.history.events import EVENT, FORMAT_VERSION, CellStarted, Event
 class HistoryWriter:
     """Appends events to one file; every event is with the operating system when ``write`` returns.
 
+    Args:
+        path: The file.  It must not be there yet, or what was recorded could be lost,
+        goes_on: unless it is a history that something is added to.
+
     Raises:
         StorageError: the disk is full or the file cannot be written.  What was written
             before stays readable, and nothing more is written after it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, goes_on: bool = False) -> None:
         self._path = path
         self._broken = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # "x": a history is never written twice, so nothing recorded can be lost.
-            self._file: IO[bytes] = path.open("xb", buffering=0)
+            self._file: IO[bytes] = path.open("ab" if goes_on else "xb", buffering=0)
         except OSError as error:
             raise _storage_error(path, error) from error
 

@@ -23,6 +23,7 @@ from harness.history.events import (
     CellStarted,
     Event,
     PassStarted,
+    ServerLeftDamaged,
     ServerReady,
     StepFinished,
     StepStarted,
@@ -106,6 +107,9 @@ class Progress:
             case CellShortened():
                 steps = count(len(event.skipped), "step")
                 self._line(event.t, f"leaves out {steps}: corrupt, and why, whatever they would show")
+            case ServerLeftDamaged():
+                found = f"as {event.next_cell} found: {event.because}"
+                self._line(event.t, f"{cell} left a damaged server, {found}")
             case CellFailed():
                 self._line(event.t, f"stopped: {event.cause}")
             case _:
@@ -130,7 +134,7 @@ class Progress:
 
 def _server(event: ServerReady) -> str:
     if event.shared_with:
-        return f"goes on with the server of {event.shared_with[0]}, which answers as when it was fresh"
+        return f"goes on with the server of {event.shared_with[0]}, if it answers as when it was fresh"
     version = f"vLLM {event.vllm_version}" if event.vllm_version else "the server"
     return f"{version} is ready on {event.runtime} after {event.boot_seconds:.0f} s"
 

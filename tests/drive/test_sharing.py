@@ -7,21 +7,23 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from harness.check import judge
+from harness.check.handover import judge_handover
 from harness.check.result import Cause, Verdict
-from harness.drive.cell import CellJob, run_cell
-from harness.drive.sharing import CANARY_TOKENS, ROUNDING, SharedServers, by_server, comes_again
-from harness.history.events import Role
-from harness.history.recording import Recording, load_recording
+from harness.drive.cell import CellJob, EarlyLooks
+from harness.drive.executors import run_on_shared
+from harness.drive.recorder import Watcher
+from harness.drive.sharing import Judges, SeenAgain, SharedServers, by_server
+from harness.history.events import Role, ServerLeftDamaged
+from harness.history.layout import earlier_histories
+from harness.history.recording import Recording, load_history, load_recording
+from harness.scenario.cells import load_cells
 from harness.scenario.schema import Arm, Deadlines
 from harness.servers.base import Server, ServerSpec
 from harness.servers.process.runtime import ProcessRuntime
-from harness.vllm_api.generation import Generation
-from tests.check.stories import answer_to, prompt
-from tests.drive.conftest import Driver
+from tests.drive.conftest import SCENARIOS, Driver
 from tests.drive.test_killed import engines_of
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
@@ -42,14 +44,17 @@ class Counting(ProcessRuntime):
             yield server
 
 
-def jobs_of(driver: Driver, *, fault: str | None = None, script: str = "") -> list[CellJob]:
+def jobs_of(
+    driver: Driver, *, fault: str | None = None, script: str = "", misbehave: str = ""
+) -> list[CellJob]:
     """The cells; a slow machine is no finding."""
     patient = Deadlines(boot=60, answer=60, transition=60)
     jobs = []
     for name in CELLS:
         cell = driver.cell("off" if name == "off" else "on", script=script)
         # Slow enough that requests in flight meet the transition they are sent for.
-        job = driver.job(cell, fault=fault, env={"FAKE_VLLM": "slow:20"} if script else {})
+        slow = "slow:20" if script and not misbehave else misbehave
+        job = driver.job(cell, fault=fault, env={"FAKE_VLLM": slow})
         scenario = job.cell.scenario.model_copy(update={"deadlines": patient})
         cell = replace(job.cell, arm_name=name, scenario=scenario)
         jobs.append(replace(job, cell=cell, directory=driver.folder / "out" / name))
@@ -57,19 +62,34 @@ def jobs_of(driver: Driver, *, fault: str | None = None, script: str = "") -> li
 
 
 async def run(
-    driver: Driver, *, is_clean: Callable[[Path], bool], fault: str | None = None, script: str = ""
+    driver: Driver,
+    jobs: list[CellJob],
+    *,
+    is_clean: Callable[[Path], bool],
+    told: Callable[[CellJob, ServerLeftDamaged], None] = lambda *_: None,
 ) -> tuple[list[str], dict[str, Recording]]:
-    """Run the cells; return for which of them a server was booted, and what was recorded."""
+    """Run cells; return for which of them a server was booted, and what was recorded."""
     runtime = Counting(
         engine_command=driver.engine_command, engine="cpu", cache=driver.folder / "cache", stop_grace_s=2.0
     )
     runtime.booted = []
-    jobs = by_server(jobs_of(driver, fault=fault, script=script))
-    async with SharedServers(runtime, jobs, is_clean=is_clean) as servers:
-        for job in jobs:
-            await run_cell(job, servers, watcher=lambda _: None)
+    ordered = by_server(jobs)
+
+    def watcher_of(job: CellJob) -> Watcher:
+        return lambda event: told(job, event) if isinstance(event, ServerLeftDamaged) else None
+
+    judges = Judges(is_clean=is_clean, sees_again=sees_again)
+    async with SharedServers(runtime, ordered, judges=judges, watcher_of=watcher_of) as servers:
+        for job in ordered:
+            await run_on_shared(job, servers, watcher=lambda _: None, looks=EarlyLooks())
     assert engines_of(driver.model.parent) == []
-    return runtime.booted, {name: load_recording(driver.folder / "out" / name) for name in CELLS}
+    return runtime.booted, {job.cell.id: load_recording(job.directory) for job in jobs}
+
+
+def sees_again(fresh: Path, later: Path) -> SeenAgain:
+    """As the workflow does."""
+    seen = judge_handover(load_recording(fresh), load_recording(later))
+    return SeenAgain(whole=seen.whole, damaged=seen.damaged, because=seen.because)
 
 
 def really(folder: Path) -> bool:
@@ -87,8 +107,8 @@ def answers(recording: Recording) -> set[tuple[str, tuple[int, ...]]]:
 
 async def test_healthy_cells_share_a_server(driver: Driver) -> None:
     """The second cell says with whom, has no boot of its own, and the same answers."""
-    booted, recorded = await run(driver, is_clean=really)
-    first, second = recorded["on"], recorded["again"]
+    booted, recorded = await run(driver, jobs_of(driver), is_clean=really)
+    first, second = recorded["small.on"], recorded["small.again"]
     assert booted == ["on", "off"]
     assert first.server is not None
     assert second.server is not None
@@ -101,17 +121,73 @@ async def test_healthy_cells_share_a_server(driver: Driver) -> None:
 
 async def test_after_a_corrupt_cell_the_next_gets_a_fresh_server(driver: Driver) -> None:
     """Verdicts and causes are those of cells with a server each."""
-    booted, recorded = await run(driver, is_clean=really, fault="keep-prefix-cache")
+    booted, recorded = await run(driver, jobs_of(driver, fault="keep-prefix-cache"), is_clean=really)
     assert booted == ["on", "again", "off"]
-    results = [judge(recorded[name]) for name in ("on", "again")]
+    results = [judge(recorded[f"small.{name}"]) for name in ("on", "again")]
     assert [result.cause for result in results] == [Cause.STALE_PREFIX_CACHE] * 2
 
 
-async def test_the_canary_alone_finds_a_damaged_server(driver: Driver) -> None:
-    """Whatever the verdict overlooked: an engine that lost its weights is not handed on."""
-    booted, recorded = await run(driver, is_clean=lambda _: True, fault="lose-weights")
+async def test_a_damaged_server_is_found_by_the_questions_of_the_next_cell(driver: Driver) -> None:
+    """Whatever the verdict overlooked: the next cell begins again on a fresh server."""
+    jobs = jobs_of(driver, fault="lose-weights")
+    booted, recorded = await run(driver, jobs, is_clean=lambda _: True)
     assert booted == ["on", "again", "off"]
-    assert judge(recorded["again"]).cause is Cause.LOST_WEIGHTS
+    assert judge(recorded["small.again"]).cause is Cause.LOST_WEIGHTS
+    (rejected,) = (load_history(path) for path in earlier_histories(jobs[2].directory))
+    assert rejected.failure is not None
+    assert rejected.failure.again
+    assert not list(rejected.passes_of(Role.AFTER))
+
+
+ONLY_WARM = """\
+- probe: {name: baseline, evidence: [warm]}
+- null_transition: {evidence: [warm, cold]}
+- sleep: {}
+- wake_up: {}
+- probe: {name: after, evidence: [warm]}"""
+"""After the wake-up every prompt is computed anew: nothing that was cached is read again."""
+
+
+async def test_the_cell_before_is_told_of_the_damage_it_left(driver: Driver) -> None:
+    """What its own probes could not see its history holds afterwards: clean becomes corrupt."""
+    said: list[tuple[str, str]] = []
+    jobs = jobs_of(driver, script=ONLY_WARM, misbehave="spoil-rehits-after-wake")
+    booted, recorded = await run(
+        driver, jobs, is_clean=really, told=lambda job, told: said.append((job.cell.id, told.next_cell))
+    )
+    assert booted == ["on", "again", "off"]
+    assert said == [("small.on", "small.again")]
+    first = recorded["small.on"]
+    assert first.left_damaged is not None
+    assert judge(first).verdict is Verdict.CORRUPT
+    assert judge(recorded["small.again"]).verdict is not Verdict.CORRUPT, "nobody came after it"
+
+
+def test_cells_that_ask_otherwise_share_no_server(driver: Driver) -> None:
+    """Other prompts, lengths or first questions have no answers of a fresh server to be held against."""
+    script = "- probe: baseline\n- sleep: {}\n- wake_up: {}\n- probe: after"
+    cells = [driver.cell(script=script, more=more) for more in ("", "concurrency: 2", "")]
+    jobs = [driver.job(replace(cell, arm_name=str(place))) for place, cell in enumerate(cells)]
+    assert [job.cell.arm_name for job in by_server(jobs)] == ["0", "2", "1"]
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize(
+    ("fault", "corrupt"),
+    [(None, set()), ("damage-late-tokens", {"prefix-cache-level1", "prefix-cache-level2"})],
+)
+async def test_the_default_run_finds_damage_of_late_tokens(
+    driver: Driver, fault: str | None, corrupt: set[str]
+) -> None:
+    """The first look is too short for it; the cells after it have baselines that never slept."""
+    cells = load_cells([SCENARIOS], only_default=True)
+    jobs = [
+        replace(driver.job(cell, fault=fault), directory=driver.folder / "out" / cell.id) for cell in cells
+    ]
+    booted, recorded = await run(driver, jobs, is_clean=really)
+    results = [judge(recording) for recording in recorded.values()]
+    assert {result.scenario for result in results if result.verdict is Verdict.CORRUPT} == corrupt
+    assert len(booted) == (5 if fault else 3)
 
 
 def test_cells_are_ordered_by_the_server_they_want(driver: Driver) -> None:
@@ -143,41 +219,6 @@ async def test_cells_with_requests_in_flight_share_a_server(driver: Driver) -> N
 - wake_up: {}
 - finish_requests: {name: held}
 - probe: {name: after, evidence: [warm]}"""
-    booted, recorded = await run(driver, is_clean=really, script=script)
+    booted, recorded = await run(driver, jobs_of(driver, script=script), is_clean=really)
     assert booted == ["on", "off"]
-    assert judge(recorded["again"]).verdict is not Verdict.CORRUPT
-
-
-@pytest.mark.parametrize(
-    ("shift", "same"), [(0.0, True), (0.9 * ROUNDING, True), (1.1 * ROUNDING, False), (float("nan"), False)]
-)
-def test_a_canary_may_round_differently(*, shift: float, same: bool) -> None:
-    """Requests fall into other batches: the last bits of log-probabilities say nothing, tokens do."""
-    before = answer_to(prompt(0), max_tokens=8)
-    assert before.logprobs is not None
-    now = Generation(
-        seconds=1.0,
-        token_ids=before.token_ids,
-        finish_reason=before.finish_reason,
-        chosen_logprobs=before.logprobs.chosen + np.float32(shift),
-    )
-    assert comes_again(before, now) is same
-    assert not comes_again(before, replace(now, token_ids=(*before.token_ids[:-1], 1)))
-    assert not comes_again(before, replace(now, finish_reason="abort"))
-    assert not comes_again(None, now)
-
-
-def test_a_canary_asks_for_the_beginning_of_a_longer_answer() -> None:
-    """Its tokens as far as it was asked, cut off there; one that ended sooner is not the same."""
-    before = answer_to(prompt(0), max_tokens=2 * CANARY_TOKENS)
-    assert before.logprobs is not None
-    now = Generation(
-        seconds=1.0,
-        token_ids=before.token_ids[:CANARY_TOKENS],
-        finish_reason="length",
-        chosen_logprobs=before.logprobs.chosen[:CANARY_TOKENS],
-    )
-    assert comes_again(before, now)
-    assert not comes_again(before, replace(now, finish_reason="stop"))
-    shorter = replace(now, token_ids=now.token_ids[:-1], chosen_logprobs=now.chosen_logprobs[:-1])
-    assert not comes_again(before, shorter)
+    assert judge(recorded["small.again"]).verdict is not Verdict.CORRUPT

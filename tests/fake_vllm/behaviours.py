@@ -21,6 +21,7 @@ class Fault(StrEnum):
 
     KEEP_PREFIX_CACHE = "keep-prefix-cache"
     LOSE_WEIGHTS = "lose-weights"
+    DAMAGE_LATE_TOKENS = "damage-late-tokens"
 
 
 class Behaviour(StrEnum):
@@ -48,6 +49,8 @@ class Behaviour(StrEnum):
     """Tell another ``system_fingerprint`` after the first wake-up."""
     GARBAGE_AFTER_WAKE = "garbage-after-wake"
     """After the first wake-up answer right for NUMBER (default 8) tokens, then shuffle the logits."""
+    SPOIL_REHITS_AFTER_WAKE = "spoil-rehits-after-wake"
+    """After the first sleep of memory, every block that is read from the prefix cache holds nothing."""
     SLOW = "slow"
     """Take NUMBER (default 10) milliseconds more for every step, from the start."""
     NOISE = "noise"

@@ -39,6 +39,8 @@ class Engine:
         )
         model = ToyModel(self.memory.weights, max_model_len=options.max_model_len)
         self.scheduler = Scheduler(model, self._pool, prefix_caching=options.enable_prefix_caching)
+        self.scheduler.distortion.faults = self.faults
+        self.scheduler.distortion.spoils_rehits = Behaviour.SPOIL_REHITS_AFTER_WAKE in self._misbehaviour
         self.scheduler.distortion.noise = (self._misbehaviour.number(Behaviour.NOISE) or 0) / 1000
         self.scheduler.seconds_a_step = (self._misbehaviour.number(Behaviour.SLOW) or 0) / 1000
         self.adapters: dict[str, Adapter] = {}
@@ -94,6 +96,7 @@ class Engine:
         """Bring memory back; scheduling goes on once all of it is."""
         if Behaviour.WAKE_UP_FAILS in self._misbehaviour:
             raise EngineError("wake_up failed")
+        slept = bool(self.memory.sleeping)
         memory_tags = [tag for tag in tags or () if tag != "scheduling"]
         if not tags or memory_tags:
             self.memory.wake_up(memory_tags)
@@ -105,6 +108,8 @@ class Engine:
         self.scheduler.distortion.shuffled_from_token = self._misbehaviour.number(
             Behaviour.GARBAGE_AFTER_WAKE
         )
+        if slept:
+            self.scheduler.distortion.is_due = True
         return True
 
     async def pause(self, mode: PauseMode, *, clear_cache: bool) -> None:

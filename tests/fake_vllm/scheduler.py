@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 import numpy as np
 
 from tests.fake_vllm import vocabulary
+from tests.fake_vllm.behaviours import Fault
 from tests.fake_vllm.blocks import BlockPool
 from tests.fake_vllm.model import Array, ToyModel
 from tests.fake_vllm.sequence import Sequence
+
+LATE = 40
+"""The token of an answer from which on ``damage-late-tokens`` shows."""
 
 
 class Pause(Enum):
@@ -37,10 +42,14 @@ class Counters:
 
 @dataclass
 class Distortion:
-    """What is done to logits before a token is chosen from them; nothing by default."""
+    """What is done to cached blocks, and to logits before a token is chosen; nothing by default."""
 
     noise: float = 0.0
     shuffled_from_token: int | None = None
+    is_due: bool = False
+    """Whether memory has slept and is awake again: what is planted shows from then on."""
+    faults: AbstractSet[Fault] = frozenset()
+    spoils_rehits: bool = False
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
 
     def apply(self, logits: Array, position_in_answer: int) -> Array:
@@ -49,6 +58,11 @@ class Distortion:
             logits = logits + (self.random.standard_normal(len(logits)) * self.noise).astype(np.float32)
         if self.shuffled_from_token is not None and position_in_answer >= self.shuffled_from_token:
             logits = self.random.permutation(logits)
+        late = self.is_due and Fault.DAMAGE_LATE_TOKENS in self.faults and position_in_answer >= LATE - 1
+        if late:
+            best, second = np.argsort(logits)[:-3:-1]
+            logits = logits.copy()
+            logits[[best, second]] = logits[[second, best]]
         return logits
 
 
@@ -151,6 +165,8 @@ class Scheduler:
             return []
         size = self._pool.block_size
         found = self._pool.find(sequence.hashes((len(sequence.tokens) - 1) // size, size))
+        if self.distortion.is_due and self.distortion.spoils_rehits:
+            self._pool.contents[found] = 0
         self.counters.prefix_cache_queries += len(sequence.tokens)
         self.counters.prefix_cache_hits += len(found) * size
         return found

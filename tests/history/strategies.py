@@ -25,6 +25,7 @@ from harness.history.events import (
     RequestRunning,
     RequestStarted,
     Role,
+    ServerLeftDamaged,
     ServerReady,
     StepFinished,
     StepStarted,
@@ -119,6 +120,7 @@ def events() -> st.SearchStrategy[Event]:
             seconds=times,
             failure=st.none() | failures,
         ),
+        st.builds(ServerLeftDamaged, t=times, next_cell=text, because=text),
         st.builds(RequestStarted, t=times, number=numbers),
         st.builds(RequestRunning, t=times, number=numbers),
         st.builds(
