@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import ScenarioError, UsageError
+from harness.errors import UsageError
 from harness.scenario.corpus import CorpusPrompt, load_corpus
-from harness.scenario.loader import find_scenarios, load_scenario
+from harness.scenario.loader import ScenarioFile, find_scenarios, load_scenario_file
 from harness.scenario.schema import Arm, Scenario, StartRequests, flat_steps
 
 CORPORA_FOLDER = "corpora"
@@ -46,36 +46,40 @@ def load_cells(paths: Sequence[Path], *, only_default: bool = False) -> list[Cel
     cells: list[Cell] = []
     seen: dict[str, Path] = {}
     for path in find_scenarios(paths):
-        scenario = load_scenario(path)
+        loaded = load_scenario_file(path)
+        scenario = loaded.scenario
         if scenario.name in seen:
-            raise ScenarioError(
-                f"name: {scenario.name!r} is already the name of {seen[scenario.name]}",
-                location=f"{path}:1:1",
+            raise loaded.refusal(
+                "name",
+                cause=f"{scenario.name!r} is already the name of {seen[scenario.name]}",
                 remedy="give every scenario a name of its own",
             )
         seen[scenario.name] = path
         if scenario.default or not only_default:
-            cells.extend(_expand(scenario, path))
+            cells.extend(_expand(loaded))
     return cells
 
 
-def _expand(scenario: Scenario, path: Path) -> list[Cell]:
+def _expand(loaded: ScenarioFile) -> list[Cell]:
+    scenario, path = loaded.scenario, loaded.file.path
     wanted = scenario.prompts.count + scenario.prompts.held_out
     corpus = load_corpus(
-        scenario.prompts.corpus, folder=path.parent / CORPORA_FOLDER, location=f"{path}: prompts.corpus"
+        scenario.prompts.corpus,
+        folder=path.parent / CORPORA_FOLDER,
+        location=loaded.file.location(("prompts", "corpus")),
     )
     if len(corpus) < wanted:
-        raise ScenarioError(
-            f"prompts: {wanted} prompts are needed (count + held_out), "
+        raise loaded.refusal(
+            "prompts",
+            cause=f"{wanted} prompts are needed (count + held_out), "
             f"{scenario.prompts.corpus!r} has {len(corpus)}",
-            location=str(path),
             remedy="lower `count` or choose a larger corpus",
         )
     asked = corpus[:wanted]
     if any(prompt.picture for prompt in asked) and (without := _takes_token_ids(scenario)):
-        raise ScenarioError(
-            f"{without} sends token ids, and pictures of {scenario.prompts.corpus!r} have none",
-            location=str(path),
+        raise loaded.refusal(
+            "prompts",
+            cause=f"{without} sends token ids, and pictures of {scenario.prompts.corpus!r} have none",
             remedy="ask for warm, rehit, cold, sampled and unseen evidence alone, or choose another corpus",
         )
     return [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -18,23 +19,42 @@ from harness.scenario.yaml_file import Key, YamlFile, load_yaml
 _SUFFIXES = (".yaml", ".yml")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScenarioFile:
+    """A scenario and the file that says it."""
+
+    scenario: Scenario
+    file: YamlFile
+
+    def refusal(self, *keys: Key, cause: str, remedy: str) -> ScenarioError:
+        """What is wrong with what ``keys`` lead to, although it stands there correctly."""
+        where = ".".join(str(key) for key in keys)
+        return ScenarioError(f"{where}: {cause}", location=self.file.location(keys), remedy=remedy)
+
+
 def load_scenario(path: Path) -> Scenario:
     """Read and validate one scenario file.
 
     Raises:
         ScenarioError: the file cannot be read, is not YAML, or says something a scenario cannot say.
     """
+    return load_scenario_file(path).scenario
+
+
+def load_scenario_file(path: Path) -> ScenarioFile:
+    """The same, with where in the file everything stands.
+
+    Raises:
+        ScenarioError: the file cannot be read, is not YAML, or says something a scenario cannot say.
+    """
     file = _read(path)
     try:
-        scenario = Scenario.model_validate(file.data)
+        loaded = ScenarioFile(scenario=Scenario.model_validate(file.data), file=file)
     except ValidationError as error:
         raise first_mistake(file, error, remedy=_remedy) from error
-    for mistake in mistakes(scenario.script):
-        where = ".".join(str(key) for key in mistake.keys)
-        raise ScenarioError(
-            f"{where}: {mistake.message}", location=file.location(mistake.keys), remedy=mistake.remedy
-        )
-    return scenario
+    for mistake in mistakes(loaded.scenario.script):
+        raise loaded.refusal(*mistake.keys, cause=mistake.message, remedy=mistake.remedy)
+    return loaded
 
 
 def find_scenarios(paths: Sequence[Path]) -> list[Path]:
