@@ -67,7 +67,7 @@ def table(seen: Sequence[Seen]) -> Table:
     rows.sort(key=lambda rated: -rated[0])
     return Table(
         title=f"{len(seen)} faults",
-        headings=("evidence", "seconds a pass", "faults it shows", "a second", "shown by it alone"),
+        headings=("evidence", "seconds per pass", "faults it shows", "per second", "shown by it alone"),
         rows=tuple(row for _, row in rows),
     )
 
