@@ -18,9 +18,9 @@ from pydantic import JsonValue, TypeAdapter
 
 from harness import __version__
 from harness.check import judge
-from harness.check.early import decided, noise_is_known
 from harness.check.handover import judge_handover
 from harness.check.result import CellResult, Verdict
+from harness.check.verdict import decided, noise_is_known
 from harness.drive.cell import CellJob, EarlyLooks
 from harness.drive.executors import Executor, LocalExecutor
 from harness.drive.faults import require_fault

@@ -1,8 +1,8 @@
 """Mutation testing of the checkers: how many small changes to ``harness/check`` make a test fail.
 
-``make mutation`` runs all of it, or with ``ARGS='harness.check.limits.*'`` a part.  The outcome of every
-mutant is kept in ``mutants/`` until the function it is in changes; mutants that survived are tried again
-when they are named.  mutmut does the work; what it does otherwise here is in this file.
+``make mutation`` runs all of it, or with ``ARGS='harness.check.noise.limits.*'`` a part.  The outcome of
+every mutant is kept in ``mutants/`` until the function it is in changes; mutants that survived are tried
+again when they are named.  mutmut does the work; what it does otherwise here is in this file.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def run_own_tests_first(runner: PytestRunner, *, mutant_name: str | None, tests:
 
 def own_tests(mutant_name: str) -> str:
     """How the tests of a mutant's module begin."""
-    *_, module, _function = mutant_name.split(".")
-    return f"tests/check/test_{module}"
+    _harness, _check, *folders, module, _function = mutant_name.split(".")
+    return "/".join(("tests", "check", *folders, f"test_{module}"))
 
 
 def statuses() -> Iterator[tuple[str, str]]:
@@ -112,7 +112,7 @@ def report(tried: Iterable[tuple[str, str]]) -> int:
 def row(name: str, counts: Counter[str]) -> str:
     """One line of the table."""
     missed = ", ".join(f"{count} {status}" for status, count in counts.items() if status not in NOTICED)
-    return f"{name:<14}{score(counts):>7.1%} of {counts.total():>4}  {missed}".rstrip()
+    return f"{name:<18}{score(counts):>7.1%} of {counts.total():>4}  {missed}".rstrip()
 
 
 def score(counts: Counter[str]) -> float:

@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import ExitCode
 from harness.past_runs import PastRun, past_runs
-from harness.report.verdict import verdict_json
+from harness.report.verdict_json import verdict_json
 from tests.report import examples
 
 

@@ -1,20 +1,25 @@
-"""A recording laid out for judgement: every answer beside the one it must be compared with.
+"""A recording laid out for judgement: every answer beside its baseline, and held against the noise.
 
 Like is compared with like: an answer meets the answer to the same prompt of its own baseline, by the
 same method at the same concurrency, whose ``cached_tokens`` is nearest to its own.  So an answer
 computed cold meets one computed cold, and one served from the prefix cache meets the baseline's
 re-hit.
+
+Where the noise was measured, damage is what it does not explain (:mod:`harness.check.noise.calibration`).
+Where it was not, nothing can be said about a difference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from harness.check import noise
-from harness.check.comparison import Comparison, Reply
-from harness.check.result import NoiseFloor
+from harness.check.answer_pair import AnswerPair, Reply
+from harness.check.noise.calibration import Calibration
+from harness.check.noise.limits import RESOLUTION, noise_floor
+from harness.check.noise.null_answers import NullAnswers
+from harness.check.result import NoiseFloor, Strength
 from harness.history.events import Control, Method, PassStarted, Prompt, Role, StepStarted
 from harness.history.recording import Pass, Recording
 
@@ -81,19 +86,71 @@ class Evidence:
         return (*self._replies(Role.AFTER), *late_null)
 
     @cached_property
-    def null(self) -> tuple[Comparison, ...]:
+    def null(self) -> tuple[AnswerPair, ...]:
         """What the noise is measured on: null transitions, and baseline passes that repeat each other."""
         return (*self._compare(self.null_replies), *self._repeats())
 
     @cached_property
     def floor(self) -> NoiseFloor | None:
         """How much answers differ when nothing happened; None where that was not measured."""
-        return noise.measure(self.null)
+        return noise_floor(self.null)
 
     @cached_property
-    def after(self) -> tuple[Comparison, ...]:
+    def after(self) -> tuple[AnswerPair, ...]:
         """What is judged."""
         return tuple(self._compare(self.after_replies))
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """The judged answers held against the noise; None where it was not measured."""
+        if not self.null:
+            return None
+        return Calibration(judged=[pair.reply for pair in self.after], null_answers=self.null_answers)
+
+    @cached_property
+    def null_answers(self) -> NullAnswers:
+        """What was answered before anything happened, for judged answers to be held against."""
+        return NullAnswers(
+            prompts=self.recording.prompts, baseline=self.baseline_replies, null=self.null_replies
+        )
+
+    @cached_property
+    def damaged(self) -> tuple[AnswerPair, ...]:
+        """The judged answers that bear damage: what the noise does not explain."""
+        accused = {_place(reply) for reply in self.calibration.damaged} if self.calibration else set()
+        return tuple(
+            pair
+            for pair in self.after
+            # The same tokens cannot end in two ways, whatever the noise is.
+            if _place(pair.reply) in accused or (pair.same_tokens and not pair.same_ending)
+        )
+
+    @property
+    def suspects(self) -> tuple[AnswerPair, ...]:
+        """The judged answers to tell about; all of them where the noise was not measured."""
+        return self.after if self.calibration is None else self.damaged
+
+    @property
+    def strength(self) -> Strength:
+        """What a difference weighs by itself: where there is noise, or it was not measured, it is a hint."""
+        quiet = self.calibration is not None and self.calibration.quiet
+        return Strength.PROOF if quiet else Strength.HINT
+
+    @property
+    def shows_in_single_answers(self) -> bool:
+        """Whether a damaged answer can be told from a sound one by itself."""
+        return self.calibration is None or self.calibration.quiet or bool(self.calibration.gross)
+
+    @property
+    def resolution(self) -> float:
+        """The largest shift that rounding alone explains, nat."""
+        return self.calibration.resolution if self.calibration else RESOLUTION
+
+    def healed(self, pairs: Sequence[AnswerPair]) -> int:
+        """How many of a control's answers are the baseline's again."""
+        if self.calibration is None:
+            return sum(pair.identical for pair in pairs)
+        return self.calibration.healed([pair.reply for pair in pairs])
 
     @cached_property
     def failed(self) -> tuple[Reply, ...]:
@@ -130,7 +187,7 @@ class Evidence:
             for reference in {each.start.reference for each in self.recording.passes}
         }
 
-    def control(self, control: Control) -> tuple[Comparison, ...]:
+    def control(self, control: Control) -> tuple[AnswerPair, ...]:
         """The answers to one control question, beside their baseline."""
         return tuple(self._compare(self.control_replies(control)))
 
@@ -157,14 +214,14 @@ class Evidence:
             default=None,
         )
 
-    def _compare(self, replies: Iterable[Reply]) -> Iterator[Comparison]:
+    def _compare(self, replies: Iterable[Reply]) -> Iterator[AnswerPair]:
         for reply in replies:
             reference = self.reference_for(reply) if reply.answer.failure is None else None
             if reference is not None:
                 prompt = self.recording.prompts[reply.answer.prompt]
-                yield Comparison(prompt=prompt, reference=reference, reply=reply)
+                yield AnswerPair(prompt=prompt, reference=reference, reply=reply)
 
-    def _repeats(self) -> Iterator[Comparison]:
+    def _repeats(self) -> Iterator[AnswerPair]:
         """Baseline replies that had the same conditions as an earlier one: they should be equal to it."""
         for prompt_id, replies in self.baseline.items():
             first: dict[tuple[str | None, Method, int, int, bool], Reply] = {}
@@ -179,7 +236,7 @@ class Evidence:
                 )
                 reference = first.setdefault(conditions, reply)
                 if reference is not reply:
-                    yield Comparison(
+                    yield AnswerPair(
                         prompt=self.recording.prompts[prompt_id], reference=reference, reply=reply
                     )
 
@@ -194,3 +251,7 @@ def replies_in_order(each: Pass, prompts: Mapping[str, Prompt]) -> Iterator[Repl
         answer = each.answers.get(prompt)
         if answer is not None:
             yield Reply(start=each.start, answer=answer)
+
+
+def _place(reply: Reply) -> tuple[int, str]:
+    return reply.start.number, reply.answer.prompt

@@ -12,9 +12,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from harness.check.comparison import Reply, mostly_cached
+from harness.check.answer_pair import Reply, mostly_cached
 from harness.check.evidence import Evidence
-from harness.check.limits import RESOLUTION
+from harness.check.noise.limits import RESOLUTION
 from harness.check.result import Verdict
 from harness.check.verdict import judge
 from harness.check.wording import counted

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -60,22 +60,26 @@ class Strength(StrEnum):
     """Worth reading; does not decide the verdict alone."""
 
 
+CheckerName: TypeAlias = Literal[
+    "protocol",
+    "divergence",
+    "repetition",
+    "termination",
+    "conservation",
+    "adapters",
+    "cache",
+    "drafts",
+    "state",
+    "memory",
+    "speed",
+]
+"""What a finding may be called by; `verdict.json` is stable in these."""
+
+
 class Finding(_Frozen):
     """One observation that differs from the baseline, with its evidence."""
 
-    checker: Literal[
-        "protocol",
-        "divergence",
-        "repetition",
-        "termination",
-        "conservation",
-        "adapters",
-        "cache",
-        "drafts",
-        "state",
-        "memory",
-        "speed",
-    ]
+    checker: CheckerName
     message: str = Field(description="one sentence a person can read without the evidence")
     strength: Strength
     prompt: str | None = None

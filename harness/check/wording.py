@@ -1,9 +1,14 @@
-"""How passes are named in sentences for people."""
+"""How passes and steps are named in sentences for people."""
 
 from __future__ import annotations
 
-from harness.check.comparison import Reply
-from harness.history.events import CacheCondition, Method, PassStarted, Role
+from pydantic import JsonValue
+
+from harness.check.answer_pair import Reply
+from harness.history.events import CacheCondition, Method, PassStarted, Role, StepStarted
+
+SHOWN_WHEN_FALSE = frozenset({"clear_cache"})
+"""Options of steps that are not false by default."""
 
 
 def occasion(start: PassStarted) -> str:
@@ -38,3 +43,30 @@ def manner(start: PassStarted) -> str:
 def counted(number: int, singular: str, plural: str | None = None) -> str:
     """``1 prompt``, ``2 prompts``; ``plural`` where it takes more than an s."""
     return f"{number} {singular}" if number == 1 else f"{number} {plural or singular + 's'}"
+
+
+def describe(step: StepStarted) -> str:
+    """A step in words, for example ``sleep level 1`` or ``load first adapter x``."""
+    *verb, noun = step.action.split("_")
+    told = {
+        name: value
+        for name, value in step.options.items()
+        if value not in (None, [], ()) and (value is not False or name in SHOWN_WHEN_FALSE)
+    }
+    must_fail = told.pop("must_fail", False)
+    words = [
+        *verb,
+        *([str(told.pop(noun))] if noun in told else []),
+        noun,
+        *([str(told.pop("name"))] if "name" in told else []),
+        *(_option(name, value) for name, value in told.items()),
+        *(["(must fail)"] if must_fail else []),
+    ]
+    return " ".join(words)
+
+
+def _option(name: str, value: JsonValue) -> str:
+    words = name.replace("_", " ")
+    if isinstance(value, bool):
+        return words if value else f"{words} false"
+    return f"{words} {'+'.join(map(str, value)) if isinstance(value, list) else value}"

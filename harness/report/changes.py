@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.check.comparison import Comparison
+from harness.check.answer_pair import AnswerPair, repeated_ngrams
 from harness.check.evidence import Evidence
-from harness.check.repetition import repeated_ngrams
 from harness.check.wording import condition, occasion
 from harness.history.events import Answer, Method
 from harness.report.witness import Parting, part_texts
@@ -68,7 +67,7 @@ class Spread:
 
 def changes(evidence: Evidence) -> list[Change]:
     """The judged answers whose tokens differ from their baseline, earliest parting first."""
-    alike: dict[tuple[str, int, tuple[int, ...]], list[Comparison]] = {}
+    alike: dict[tuple[str, int, tuple[int, ...]], list[AnswerPair]] = {}
     for each in evidence.after:
         if not each.same_tokens:
             what = (each.prompt.id, each.reference.start.number, each.reply.answer.token_ids)
@@ -76,7 +75,7 @@ def changes(evidence: Evidence) -> list[Change]:
     return sorted(map(_change, alike.values()), key=lambda change: change.first_difference)
 
 
-def _change(alike: Sequence[Comparison]) -> Change:
+def _change(alike: Sequence[AnswerPair]) -> Change:
     first = alike[0]
     before, after = first.reference.answer, first.reply.answer
     return Change(
@@ -103,11 +102,11 @@ def agreements(evidence: Evidence) -> list[Agreement]:
     return [_agreement(each) for each in (*before_any, *evidence.after) if _has_own_tokens(each)]
 
 
-def _has_own_tokens(comparison: Comparison) -> bool:
+def _has_own_tokens(comparison: AnswerPair) -> bool:
     return not comparison.reply.start.method.tokens_are_given
 
 
-def _agreement(comparison: Comparison) -> Agreement:
+def _agreement(comparison: AnswerPair) -> Agreement:
     place = comparison.first_difference
     longer = max(len(comparison.reference.answer.token_ids), len(comparison.reply.answer.token_ids))
     return Agreement(
@@ -143,11 +142,11 @@ def spreads(evidence: Evidence) -> list[Spread]:
     ]
 
 
-def _by(method: Method, comparisons: Iterable[Comparison]) -> list[Comparison]:
+def _by(method: Method, comparisons: Iterable[AnswerPair]) -> list[AnswerPair]:
     return [each for each in comparisons if each.reply.start.method is method]
 
 
-def _spread(name: str, comparisons: Sequence[Comparison]) -> Spread:
+def _spread(name: str, comparisons: Sequence[AnswerPair]) -> Spread:
     decoded = [each for each in comparisons if _has_own_tokens(each)]
     return Spread(
         name=name,

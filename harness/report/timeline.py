@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.check.comparison import Comparison
+from harness.check.answer_pair import AnswerPair
 from harness.check.evidence import Evidence
 from harness.check.wording import occasion
 from harness.history.events import Method, Observation, ServerReady, StepStarted
@@ -39,7 +39,7 @@ class Phase:
 def moments(evidence: Evidence) -> list[Moment]:
     """Return the rows of the timeline, in the order things began."""
     recording = evidence.recording
-    compared: dict[int, list[Comparison]] = {}
+    compared: dict[int, list[AnswerPair]] = {}
     for each in (*evidence.null, *evidence.after):
         compared.setdefault(each.reply.start.number, []).append(each)
     rows = [_step(recording, step) for step in recording.steps]
@@ -90,7 +90,7 @@ def _looked(seen: Observation) -> str:
     return ", ".join(filter(None, parts))
 
 
-def _pass(each: Pass, compared: Sequence[Comparison]) -> Moment:
+def _pass(each: Pass, compared: Sequence[AnswerPair]) -> Moment:
     start, answers = each.start, each.answers.values()
     failed = [answer for answer in answers if answer.failure]
     return Moment(
@@ -103,7 +103,7 @@ def _pass(each: Pass, compared: Sequence[Comparison]) -> Moment:
     )
 
 
-def _agreement(compared: Sequence[Comparison]) -> str:
+def _agreement(compared: Sequence[AnswerPair]) -> str:
     if not compared:
         return ""
     if not compared[0].reply.start.method.tokens_are_given:

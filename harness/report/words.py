@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from harness.check.result import Bound, Cause, ControlOutcome, Finding, NoiseFloor, Strength
-from harness.check.state import SHOWN_WHEN_FALSE
-from harness.check.wording import manner
+from harness.check.wording import SHOWN_WHEN_FALSE, manner
 from harness.history.events import Control, Method, Role
 from harness.history.recording import Recording
 from harness.report.model import CellReport, Report

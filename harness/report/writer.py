@@ -9,7 +9,7 @@ from harness.history.files import replace_file
 from harness.report.junit import junit_xml
 from harness.report.model import Report
 from harness.report.summary import summary_md
-from harness.report.verdict import verdict_json
+from harness.report.verdict_json import verdict_json
 
 VERDICT_FILE = "verdict.json"
 JUNIT_FILE = "junit.xml"

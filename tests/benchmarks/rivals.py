@@ -13,8 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
-from harness.check import timeline
-from harness.check.comparison import Comparison
+from harness.check import lifecycle_calls
+from harness.check.answer_pair import AnswerPair
 from harness.check.evidence import Evidence
 from harness.history.events import Answer, Method, PassStarted, Role
 from harness.history.recording import Recording
@@ -41,7 +41,7 @@ class JudgedPass:
     """The answers of one pass after a transition, each beside the baseline's, and who was not answered."""
 
     start: PassStarted
-    pairs: tuple[Comparison, ...]
+    pairs: tuple[AnswerPair, ...]
     unanswered: tuple[str, ...]
 
 
@@ -55,7 +55,7 @@ class Exchange:
     def passes(self) -> tuple[JudgedPass, ...]:
         """The judged passes in the order they ran."""
         evidence = Evidence(generated_only(self.recording))
-        pairs: dict[int, list[Comparison]] = {}
+        pairs: dict[int, list[AnswerPair]] = {}
         for pair in evidence.after:
             pairs.setdefault(pair.reply.start.number, []).append(pair)
         unanswered: dict[int, list[str]] = {}
@@ -75,7 +75,7 @@ class Exchange:
         )
 
     @property
-    def pairs(self) -> Iterator[Comparison]:
+    def pairs(self) -> Iterator[AnswerPair]:
         """Every judged answer that has a counterpart."""
         return (pair for each in self.passes for pair in each.pairs)
 
@@ -121,7 +121,7 @@ def vllm_sleep_test(recording: Recording) -> Opinion:
     return Opinion(alarm=False, reason="the first prompt is answered as before", tokens=tokens)
 
 
-def _sleep_test_difference(pair: Comparison) -> str | None:
+def _sleep_test_difference(pair: AnswerPair) -> str | None:
     before, after = pair.reference.answer, pair.reply.answer
     n = SLEEP_TEST_TOKENS
     if before.token_ids[:n] != after.token_ids[:n]:
@@ -139,10 +139,10 @@ def _sleep_test_difference(pair: Comparison) -> str | None:
     return None if near.all() else f"the log-probability of token {int(np.argmin(near))} is off"
 
 
-def _stale(pair: Comparison, recording: Recording) -> str | None:
+def _stale(pair: AnswerPair, recording: Recording) -> str | None:
     start, cached = pair.reply.start, pair.reply.cached
     earlier = max((each.start.t for each in recording.passes if each.start.t < start.t), default=0.0)
-    discard = timeline.last_emptying(recording, before=start.t)
+    discard = lifecycle_calls.last_emptying(recording, before=start.t)
     if discard is None or discard.t < earlier:
         return None
     first = next(recording.passes_of(Role.BASELINE)).answers.get(pair.prompt.id)
@@ -183,7 +183,7 @@ def vllm_logprobs_close(recording: Recording) -> Opinion:
     return _opinion(reason, exchange, calm="tokens that differ are likely on both sides")
 
 
-def _not_close(pair: Comparison) -> bool:
+def _not_close(pair: AnswerPair) -> bool:
     before, after = pair.reference.answer, pair.reply.answer
     at = pair.first_difference
     if at is None or at >= min(len(before.token_ids), len(after.token_ids)):
@@ -226,7 +226,7 @@ def _mean_kl(judged: JudgedPass) -> float:
     return float(np.mean(scored)) if scored else float("nan")
 
 
-def _kl(pair: Comparison) -> float | None:
+def _kl(pair: AnswerPair) -> float | None:
     before, after = pair.reference.answer.logprobs, pair.reply.answer.logprobs
     if before is None or after is None:
         return None

@@ -18,8 +18,8 @@ from rich.console import Console
 
 from harness import workflow
 from harness.check import judge
-from harness.check.early import decided
 from harness.check.result import CellResult, Verdict
+from harness.check.verdict import decided
 from harness.explore.selftest.run import HEALTHY, Selftest, faults_named, shipped_cell
 from harness.history.events import CellFinished, CellShortened, Event, Role, StepFinished, StepStarted
 from harness.history.layout import CELLS_FOLDER, HISTORY_FILE
@@ -36,7 +36,7 @@ app = App(name="sequential", help_format="plaintext")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class AnswerPair:
     """One recording, judged whole and as it would have been."""
 
     name: str
@@ -79,13 +79,13 @@ def repeating_cell() -> Cell:
     )
 
 
-def compare(name: str, history: Sequence[Event]) -> Comparison:
+def compare(name: str, history: Sequence[Event]) -> AnswerPair:
     """Judge a history whole, and ended where its verdict was certain first."""
     for cycle, prefix in enumerate(ended_after_each_cycle(history), start=1):
         recording = gather(prefix)
         if any(recording.passes_of(Role.CONTROL)) and decided(recording):
-            return Comparison(name=name, whole=judge(gather(history)), cycle=cycle, early=judge(recording))
-    return Comparison(name=name, whole=judge(gather(history)), cycle=None, early=None)
+            return AnswerPair(name=name, whole=judge(gather(history)), cycle=cycle, early=judge(recording))
+    return AnswerPair(name=name, whole=judge(gather(history)), cycle=None, early=None)
 
 
 def ended_after_each_cycle(history: Sequence[Event]) -> Iterator[list[Event]]:
@@ -139,7 +139,7 @@ def _record(out: Path) -> None:
     trial.run(progress=lambda cells: Progress(Console(highlight=False), cells=cells))
 
 
-def _lines(compared: Sequence[Comparison]) -> Iterator[str]:
+def _lines(compared: Sequence[AnswerPair]) -> Iterator[str]:
     yield "| planted | verdict and cause, whole | certain after cycle | ended there |"
     yield "|---|---|---|---|"
     for each in compared:
@@ -158,7 +158,7 @@ def _verdict(result: CellResult) -> str:
     return f"{verdict} ({result.cause.value})" if result.cause else verdict
 
 
-def _certain(compared: Sequence[Comparison]) -> int:
+def _certain(compared: Sequence[AnswerPair]) -> int:
     return sum(each.cycle is not None or each.whole.verdict is Verdict.CORRUPT for each in compared)
 
 

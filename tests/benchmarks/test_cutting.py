@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.check import judge, protocol
+from harness.check import judge
+from harness.check.checkers import protocol
 from harness.check.evidence import Evidence
 from harness.check.result import Verdict
 from harness.history.events import Method

@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.check import judge
-from harness.check.case import Case
 from harness.check.evidence import Evidence
+from harness.check.noise.calibration import Calibration
 from harness.check.result import CellResult, Finding
+from harness.check.verdict import OF_ANSWERS
 from harness.history.events import (
     Answer,
     CacheCondition,
@@ -258,7 +259,8 @@ class Story:
 
     def findings(self, checker: str) -> list[Finding]:
         """What one checker of answers finds in what has been recorded so far."""
-        return [finding for finding in Case(self.evidence()).findings() if finding.checker == checker]
+        evidence = self.evidence()
+        return [each for check in OF_ANSWERS for each in check(evidence) if each.checker == checker]
 
     def judged(self) -> CellResult:
         """The judgement of the whole story."""
@@ -573,6 +575,12 @@ def flip(position: int) -> Change:
         return told.model_copy(update={"logprobs": logprobs})
 
     return change
+
+
+def calibration_of(evidence: Evidence) -> Calibration:
+    """The calibration of a recording whose noise was measured."""
+    assert evidence.calibration is not None
+    return evidence.calibration
 
 
 def both(first: Change, second: Change) -> Change:

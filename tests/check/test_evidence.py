@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from harness.check.comparison import Comparison
+from harness.check.answer_pair import AnswerPair
 from harness.history.events import Control, Role
 from tests.check.stories import COLD, REHIT, WARM, Story, clean_story, failing, garbage, updated
 
 
-def references(comparisons: tuple[Comparison, ...]) -> list[tuple[str, str]]:
+def references(comparisons: tuple[AnswerPair, ...]) -> list[tuple[str, str]]:
     """The cache condition of each p0 answer and of the baseline answer beside it."""
     return [
         (each.reply.start.cache.value, each.reference.start.cache.value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.check.comparison import Reply
+from harness.check.answer_pair import Reply
 from harness.check.wording import condition, counted, occasion
 from harness.history.events import CacheCondition, Control, PassStarted, Role
 from tests.check.stories import COLD, REHIT, WARM, Story

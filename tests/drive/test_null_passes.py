@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.check.early import noise_is_known
-from harness.check.limits import LEAST_NULL_ANSWERS
+from harness.check.noise.limits import LEAST_NULL_ANSWERS
+from harness.check.verdict import noise_is_known
 from harness.drive.cell import EarlyLooks, run_cell
 from harness.drive.script import MOST_NULL_PASSES
 from harness.history.events import Role

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.check import judge
-from harness.check.early import decided
 from harness.check.result import Cause, Verdict
+from harness.check.verdict import decided
 from harness.drive.cell import EarlyLooks, LooksAt, run_cell
 from harness.history.events import CellFinished, CellShortened, Event, StepFinished
 from harness.history.layout import HISTORY_FILE

@@ -21,7 +21,7 @@ from harness.report.bug_report.reproduction import reproduction
 from harness.report.bug_report.scripts import repro_py, repro_sh, repro_test_py
 from harness.report.model import CellReport, Report
 from harness.report.page import report_html
-from harness.report.verdict import verdict_json
+from harness.report.verdict_json import verdict_json
 from harness.report.words import SEVERITY
 from harness.report.writer import HTML_FILE, VERDICT_FILE
 

@@ -1,0 +1,106 @@
+"""Whether the prefix cache still vouches for blocks that it must have forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from harness.check import lifecycle_calls
+from harness.check.answer_pair import Reply
+from harness.check.evidence import Evidence
+from harness.check.result import Finding, Strength
+from harness.check.wording import occasion
+from harness.history.events import CacheCondition, Call, PassStarted, Prompt
+
+KEEPS_KV_ELSEWHERE = ("--kv-transfer-config", "--kv-offloading")
+"""Flags of engines that may hold KV blocks outside the memory a sleep discards."""
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Find prompts served from the cache by the first warm pass after a call that emptied it.
+
+    Nothing can be cached then but what the prompts of that very pass share with each other.
+    More than that is proof that block hashes outlived their blocks, even where the blocks'
+    memory happens to hold the old content still and the answers come out right.
+    """
+    args = evidence.recording.cell.arm_args
+    elsewhere = any(arg.startswith(KEEPS_KV_ELSEWHERE) for arg in args)
+    shared = _shared_prefixes(tuple(evidence.recording.prompts.values()))
+    return tuple(
+        Finding(
+            checker="cache",
+            message=f"{reply.answer.prompt}, {occasion(reply.start)}: {reply.cached} prompt tokens came from "
+            f"the prefix cache although {_words(emptied)}",
+            strength=Strength.HINT if elsewhere else Strength.PROOF,
+            prompt=reply.answer.prompt,
+            pass_number=reply.start.number,
+            cycle=reply.start.cycle,
+            evidence={
+                "cached_tokens": reply.cached,
+                "shared_with_other_prompts": shared[reply.answer.prompt],
+            },
+        )
+        for reply, emptied in _first_warm_replies(evidence)
+        if reply.cached > shared[reply.answer.prompt]
+    )
+
+
+def _words(call: Call) -> str:
+    if call.path == "/sleep":
+        return "the sleep before had thrown the KV cache away"
+    return f"{call.path} before had made it forget everything"
+
+
+def _first_warm_replies(evidence: Evidence) -> Iterator[tuple[Reply, Call]]:
+    """Replies under the cell's own salt that nothing but their own pass can have put into the cache.
+
+    Each with the call that had emptied it.  What another adapter, or the base model, has put there is not
+    for them.
+    """
+    filled = [
+        (each.start.adapter, each.start.t)
+        for each in evidence.recording.passes
+        if _fills_cache(evidence, each.start)
+    ]
+    for reply in evidence.after_replies:
+        start = reply.start
+        emptied = lifecycle_calls.last_emptying(evidence.recording, before=start.t)
+        if reply.shares_salt and emptied is not None:
+            since = ((adapter, t) for adapter, t in filled if emptied.t < t < start.t)
+            if not any(adapter == start.adapter for adapter, _ in since):
+                yield reply, emptied
+
+
+def _fills_cache(evidence: Evidence, start: PassStarted) -> bool:
+    """Whether a pass leaves behind what later warm passes may read.
+
+    A cold one does where the release has no salts: then it resets the cache instead, just
+    before it begins.
+    """
+    if start.cache is not CacheCondition.COLD:
+        return True
+    recording = evidence.recording
+    earlier = max((each.start.t for each in recording.passes if each.start.t < start.t), default=0.0)
+    return any(
+        call.path == "/reset_prefix_cache" and call.step == start.step and earlier < call.t < start.t
+        for call in recording.calls
+    )
+
+
+def _shared_prefixes(prompts: Sequence[Prompt]) -> dict[str, int]:
+    """For every prompt, the most leading tokens it has in common with any other one.
+
+    In sorted order a prompt's nearest relative stands next to it.
+    """
+    ordered = sorted(prompts, key=lambda prompt: prompt.token_ids)
+    longest = dict.fromkeys((prompt.id for prompt in ordered), 0)
+    for left, right in pairwise(ordered):
+        common = _common_prefix(left.token_ids, right.token_ids)
+        longest[left.id] = max(longest[left.id], common)
+        longest[right.id] = max(longest[right.id], common)
+    return longest
+
+
+def _common_prefix(left: tuple[int, ...], right: tuple[int, ...]) -> int:
+    shorter = min(len(left), len(right))
+    return next((i for i in range(shorter) if left[i] != right[i]), shorter)

@@ -1,0 +1,70 @@
+"""Whether the engine was in the state its answers claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.check.evidence import Evidence
+from harness.check.result import Finding, Strength
+from harness.check.wording import describe
+from harness.history.events import Observation, StepStarted
+
+NOT_OFFERED = frozenset({404, 405, 501})
+"""Statuses that mean the server has no such endpoint: a lack of evidence, not a defect."""
+
+
+def check(evidence: Evidence) -> tuple[Finding, ...]:
+    """Find steps that an observation independent of their own answer contradicts."""
+    unavailable = {step for step, _ in unavailable_calls(evidence)}
+    return tuple(
+        Finding(
+            checker="state",
+            message=f"{describe(step)}{f', cycle {step.cycle}' if step.cycle else ''}: {contradiction}",
+            strength=Strength.PROOF,
+            cycle=step.cycle,
+            evidence={"step": step.step},
+        )
+        for step in evidence.recording.steps
+        if step.step not in unavailable
+        for contradiction in _contradictions(evidence, step)
+    )
+
+
+def unavailable_calls(evidence: Evidence) -> tuple[tuple[str, str], ...]:
+    """Steps of the script whose endpoint the server does not have, with the call in words."""
+    actions = evidence.recording.action_of_step
+    return tuple(
+        (call.step, f"{call.method} {call.path} answered {call.status}")
+        for call in evidence.recording.calls
+        # A probe's calls are control questions: an old server may lack what they ask for.
+        if call.step is not None
+        and call.status in NOT_OFFERED
+        and (step := actions.get(call.step)) is not None
+        and step.action != "probe"
+        and not step.options.get("must_fail")
+    )
+
+
+def _contradictions(evidence: Evidence, step: StepStarted) -> Iterator[str]:
+    end = evidence.recording.step_ends.get(step.step)
+    if end is not None and end.unconfirmed:
+        yield from end.unconfirmed
+        return
+    for seen in _observed_after(evidence, step):
+        if seen.is_sleeping is not None and seen.is_sleeping is not _should_sleep(step, seen):
+            yield f"/is_sleeping says {str(seen.is_sleeping).lower()}"
+
+
+def _observed_after(evidence: Evidence, step: StepStarted) -> Iterator[Observation]:
+    return (
+        seen for seen in evidence.recording.observations if seen.step == step.step and seen.moment != "before"
+    )
+
+
+def _should_sleep(step: StepStarted, seen: Observation) -> bool | None:
+    """Whether the engine must be asleep after ``step``; what was seen where the step does not say."""
+    if step.action == "sleep" and step.options.get("level") != 0:  # vLLM's default is 1
+        return True
+    if step.action == "wake_up" and not step.options.get("tags"):
+        return False
+    return seen.is_sleeping

@@ -1,0 +1,198 @@
+"""Which root cause the control questions leave, and which they rule out.
+
+Controls decide, and what the engine computed, never how a damaged answer reads:
+
+====================  ===========  ==============  =================  =====================
+cause                 fresh salt   reload weights  weight checksums   first computed token
+====================  ===========  ==============  =================  =====================
+stale prefix cache    heals        not needed      unchanged          intact
+kv connector          heals        not needed      unchanged          intact
+lost weights          stays bad    heals           changed, if told   damaged
+lost buffers          stays bad    stays bad       unchanged          damaged
+kv scales             stays bad    either          unchanged          any, with an fp8 cache
+graph or decode path  stays bad    stays bad       unchanged          intact, or only scaled
+encoder cache         stays bad    not needed      unchanged          damaged, with a picture
+====================  ===========  ==============  =================  =====================
+
+An adapter is damaged where its computed answers are and the base model's are not, whatever else heals it:
+loading the weights loads the adapters again (vllm/v1/worker/lora_model_runner_mixin.py).
+Weights and buffers serve every prompt: where unseen prompts hold, they are whole.  Loading the
+weights sets the scales of a quantised KV cache anew
+(vllm/model_executor/layers/quantization/kv_cache.py): only checksums tell the two apart.
+What is kept of pictures is known by the picture, not by the salt: where forgetting it heals, it was stale.
+A connector differs from the prefix cache in that forgetting the prefix cache does not heal; or, if it
+goes by the tokens alone, in that it serves a prompt under a salt never used before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.check.answer_pair import Reply
+from harness.check.checkers import drafts, unchanged_answers
+from harness.check.diagnosis.symptoms import Symptoms
+from harness.check.evidence import Evidence
+from harness.check.result import Cause, ControlOutcome, Finding
+from harness.check.wording import counted, describe
+from harness.history.events import Call, Control
+
+DEAD_ENGINE = "EngineCore encountered an issue"
+"""What vLLM says of an engine that is gone (EngineDeadError, vllm/v1/engine/exceptions.py)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attribution:
+    """A cause, the controls that were asked, and what they exclude."""
+
+    cause: Cause
+    because: str
+    """Why, in half a sentence; empty for an unknown cause."""
+    controls: tuple[ControlOutcome, ...] = ()
+    ruled_out: tuple[str, ...] = ()
+
+
+def attribute(evidence: Evidence) -> Attribution:
+    """Say what damaged the answers, as far as the recorded controls can tell."""
+    symptoms = Symptoms(evidence)
+    cause, because = _decide(symptoms)
+    return Attribution(
+        cause=cause,
+        because=because,
+        controls=tuple(symptoms.outcomes.values()),
+        ruled_out=tuple(_ruled_out(symptoms)) if cause is Cause.UNKNOWN else (),
+    )
+
+
+def _decide(symptoms: Symptoms) -> tuple[Cause, str]:
+    if not symptoms.damaged:
+        return _decide_without_answers(symptoms)
+    if symptoms.only_sampled:
+        return Cause.SCHEDULER, (
+            "greedy answers are the baseline's, and so are the candidates that were sampled from: "
+            "the random numbers are not"
+        )
+    if symptoms.cold_is_damaged and symptoms.damaged_adapters and symptoms.heals(Control.BASE_MODEL):
+        outcome = symptoms.outcomes[Control.BASE_MODEL]
+        return Cause.ADAPTER, (
+            f"only answers of the adapter {' and '.join(symptoms.damaged_adapters)} are damaged, computed "
+            f"ones among them; the base model answers as before: {outcome.healed} of {outcome.asked}"
+        )
+    if symptoms.heals(Control.RESET_ENCODER_CACHE):
+        return Cause.ENCODER_CACHE, "; ".join(symptoms.for_kept_pictures())
+    if symptoms.has_connector and symptoms.read_past_the_salt:
+        return _decide_on_reads_past_the_salt(symptoms)
+    return (
+        _decide_on_computed_answers(symptoms)
+        if symptoms.cold_is_damaged
+        else _decide_on_cached_reads(symptoms)
+    )
+
+
+def _decide_on_computed_answers(symptoms: Symptoms) -> tuple[Cause, str]:
+    maybe_scales = symptoms.quantised_kv_cache and symptoms.checksums_equal
+    if not (maybe_scales or symptoms.unseen_hold) and (weights := tuple(symptoms.for_weights())):
+        return Cause.LOST_WEIGHTS, "; ".join(weights)
+    if not (symptoms.checksums_equal or symptoms.reload_fails):
+        return Cause.UNKNOWN, ""
+    whole = "; ".join(symptoms.for_whole_weights())
+    if symptoms.quantised_kv_cache:
+        return Cause.KV_SCALES, f"{whole}; the KV cache is quantised"
+    if intact := symptoms.intact_first_tokens:
+        return Cause.DECODE_PATH, f"{whole}; {intact}"
+    if symptoms.checksums_equal and symptoms.reload_fails and not symptoms.unseen_hold:
+        return Cause.LOST_BUFFERS, whole
+    return Cause.UNKNOWN, ""
+
+
+def _decide_on_cached_reads(symptoms: Symptoms) -> tuple[Cause, str]:
+    if not symptoms.heals(Control.FRESH_SALT) or symptoms.stays_bad(Control.UNSEEN_PROMPTS):
+        return Cause.UNKNOWN, ""
+    if not symptoms.stays_bad(Control.RESET_PREFIX_CACHE):
+        return Cause.STALE_PREFIX_CACHE, "; ".join(symptoms.for_cached_reads())
+    if symptoms.has_connector:
+        return Cause.KV_CONNECTOR, "; ".join(symptoms.for_cached_reads())
+    return Cause.UNKNOWN, ""
+
+
+def _decide_on_reads_past_the_salt(symptoms: Symptoms) -> tuple[Cause, str]:
+    if not symptoms.computed_that_hold:
+        return Cause.UNKNOWN, ""
+    return Cause.KV_CONNECTOR, (
+        f"{symptoms.read_past_the_salt} of {len(symptoms.damaged)} damaged answers read their prompt from "
+        "a cache under a salt never used before, which only a connector can serve; "
+        f"all {symptoms.computed_that_hold} that computed it hold"
+    )
+
+
+def _decide_on_likeness(alike: Sequence[Finding]) -> tuple[Cause, str]:
+    adapter = alike[0].evidence["adapter"]
+    if adapter is None:
+        return Cause.LOST_WEIGHTS, "the weights that were to be loaded answer as those before them did"
+    return Cause.ADAPTER, f"the adapter {adapter} has no effect"
+
+
+def _decide_without_answers(symptoms: Symptoms) -> tuple[Cause, str]:
+    if alike := unchanged_answers.check(symptoms.evidence):
+        return _decide_on_likeness(alike)
+    if died := death_of_the_engine(symptoms.evidence):
+        return Cause.SCHEDULER, died
+    failed = symptoms.evidence.failed
+    kinds = {reply.answer.failure.kind for reply in failed if reply.answer.failure}
+    if kinds == {"timeout"} and (rejected := drafts.check(symptoms.evidence)):
+        return Cause.DRAFT_MODEL, f"{rejected[0].message}, and requests take longer than their deadline"
+    if kinds and kinds <= {"timeout", "connection"}:
+        return Cause.SCHEDULER, "requests the engine answered before the transition do not return any more"
+    if kinds == {"http"} and len(failed) < len(symptoms.evidence.after_replies):
+        return Cause.DECODE_PATH, (
+            "some requests fail with an error, as NaN logits make them, and all others are answered as before"
+        )
+    return Cause.UNKNOWN, ""
+
+
+def _ruled_out(symptoms: Symptoms) -> Iterator[str]:
+    fresh = symptoms.outcomes.get(Control.FRESH_SALT)
+    if symptoms.cold_is_damaged:
+        healed = f" (a fresh salt heals {fresh.healed} of {fresh.asked})" if fresh else ""
+        yield f"stale prefix cache alone: answers computed without it are damaged as well{healed}"
+    if symptoms.checksums_equal:
+        yield "lost weights: every weight checksum is unchanged"
+    elif symptoms.reload_fails:
+        yield "lost weights alone: loading them again does not heal"
+    elif symptoms.unseen_hold:
+        yield "lost weights: unseen prompts are answered as before"
+
+
+def death_of_the_engine(evidence: Evidence) -> str | None:
+    """Say after which transition the engine died; None where it lives, or nothing tells that it died.
+
+    It died where no judged request is answered any more from one on, and one of them found nobody
+    to answer: a server that is gone, or one that says so of its engine.
+    """
+    judged = sorted(evidence.after_replies, key=lambda reply: reply.answer.t)
+    first = next((number for number, reply in enumerate(judged) if reply.answer.failure), len(judged))
+    unanswered = judged[first:]
+    if not all(reply.answer.failure for reply in unanswered) or not any(map(_nobody_there, unanswered)):
+        return None
+    began = unanswered[0].start.t
+    before = [step for step in evidence.transitions if step.t < began]
+    if not before:
+        return None
+    blamed = before[-1]
+    call = next((each for each in reversed(evidence.recording.calls) if each.step == blamed.step), None)
+    if call is not None and call.failure is not None and call.failure.kind == "connection":
+        return f"the engine died during {describe(blamed)}"
+    answered = sum(reply.answer.t > blamed.t for reply in judged[:first])
+    moment = f"after {counted(answered, 'answer')}, the first" if answered else "at the first request"
+    return f"the engine died {moment} after {describe(blamed)}{_what_it_said(call)}"
+
+
+def _nobody_there(reply: Reply) -> bool:
+    failure = reply.answer.failure
+    return failure is not None and (failure.kind == "connection" or DEAD_ENGINE in failure.message)
+
+
+def _what_it_said(call: Call | None) -> str:
+    if call is None or call.status is None:
+        return ""
+    return f", which it had {'answered' if call.failure is None else 'refused'} with status {call.status}"

@@ -1,0 +1,134 @@
+"""What keeps a recording from being called clean although nothing in it is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.check.checkers import conservation, protocol, state
+from harness.check.evidence import Evidence
+from harness.check.wording import counted, occasion
+from harness.history.events import Role
+
+CACHE_ON, CACHE_OFF = "--enable-prefix-caching", "--no-enable-prefix-caching"
+
+
+def find(evidence: Evidence) -> tuple[str, ...]:
+    """Every reason to withhold a verdict, each with what would settle it; the weightiest first."""
+    if unavailable := evidence.recording.unavailable:
+        return (f"not available in vLLM {unavailable.vllm_version}: {', '.join(unavailable.lacking)}",)
+    if not evidence.recording.finished:
+        return ("the recording breaks off before the end of the script: run the cell again",)
+    if evidence.recording.skipped:
+        return ("a part of the script was left out, as for a proof that is not there: run with --thorough",)
+    return tuple(
+        obstacle
+        for obstacles in (
+            _left_damaged(evidence),
+            _missing(evidence),
+            _unsound_baseline(evidence),
+            _nothing_happened(evidence),
+            conservation.obstacles(evidence),
+            _noise(evidence),
+            _could_not_alarm(evidence),
+        )
+        for obstacle in obstacles
+    )
+
+
+def _left_damaged(evidence: Evidence) -> Iterator[str]:
+    if told := evidence.recording.left_damaged:
+        yield (
+            f"the server it left to {told.next_cell} was damaged ({told.because}): probe more after the "
+            "transition, rehit and cold evidence included"
+        )
+
+
+def _missing(evidence: Evidence) -> Iterator[str]:
+    if evidence.missing:
+        start, prompt = evidence.missing[0]
+        yield (
+            f"{counted(len(evidence.missing), 'answer')} missing from the recording, the first that of "
+            f"{prompt.id} ({occasion(start)}): run the cell again"
+        )
+
+
+def _unsound_baseline(evidence: Evidence) -> Iterator[str]:
+    if not evidence.baseline:
+        yield "there is no baseline to compare with: begin the script with a probe the server can answer"
+        return
+    before = (*evidence.baseline_replies, *evidence.null_replies)
+    late = [reply for reply in before if reply.answer.failure and reply.answer.failure.kind == "timeout"]
+    if late:
+        yield (
+            f"{counted(len(late), 'request')} had no answer in time before anything was done to the engine: "
+            "raise the answer deadline or use a faster server"
+        )
+    violations = protocol.baseline_violations(evidence)
+    if violations:
+        yield f"the baseline itself is unsound ({violations[0]}): settle that first"
+    torn = next((each for each in evidence.null if each.same_tokens and not each.same_ending), None)
+    if torn is not None:
+        yield (
+            f"the baseline itself is unsound ({torn.prompt.id}, {occasion(torn.reply.start)}: the same "
+            "tokens end in two ways): settle that first"
+        )
+    if evidence.unmatched:
+        reply = evidence.unmatched[0]
+        yield (
+            f"{counted(len(evidence.unmatched), 'answer')} without a counterpart in the baseline "
+            f"({reply.answer.prompt}, {occasion(reply.start)}): probe the baseline at the same concurrency"
+        )
+
+
+def _nothing_happened(evidence: Evidence) -> Iterator[str]:
+    if not evidence.transitions:
+        yield "the script holds no transition: nothing was put to the test"
+    elif not any(each.start.role is Role.AFTER for each in evidence.recording.passes):
+        yield "no probe follows a transition: add one to the script"
+    lacking = dict.fromkeys(call for _, call in state.unavailable_calls(evidence))
+    if lacking:
+        yield (
+            f"the server lacks what the script needs ({', '.join(lacking)}): "
+            "start it with VLLM_SERVER_DEV_MODE=1"
+        )
+
+
+def _noise(evidence: Evidence) -> Iterator[str]:
+    if evidence.calibration is not None:
+        yield from evidence.calibration.obstacles()
+        return
+    after = evidence.after
+    differing = sum(not pair.identical for pair in after)
+    if differing:
+        yield (
+            f"{differing} of {counted(len(after), 'answer')} differ, but how much answers differ when "
+            "nothing happened was not measured: add a null_transition before the first transition"
+        )
+
+
+def _could_not_alarm(evidence: Evidence) -> Iterator[str]:
+    if not prefix_caching_is_on(evidence.recording.cell.arm_args):
+        return
+    answers = [answer for each in evidence.recording.passes for answer in each.answers.values()]
+    if any(answer.cached_tokens for answer in answers):
+        return
+    if any(answer.cached_tokens is not None for answer in answers):
+        yield (
+            "no prompt was ever served from the prefix cache, so a stale one could not have shown: "
+            "use prompts longer than a KV block"
+        )
+    elif not _cache_hits(evidence):
+        yield (
+            "nothing shows that the prefix cache was ever read, so a stale one could not have shown: "
+            "start the server with --enable-prompt-tokens-details"
+        )
+
+
+def prefix_caching_is_on(args: tuple[str, ...]) -> bool:
+    """Whether an arm's flags turn prefix caching on; as with argparse, the last word counts."""
+    words = [arg for arg in args if arg in {CACHE_ON, CACHE_OFF}]
+    return bool(words) and words[-1] == CACHE_ON
+
+
+def _cache_hits(evidence: Evidence) -> bool:
+    return any(seen.counters.get("prefix_cache_hits", 0) > 0 for seen in evidence.recording.observations)

@@ -1,0 +1,282 @@
+"""What the controls, and the passes themselves, say about the damage."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from harness.check import lifecycle_calls
+from harness.check.answer_pair import AnswerPair, mostly_cached
+from harness.check.evidence import Evidence
+from harness.check.result import ControlOutcome
+from harness.check.wording import counted
+from harness.history.events import Control, Method
+
+INTACT_SHARE = 0.25
+"""Part of the answers of damaged passes that must begin as before; what serves every prompt damages all."""
+
+SMALLEST_CONTRAST = 0.1
+"""nat; first tokens' candidates that are nearer say too little about a common factor."""
+
+_Contrasts: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Symptoms:
+    """What the controls, and the passes themselves, say about the damage."""
+
+    evidence: Evidence
+
+    @property
+    def damaged(self) -> tuple[AnswerPair, ...]:
+        """The answers that bear the damage."""
+        return self.evidence.damaged
+
+    @cached_property
+    def outcomes(self) -> Mapping[Control, ControlOutcome]:
+        """Every control that was asked; a probe's own cold pass stands in for the fresh-salt control."""
+        asked = {control: self._outcome(control) for control in Control}
+        if asked[Control.FRESH_SALT] is None:
+            asked[Control.FRESH_SALT] = self._cold_pass_as_control()
+        return {control: outcome for control, outcome in asked.items() if outcome is not None}
+
+    @cached_property
+    def cold_is_damaged(self) -> bool:
+        """Whether answers are wrong that nothing from the prefix cache can have entered."""
+        fresh = self.outcomes.get(Control.FRESH_SALT)
+        computed = any(
+            not each.reply.shares_salt or each.reply.answer.cached_tokens == 0 for each in self.damaged
+        )
+        return computed or (fresh is not None and fresh.healed < fresh.asked)
+
+    @cached_property
+    def computed_that_hold(self) -> int:
+        """How many answers that computed their prompt, or most of it, hold; 0 if any of them is damaged."""
+        if not all(mostly_cached(each.reply, each.prompt) for each in self.damaged):
+            return 0
+        return sum(not mostly_cached(each.reply, each.prompt) for each in self.evidence.after)
+
+    @property
+    def only_sampled(self) -> bool:
+        """Whether only sampled answers are wrong, and every other one is the baseline's."""
+        methods = {each.reply.start.method for each in self.evidence.after}
+        return {each.reply.start.method for each in self.damaged} == {Method.SAMPLED} != methods
+
+    @cached_property
+    def damaged_adapters(self) -> tuple[str, ...]:
+        """The adapters whose answers are damaged; none where the base model's are damaged as well."""
+        asked = dict.fromkeys(each.reply.start.adapter for each in self.damaged)
+        return () if None in asked else tuple(name for name in asked if name is not None)
+
+    @property
+    def has_connector(self) -> bool:
+        """Whether the engine keeps KV blocks in another place as well."""
+        return re.search(r"--kv-(transfer-config|offloading-)", self._command_line) is not None
+
+    @cached_property
+    def read_past_the_salt(self) -> int:
+        """How many damaged answers read their prompt from a cache under a salt never used before.
+
+        The prefix cache cannot have it: block hashes begin with the salt (vllm/v1/core/kv_cache_utils.py).
+        A connector may go by the tokens alone, as vLLM's ExampleConnector does.
+        """
+        return sum(
+            not each.reply.shares_salt and mostly_cached(each.reply, each.prompt) for each in self.damaged
+        )
+
+    @property
+    def quantised_kv_cache(self) -> bool:
+        """Whether the KV cache is stored in eight bits, and so needs scales."""
+        return re.search(r"--kv-cache-dtype[ =]fp8", self._command_line) is not None
+
+    @cached_property
+    def intact_first_tokens(self) -> str:
+        """In words, how many answers of the damaged passes begin as before; empty where too few do."""
+        passes = {each.reply.start.number for each in self.damaged}
+        computed = [
+            each
+            for each in self.evidence.after
+            if each.reply.start.number in passes and not each.reply.cached
+        ]
+        intact = count_intact(computed, tolerance=self.evidence.resolution)
+        if intact == 0 or intact < INTACT_SHARE * len(computed):
+            return ""
+        return f"{intact} of {len(computed)} answers computed from the prompt begin as before"
+
+    @property
+    def unseen_hold(self) -> bool:
+        """Whether prompts the engine had not seen since the baseline are all answered as then.
+
+        They are few and have no null answers: they tell nothing about damage that shows
+        only in many answers together.
+        """
+        return self.evidence.shows_in_single_answers and self.heals(Control.UNSEEN_PROMPTS)
+
+    @property
+    def reload_fails(self) -> bool:
+        """Whether loading the weights again leaves damage."""
+        return self.stays_bad(Control.RELOAD_WEIGHTS)
+
+    @cached_property
+    def changed_weights(self) -> tuple[str, ...] | None:
+        """Parameters whose checksum is not what it was before the first transition; None where not told."""
+        evidence = self.evidence
+        reference = self.damaged[0].reply.start.reference if self.damaged else evidence.first_reference
+        changed_from = evidence.first_transition_since(reference)
+        told = [
+            each
+            for each in evidence.recording.weight_checksums
+            if each.checksums is not None and each.reference == reference
+        ]
+        before = [each for each in told if each.t < changed_from]
+        after = [each for each in told if each.t >= changed_from]
+        if not before or not after:
+            return None
+        # The first look after the transition: a later one may follow a reload.
+        was, now = before[-1].checksums or {}, after[0].checksums or {}
+        return tuple(sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name)))
+
+    @property
+    def checksums_equal(self) -> bool:
+        """Whether checksums were told before and after, and none changed."""
+        return self.changed_weights == ()
+
+    def for_cached_reads(self) -> Iterator[str]:
+        """Yield what speaks for a damaged copy of the KV blocks."""
+        cached = [each for each in self.damaged if each.reply.cached > 0]
+        if cached:
+            yield f"{len(cached)} of {len(self.damaged)} damaged answers read prompt tokens from the cache"
+        for control, words in (
+            (Control.FRESH_SALT, "a fresh cache salt heals"),
+            (Control.RESET_PREFIX_CACHE, "resetting the prefix cache heals"),
+            (Control.UNSEEN_PROMPTS, "unseen prompts hold:"),
+        ):
+            outcome = self.outcomes.get(control)
+            if outcome is not None:
+                yield f"{words} {outcome.healed} of {outcome.asked}"
+
+    def for_kept_pictures(self) -> Iterator[str]:
+        """Yield what speaks for stale outputs of an encoder."""
+        yield "answers computed without the prefix cache are damaged as well"
+        outcome = self.outcomes[Control.RESET_ENCODER_CACHE]
+        yield f"forgetting what was kept of pictures heals {outcome.healed} of {outcome.asked}"
+
+    def for_weights(self) -> Iterator[str]:
+        """Yield what speaks for lost weights; nothing if no control does."""
+        first = min(each.reply.start.t for each in self.damaged)
+        if self.changed_weights:
+            yield f"the checksums of {counted(len(self.changed_weights), 'parameter')} changed"
+        if self.heals(Control.RELOAD_WEIGHTS):
+            outcome = self.outcomes[Control.RELOAD_WEIGHTS]
+            yield f"loading the weights again heals {outcome.healed} of {outcome.asked}"
+        if lifecycle_calls.weights_missing(self.evidence.recording, at=first) and not self.reload_fails:
+            yield "the script discards the weights (sleep level 2) and does not load them again"
+
+    def for_whole_weights(self) -> Iterator[str]:
+        """Yield what clears prefix cache and weights."""
+        yield "answers computed without the prefix cache are damaged as well"
+        if self.checksums_equal:
+            yield "every weight checksum is unchanged"
+        if self.reload_fails:
+            outcome = self.outcomes[Control.RELOAD_WEIGHTS]
+            yield f"loading the weights again heals {outcome.healed} of {outcome.asked}"
+
+    @property
+    def _command_line(self) -> str:
+        return " ".join(self.evidence.recording.cell.arm_args)
+
+    @cached_property
+    def _steps(self) -> frozenset[str]:
+        """Steps with damage: controls asked elsewhere say nothing about it."""
+        return frozenset(each.reply.start.step for each in self.damaged)
+
+    def _outcome(self, control: Control) -> ControlOutcome | None:
+        """How a control came out; None where it was not asked, or the baseline knows no answer to it."""
+        evidence = self.evidence
+        asked = [
+            reply
+            for reply in evidence.control_replies(control)
+            if reply.start.step in self._steps and evidence.reference_for(reply) is not None
+        ]
+        if not asked:
+            return None
+        answered = [each for each in evidence.control(control) if each.reply.start.step in self._steps]
+        return ControlOutcome(control=control.value, asked=len(asked), healed=self.evidence.healed(answered))
+
+    def _cold_pass_as_control(self) -> ControlOutcome | None:
+        suspects = {
+            (each.reply.start.step, each.prompt.id) for each in self.damaged if each.reply.shares_salt
+        }
+        cold = [
+            each
+            for each in self.evidence.after
+            if not each.reply.shares_salt
+            and each.reply.start.method is Method.GENERATED
+            and (each.reply.start.step, each.prompt.id) in suspects
+        ]
+        if not cold:
+            return None
+        return ControlOutcome(
+            control=Control.FRESH_SALT.value,
+            asked=len(cold),
+            healed=self.evidence.healed(cold),
+            note="the cold pass of the same probe",
+        )
+
+    def heals(self, control: Control) -> bool:
+        """Whether a control was asked and all its answers are the baseline's again."""
+        outcome = self.outcomes.get(control)
+        return outcome is not None and outcome.healed == outcome.asked
+
+    def stays_bad(self, control: Control) -> bool:
+        """Whether a control was asked and left damage."""
+        outcome = self.outcomes.get(control)
+        return outcome is not None and outcome.healed < outcome.asked
+
+
+def count_intact(pairs: Sequence[AnswerPair], *, tolerance: float) -> int:
+    """How many answers begin with the same contrasts as their baseline, up to one common factor.
+
+    A first token comes from the prompt alone, through all weights and buffers.  If its candidates
+    stand to each other as before, the model computed what it should, and damage further on is in
+    what became of it.  A factor common to all counts as "as before": it is applied to finished
+    logits.
+
+    ``tolerance`` is how far a contrast may be off, nat.
+    """
+    contrasts = [_contrasts(pair) for pair in pairs]
+    factor = _common_factor(contrasts)
+    return sum(
+        len(each) > 0 and bool((np.abs(each[:, 1] - factor * each[:, 0]) <= tolerance).all())
+        for each in contrasts
+    )
+
+
+def _contrasts(pair: AnswerPair) -> _Contrasts:
+    """Contrasts of the first token's candidates to the likeliest, before and after; none if that is lost."""
+    before, after = pair.reference.answer.logprobs, pair.reply.answer.logprobs
+    if before is None or after is None or not len(before.chosen) or not len(after.chosen):
+        return np.empty((0, 2))
+    now = dict(zip(after.top_ids[0].tolist(), after.top_values[0].tolist(), strict=True))
+    was = list(zip(before.top_ids[0].tolist(), before.top_values[0].tolist(), strict=True))
+    likeliest, value = was[0]
+    if likeliest not in now:
+        return np.empty((0, 2))
+    found = [
+        (value - other, now[likeliest] - now[token])
+        for token, other in was[1:]
+        if token >= 0 and token in now
+    ]
+    return np.array(found, dtype=np.float64).reshape(-1, 2)
+
+
+def _common_factor(contrasts: Sequence[_Contrasts]) -> float:
+    every = np.concatenate([np.empty((0, 2)), *contrasts])
+    clear = every[every[:, 0] >= SMALLEST_CONTRAST]
+    return float(np.median(clear[:, 1] / clear[:, 0])) if len(clear) else 1.0

@@ -1,0 +1,1 @@
+"""How much answers differ when nothing happened, and what that noise does not explain."""

@@ -1,0 +1,296 @@
+"""Telling damage from noise, calibrated on the recording's own null transitions.
+
+Two kinds of evidence count.  A *gross* answer lies so much further off than every null
+answer that it is damage on its own.  An *alarm* is a whole pass whose answers lie off
+together in a way chance does not explain; all tests of all passes of a cell share one
+alpha (Holm 1979).
+
+Where the engine computes finely and nothing differed before the transition by more than the
+order of float32 additions, the recording is *quiet*: any visible difference is gross then, and
+a single null answer a prompt suffices.  So is it where the engine computes coarsely, but answers one
+request at a time and did so alike, bit by bit, in all of several null passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from harness.check.answer_pair import Reply
+from harness.check.noise import limits
+from harness.check.noise.distance import contrasts
+from harness.check.noise.exact_tests import holm
+from harness.check.noise.null_answers import NullAnswers, Pool, Row
+from harness.check.noise.pass_tests import JudgedPass, PassTest, tests_of
+from harness.check.result import Finding, Strength
+from harness.check.wording import occasion
+
+CONTROL_ALPHA = 1e-2
+"""Below this a control pass still shows damage: here a miss would name a wrong cause."""
+
+CONFIRMED_BY = 2
+"""Judged passes in which answers must typically lie further off, if there are so many.
+
+Requests may fall into other batches in one pass, and move all its answers a little.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """A test that chance does not explain, given that there were many."""
+
+    test: PassTest
+    adjusted: float
+    """The p-value after Holm's correction, to be compared with the alpha of the whole cell."""
+
+
+class Calibration:
+    """Everything that is held against the noise in one recording."""
+
+    def __init__(self, *, judged: Sequence[Reply], null_answers: NullAnswers) -> None:
+        self._judged_replies = judged
+        self._null_answers = null_answers
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """Every judged answer the baseline has a counterpart for, beside its null answers."""
+        return tuple(self._null_answers.rows(self._judged_replies))
+
+    @cached_property
+    def reproducible(self) -> bool:
+        """Whether every answer came again bit by bit before anything happened, and must therefore after it.
+
+        That takes requests that were alone, so that none can fall into another batch, and null answers that
+        had as much of their prompt from the cache: another part computed is computed in other shapes.
+        """
+        return bool(self.rows) and all(
+            row.track.reply.start.concurrency == 1
+            and row.pool.spread == 0.0
+            and len(row.pool.null) >= limits.LEAST_NULL_ANSWERS
+            and row.track.reply.cached in {null.reply.cached for null in row.pool.null}
+            for row in self.rows
+        )
+
+    @cached_property
+    def resolution(self) -> float:
+        """The largest shift that rounding alone explains, nat."""
+        if self.reproducible:
+            return limits.RESOLUTION
+        return _resolution(self._pools)
+
+    @cached_property
+    def quiet(self) -> bool:
+        """Whether nothing before the transition differed by more than the order of additions explains."""
+        return _are_quiet(self._null_answers.pools.values(), resolution=self.resolution)
+
+    @cached_property
+    def knows_noise(self) -> bool:
+        """Whether a further null transition could tell nothing that a verdict needs."""
+        pools = [pool for pool in self._null_answers.pools.values() if pool.null]
+        quiet = _are_quiet(pools, resolution=_resolution(pools))
+        least = 1 if quiet else limits.LEAST_NULL_ANSWERS
+        return bool(pools) and all(len(pool.null) >= least for pool in pools)
+
+    @cached_property
+    def gross_limit(self) -> float:
+        """How far any single answer may lie off, nat."""
+        return max(self._gross_limits.values(), default=limits.GROSS * self.resolution)
+
+    @cached_property
+    def _gross_limits(self) -> Mapping[bool, float]:
+        """The limit where tokens were decoded, and where they were not: a prefill rounds otherwise."""
+        limit = {}
+        for decoded in dict.fromkeys(row.decoded for row in self.rows):
+            rows = [row for row in self.rows if row.decoded is decoded]
+            pools = {id(row.pool): row.pool for row in rows}.values()
+            null = [each.furthest for pool in pools for each in pool.distances]
+            limit[decoded] = limits.gross_limit(null, judged=len(rows), resolution=self.resolution)
+        return limit
+
+    @cached_property
+    def gross(self) -> tuple[Row, ...]:
+        """Judged answers that are damage each on its own."""
+        return tuple(row for row in self.rows if row.pool.null and self._is_gross(row))
+
+    @cached_property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """Tests that neither chance nor rounding explains."""
+        found = [each for each in self._significant if each.test.material]
+        dense = [alarm for alarm in found if alarm.test.name == "dense"]
+        confirmed = len(dense) >= min(CONFIRMED_BY, len(self._passes))
+        return tuple(alarm for alarm in found if confirmed or alarm.test.name != "dense")
+
+    @cached_property
+    def _significant(self) -> tuple[Alarm, ...]:
+        """Tests that chance does not explain, however small the effect is."""
+        adjusted = holm([test.p_value for test in self._tests])
+        pairs = zip(self._tests, adjusted, strict=True)
+        return tuple(Alarm(test=test, adjusted=p) for test, p in pairs if p <= limits.ALPHA)
+
+    @cached_property
+    def damaged(self) -> tuple[Reply, ...]:
+        """The judged answers that bear the damage: gross ones, and the odd ones of passes that alarm."""
+        gross = {id(row) for row in self.gross}
+        alarmed = {alarm.test.start.number for alarm in self.alarms}
+        return tuple(
+            row.track.reply
+            for row in self.rows
+            if id(row) in gross or (row.track.reply.start.number in alarmed and row.exceeds)
+        )
+
+    @cached_property
+    def smallest_shift(self) -> float | None:
+        """What, added to the typical distance of every answer of a pass, would have alarmed, nat."""
+        shifts = [
+            limits.smallest_shift(
+                judged.distances(lambda each: each.typical),
+                alpha=self._alpha_of_a_test,
+                resolution=self.resolution,
+            )
+            for judged in self._passes
+        ]
+        found = [shift for shift in shifts if shift is not None]
+        return max(found) if found and len(found) == len(shifts) else None
+
+    def findings(self) -> tuple[Finding, ...]:
+        """All that is proven: every alarm, every gross answer."""
+        return (*map(_of_alarm, self.alarms), *map(self._of_gross, self.gross))
+
+    def obstacles(self) -> Iterator[str]:
+        """Yield why the noise allows no clean verdict, each with what would settle it."""
+        least = 1 if self.quiet else limits.LEAST_NULL_ANSWERS
+        thin = [row for row in self.rows if len(row.pool.null) < least or not row.pool.tells_noise]
+        if thin:
+            yield (
+                f"how much answers differ by themselves is not known well enough: {len(thin)} of "
+                f"{len(self.rows)} cannot be held against {least} null answers in like conditions; "
+                f"give null_transition {least} passes or more, ask for warm, rehit and cold evidence, "
+                "or serve the model in float32"
+            )
+        elif self._passes and not self.quiet:
+            fewest = min(self._passes, key=lambda judged: len(judged.rows))
+            needed = limits.prompts_needed(columns=fewest.null + 1, alpha=self._alpha_of_a_test)
+            if len(fewest.rows) < needed:
+                yield f"{len(fewest.rows)} prompts are too few to tell damage from noise: use {needed}"
+        if unsettled := self._unsettled():
+            yield unsettled
+        if self.gross_limit > limits.TOO_COARSE:
+            yield (
+                f"the noise is so {self._how_coarse()} would not show: serve the model in float32, or lower "
+                "the concurrency to 1"
+            )
+
+    def _how_coarse(self) -> str:
+        if self.gross_limit > limits.BOUNDLESS:
+            return "irregular that an answer, however far off,"
+        return f"coarse that an answer {self.gross_limit:.2g} nat off"
+
+    def healed(self, replies: Sequence[Reply]) -> int:
+        """How many of ``replies``, the answers of a control, are within the noise.
+
+        As a group they may show what none shows alone: then those that lie further off than
+        all their null answers are not healed.
+        """
+        rows = self._null_answers.rows(replies)
+        sound = [row for row in rows if not self._is_gross(row)]
+        testable = [row for row in sound if len(row.pool.null) >= limits.LEAST_NULL_ANSWERS]
+        if not testable or not _still_damaged(self._judged(testable)):
+            return len(sound)
+        return sum(not row.exceeds for row in sound)
+
+    def _unsettled(self) -> str | None:
+        """What cannot be told apart: small damage everywhere, and requests that fell into other batches.
+
+        Other batches move a pass now and then; most passes, only damage does.
+        """
+        odd = {each.test.start.number for each in self._significant if each.test.notable}
+        if len(odd) < CONFIRMED_BY or 2 * len(odd) <= len(self._passes):
+            return None
+        return (
+            f"in {len(odd)} of {len(self._passes)} passes answers lie off together, in a way that chance "
+            "does not explain but no further than rounding might: serve the model in float32 to tell"
+        )
+
+    @cached_property
+    def _pools(self) -> tuple[Pool, ...]:
+        return tuple({id(row.pool): row.pool for row in self.rows}.values())
+
+    @cached_property
+    def _passes(self) -> tuple[JudgedPass, ...]:
+        by_pass: dict[int, list[Row]] = {}
+        for row in self.rows:
+            if len(row.pool.null) >= limits.LEAST_NULL_ANSWERS:
+                by_pass.setdefault(row.track.reply.start.number, []).append(row)
+        return tuple(self._judged(rows) for rows in by_pass.values())
+
+    @cached_property
+    def _tests(self) -> tuple[PassTest, ...]:
+        return tuple(test for judged in self._passes for test in tests_of(judged))
+
+    @property
+    def _alpha_of_a_test(self) -> float:
+        """What the most significant of all tests is compared with."""
+        return limits.ALPHA / max(1, len(self._tests))
+
+    def _judged(self, rows: Sequence[Row]) -> JudgedPass:
+        return JudgedPass(
+            start=rows[0].track.reply.start,
+            rows=tuple(rows),
+            null=min(len(row.pool.null) for row in rows),
+            resolution=self.resolution,
+        )
+
+    def _is_gross(self, row: Row) -> bool:
+        return row.distance.furthest > self._gross_limits.get(row.decoded, self.gross_limit)
+
+    def _of_gross(self, row: Row) -> Finding:
+        start, off = row.track.reply.start, row.distance
+        finite = bool(np.isfinite(off.furthest))
+        how_far = f"lies {off.furthest:.3g} nat off" if finite else "cannot have come about by noise"
+        return Finding(
+            checker="divergence",
+            message=f"{row.track.reply.answer.prompt}, {occasion(start)}: token {off.furthest_at} {how_far}; "
+            f"{self._gross_limits[row.decoded]:.2g} is the most that noise explains",
+            strength=Strength.PROOF,
+            prompt=row.track.reply.answer.prompt,
+            pass_number=start.number,
+            cycle=start.cycle,
+            evidence={
+                "test": "gross",
+                "deviation": off.furthest if finite else None,
+                "limit": self._gross_limits[row.decoded],
+                "position": off.furthest_at,
+                "null_answers": len(row.pool.null),
+            },
+        )
+
+
+def _resolution(pools: Iterable[Pool]) -> float:
+    """The largest shift that rounding alone explains where the answers of ``pools`` were made, nat."""
+    tracks = [track for pool in pools for track in (pool.baseline or pool.null)[:1]]
+    found = [contrasts(track) for track in tracks]
+    return limits.resolution(limits.rounding_step(np.concatenate(found)) if found else 0.0)
+
+
+def _are_quiet(pools: Iterable[Pool], *, resolution: float) -> bool:
+    """Whether nothing in ``pools`` differs by more than the order of additions, finely computed, explains."""
+    return resolution <= limits.RESOLUTION and all(pool.spread <= limits.RESOLUTION for pool in pools)
+
+
+def _still_damaged(judged: JudgedPass) -> bool:
+    return any(test.material and test.p_value <= CONTROL_ALPHA for test in tests_of(judged))
+
+
+def _of_alarm(alarm: Alarm) -> Finding:
+    test = alarm.test
+    return Finding(
+        checker=test.checker,
+        message=f"{occasion(test.start)}: {test.sentence} (p = {alarm.adjusted:.2g} after Holm)",
+        strength=Strength.PROOF,
+        pass_number=test.start.number,
+        cycle=test.start.cycle,
+        evidence={"test": test.name, "p_value": test.p_value, "adjusted_p_value": alarm.adjusted},
+    )

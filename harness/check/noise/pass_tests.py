@@ -1,0 +1,192 @@
+"""The questions put to every judged pass where answers differ even though nothing happened.
+
+Each looks for another kind of damage.  All permute answers within prompts, so a prompt that
+is noisier or longer than others does not matter, and the prompt is the unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from harness.check.noise.distance import Distance, Track
+from harness.check.noise.exact_tests import Scores, exceedance, rank_test
+from harness.check.noise.limits import LEAST_SCALE, MARGIN, typical_ratio
+from harness.check.noise.null_answers import Row
+from harness.history.events import Method, PassStarted
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassTest:
+    """The answer to one question about one judged pass."""
+
+    name: str
+    checker: Literal["divergence", "repetition", "termination"]
+    start: PassStarted
+    p_value: float
+    sentence: str
+    material: bool = True
+    """Whether the effect is large enough to matter, however significant it is."""
+    notable: bool = True
+    """Whether it is at least half as large: too large to be passed over where it keeps coming back."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class JudgedPass:
+    """The answers of one judged pass, each with its null answers; all rows have at least ``null`` of them.
+
+    ``resolution`` is the largest shift that rounding alone explains, nat.
+    """
+
+    start: PassStarted
+    rows: tuple[Row, ...]
+    null: int
+    resolution: float
+
+    def distances(self, value: Callable[[Distance], float]) -> Scores:
+        """One number for every answer's distance."""
+        return np.array(
+            [
+                [*(value(each) for each in row.pool.distances[: self.null]), value(row.distance)]
+                for row in self.rows
+            ],
+            dtype=np.float64,
+        )
+
+    def answers(self, value: Callable[[Track, int], float]) -> Scores:
+        """One number for every answer itself, given how many tokens all answers to its prompt have."""
+        rows = []
+        for row in self.rows:
+            tracks = (*row.pool.null[: self.null], row.track)
+            window = min(len(track.tokens) for track in tracks)
+            rows.append([value(track, window) for track in tracks])
+        return np.array(rows, dtype=np.float64)
+
+
+def tests_of(judged: JudgedPass) -> Iterator[PassTest]:
+    """Put every question to one pass that its answers can tell something about."""
+    yield _dense(judged)
+    yield _sparse(judged)
+    yield _scale(judged)
+    match judged.start.method:
+        case Method.GENERATED:
+            yield _repetition(judged)
+            yield _length(judged)
+            yield _ending(judged)
+        case Method.SAMPLED:
+            yield _sampling(judged)
+        case Method.SCORED | Method.FORCED:
+            pass  # their tokens are given
+
+
+def _dense(judged: JudgedPass) -> PassTest:
+    """Do answers typically lie further off than null answers do?"""
+    scores = judged.distances(lambda each: each.typical)
+    ratio = typical_ratio(scores, resolution=judged.resolution)
+    return PassTest(
+        name="dense",
+        checker="divergence",
+        start=judged.start,
+        p_value=rank_test(scores).higher,
+        sentence=f"answers typically lie {ratio:.2g} times as far off as null answers do",
+        material=ratio > MARGIN,
+        notable=ratio > MARGIN / 2,
+    )
+
+
+def _sparse(judged: JudgedPass) -> PassTest:
+    """Do some prompts lie further off than any null answer, by the margin?"""
+    scores = judged.distances(lambda each: each.furthest)
+    scores[:, :-1] = MARGIN * np.maximum(scores[:, :-1], judged.resolution)
+    beyond = int((scores[:, -1] > scores[:, :-1].max()).sum())
+    return PassTest(
+        name="sparse",
+        checker="divergence",
+        start=judged.start,
+        p_value=exceedance(scores),
+        sentence=f"{beyond} of {len(scores)} prompts lie further off than any null answer",
+    )
+
+
+def _scale(judged: JudgedPass) -> PassTest:
+    """Do all contrasts shrink, or grow, by one factor?
+
+    It may move no greedy token and no contrast by more than rounding does, and yet changes every
+    probability: only the direction they have in common tells it from noise.
+    """
+    scores = judged.distances(lambda each: each.scale)
+    factor = float(np.median(scores[:, -1]))
+    by_noise = float(np.abs(np.median(scores[:, :-1], axis=0) - 1.0).max())
+    effect = abs(factor - 1.0) / max(MARGIN * by_noise, LEAST_SCALE)
+    return PassTest(
+        name="scale",
+        checker="divergence",
+        start=judged.start,
+        p_value=rank_test(scores).two_sided,
+        sentence=f"the gaps between candidates are typically {factor:.3g} times as wide as before",
+        material=effect > 1.0,
+        notable=effect > 1 / 2,
+    )
+
+
+def _repetition(judged: JudgedPass) -> PassTest:
+    """Do answers repeat themselves more, or less, than null answers of the same length?"""
+    scores = judged.answers(lambda track, window: track.repeated_ngrams(window))
+    ranks = rank_test(scores)
+    direction = "more" if ranks.higher < ranks.lower else "less"
+    return PassTest(
+        name="repetition",
+        checker="repetition",
+        start=judged.start,
+        p_value=ranks.two_sided,
+        sentence=f"answers repeat themselves {direction} than null answers do",
+    )
+
+
+def _sampling(judged: JudgedPass) -> PassTest:
+    """Do sampled answers part sooner from those they share most with than null answers do?
+
+    Equal distributions and equal random numbers give equal tokens; noise in either makes two
+    answers part where a random number falls between two candidates.
+    """
+    scores = judged.distances(lambda each: each.positions)
+    sooner = np.median(scores[:, -1]) * MARGIN < np.median(scores[:, :-1].min(axis=1))
+    return PassTest(
+        name="sampling",
+        checker="divergence",
+        start=judged.start,
+        p_value=rank_test(scores).lower,
+        sentence=f"with the same seed, answers typically part after {np.median(scores[:, -1]):.0f} tokens, "
+        f"null answers after {np.median(scores[:, :-1]):.0f}",
+        material=bool(sooner),
+        notable=bool(sooner),
+    )
+
+
+def _length(judged: JudgedPass) -> PassTest:
+    """Are answers longer, or shorter, as far as the limit lets them?"""
+    ranks = rank_test(judged.answers(lambda track, _: len(track.tokens)))
+    direction = "longer" if ranks.higher < ranks.lower else "shorter"
+    return PassTest(
+        name="length",
+        checker="termination",
+        start=judged.start,
+        p_value=ranks.two_sided,
+        sentence=f"answers are {direction} than null answers",
+    )
+
+
+def _ending(judged: JudgedPass) -> PassTest:
+    """Do more answers, or fewer, end by themselves?"""
+    ranks = rank_test(judged.answers(lambda track, _: track.reply.answer.finish_reason == "stop"))
+    direction = "more" if ranks.higher < ranks.lower else "fewer"
+    return PassTest(
+        name="ending",
+        checker="termination",
+        start=judged.start,
+        p_value=ranks.two_sided,
+        sentence=f"{direction} answers end by themselves than null answers do",
+    )

@@ -1,0 +1,253 @@
+"""What keeps a recording from being called clean."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.check.diagnosis import inconclusive
+from harness.check.result import Verdict
+from harness.history.events import CellUnavailable, Role
+from tests.check.stories import WARM, Story, clean_story, failing, garbage, shifted, updated
+
+
+def reasons(story: Story) -> tuple[str, ...]:
+    """Every obstacle of a story told to its end; the cell must then be inconclusive, if there is any."""
+    result = story.judged()
+    found = inconclusive.find(story.evidence())
+    assert result.verdict is (Verdict.INCONCLUSIVE if found else Verdict.CLEAN)
+    assert result.reason == "; ".join(found) or not found
+    return found
+
+
+def test_a_clean_story_has_none() -> None:
+    """Nothing stands in the way of a clean verdict on a healthy story."""
+    assert reasons(clean_story()) == ()
+
+
+def test_a_recording_that_breaks_off() -> None:
+    """Without the end of the script there is no clean verdict."""
+    story = clean_story()
+    assert inconclusive.find(story.evidence()) == (
+        "the recording breaks off before the end of the script: run the cell again",
+    )
+
+
+def test_a_missing_answer() -> None:
+    """An answer that was never recorded may have been the damaged one."""
+    story = clean_story()
+    story.events = [event for event in story.events if getattr(event, "prompt", "") != "p1"]
+    [reason] = reasons(story)
+    assert reason == (
+        "9 answers missing from the recording, the first that of p1 (baseline, warm): run the cell again"
+    )
+
+
+def test_no_baseline() -> None:
+    """Answers after a transition alone say nothing."""
+    assert "there is no baseline to compare with" in reasons(Story().sleep().wake().probe())[0]
+
+
+def test_a_baseline_that_times_out() -> None:
+    """A server too slow before anything was done to it cannot be judged."""
+    story = Story().baseline({"p1": failing("timeout")}).null().cycle()
+    assert any("3 requests had no answer in time before anything was done" in each for each in reasons(story))
+
+
+def test_a_null_transition_that_times_out() -> None:
+    """The same holds for a request after a null transition."""
+    story = Story().baseline().null({"p1": failing("timeout")}).cycle()
+    assert any("2 requests had no answer in time" in each for each in reasons(story))
+
+
+def test_an_unsound_baseline() -> None:
+    """A baseline that contradicts itself is no reference."""
+    [reason] = reasons(clean_story_with_baseline(updated_tokens=True))
+    assert reason.startswith("the baseline itself is unsound (p1, baseline, warm: 49 prompt tokens were sent")
+
+
+def clean_story_with_baseline(*, updated_tokens: bool) -> Story:
+    """A story whose every p1 answer has a wrong prompt count, which therefore never changes."""
+    wrong = {"p1": updated(prompt_tokens=7)} if updated_tokens else {}
+    return Story().baseline(wrong).null(wrong).sleep().wake().probe(1, warm=wrong, cold=wrong)
+
+
+def test_no_counterpart() -> None:
+    """Answers at a concurrency the baseline never had cannot be compared."""
+    story = Story().baseline().null().cycle().probe(concurrency=9)
+    [reason] = reasons(story)
+    assert reason == (
+        "8 answers without a counterpart in the baseline (p0, cycle 1, warm): "
+        "probe the baseline at the same concurrency"
+    )
+
+
+def test_no_transition() -> None:
+    """A script of probes alone tests nothing."""
+    assert "the script holds no transition: nothing was put to the test" in reasons(Story().baseline().null())
+
+
+def test_no_probe_after_the_transition() -> None:
+    """A transition nobody looks at is not tested."""
+    story = Story().baseline().null().sleep().wake()
+    assert reasons(story) == ("no probe follows a transition: add one to the script",)
+
+
+def test_an_endpoint_the_server_lacks() -> None:
+    """Without the sleep endpoint nothing slept."""
+    story = Story().baseline().null().sleep(status=404, keeps_cache=True).wake().probe()
+    [reason] = reasons(story)
+    assert reason == (
+        "the server lacks what the script needs (POST /sleep answered 404): "
+        "start it with VLLM_SERVER_DEV_MODE=1"
+    )
+
+
+def test_noise_that_was_seen_too_seldom() -> None:
+    """One null answer a prompt is not enough to tell noise from damage."""
+    story = Story().baseline().null({"p0": garbage(3)}).cycle()
+    assert reasons(story)[0] == (
+        "how much answers differ by themselves is not known well enough: 8 of 8 cannot be held against "
+        "4 null answers in like conditions; give null_transition 4 passes or more, ask for warm, rehit and "
+        "cold evidence, or serve the model in float32"
+    )
+
+
+def test_differences_without_a_measure_of_noise() -> None:
+    """A difference means nothing before the noise was measured."""
+    story = Story().baseline().cycle(1, warm={"p0": garbage(3), "p1": shifted()})
+    [reason] = reasons(story)
+    assert reason == (
+        "2 of 8 answers differ, but how much answers differ when nothing happened was not measured: "
+        "add a null_transition before the first transition"
+    )
+
+
+def test_equal_answers_need_no_measure_of_noise() -> None:
+    """Where nothing differs, there is no noise to tell from damage."""
+    assert reasons(Story().baseline().cycle().probe()) == ()
+
+
+@pytest.mark.parametrize("caching", [True, False])
+def test_a_cache_that_never_hit(*, caching: bool) -> None:
+    """With prefix caching on, a run without a cached read could not have shown a stale one."""
+    never = dict.fromkeys(["p0", "p1", "p2", "p3"], updated(cached_tokens=0))
+    story = Story(prefix_caching=caching).baseline(never).null(never).cycle()
+    found = reasons(story)
+    assert len(found) == (1 if caching else 0)
+    assert all(each.endswith("use prompts longer than a KV block") for each in found)
+
+
+def test_a_cache_nobody_can_see() -> None:
+    """A server that tells neither cached tokens nor hits leaves the question open."""
+    [reason] = reasons(Story(tells_cached_tokens=False).baseline().null().cycle())
+    assert reason.endswith("start the server with --enable-prompt-tokens-details")
+
+
+def test_a_cache_the_metrics_show() -> None:
+    """Hits counted in the metrics show that the cache was read."""
+    story = Story(tells_cached_tokens=False).baseline().null().cycle()
+    last = next(i for i, event in reversed(list(enumerate(story.events))) if event.kind == "observation")
+    story.events[last] = story.events[last].model_copy(update={"counters": {"prefix_cache_hits": 96.0}})
+    assert reasons(story) == ()
+
+
+@pytest.mark.parametrize(
+    ("args", "on"),
+    [
+        ((), False),
+        (("--enable-prefix-caching",), True),
+        (("--no-enable-prefix-caching",), False),
+        (("--no-enable-prefix-caching", "--enable-prefix-caching"), True),
+        (("--enable-prefix-caching", "--no-enable-prefix-caching", "--enforce-eager"), False),
+    ],
+)
+def test_flags_that_turn_prefix_caching_on(args: tuple[str, ...], *, on: bool) -> None:
+    """As on a command line, the last word counts."""
+    assert inconclusive.prefix_caching_is_on(args) is on
+
+
+def test_obstacles_add_up() -> None:
+    """Every reason is told, so that one further run can settle them all."""
+    story = Story().baseline({"p1": updated(prompt_tokens=7)}).null({"p0": garbage(3)})
+    story.ask(Role.NULL, WARM)
+    assert len(reasons(story)) == 2
+
+
+def test_an_endpoint_the_server_lacks_is_named_once() -> None:
+    """A server without the endpoint refuses in every cycle; the reader needs to be told once."""
+    story = Story().baseline().null()
+    for _ in range(3):
+        story.sleep(status=404, keeps_cache=True).wake().probe()
+    assert sum(reason.count("POST /sleep answered 404") for reason in reasons(story)) == 1
+
+
+def test_a_release_that_lacks_what_the_script_needs() -> None:
+    """Nothing else is said where the script was never begun."""
+    story = Story()
+    story.tell(CellUnavailable(t=1, lacking=("sleep", "LoRA"), vllm_version="0.5.0"))
+    assert inconclusive.find(story.evidence()) == ("not available in vLLM 0.5.0: sleep, LoRA",)
+
+
+def test_what_a_baseline_lacks_is_told_in_full() -> None:
+    """Each reason is a whole sentence with what would settle it."""
+    assert reasons(Story().sleep().wake().probe())[0] == (
+        "there is no baseline to compare with: begin the script with a probe the server can answer"
+    )
+    late = reasons(Story().baseline({"p1": failing("timeout")}).null().cycle())
+    assert late[0] == (
+        "3 requests had no answer in time before anything was done to the engine: raise the answer deadline "
+        "or use a faster server"
+    )
+
+
+def test_a_baseline_request_that_fails_otherwise_is_not_late() -> None:
+    """A server error is unsound, not slow."""
+    found = reasons(Story().baseline({"p1": failing("http", 500)}).null().cycle())
+    assert not any("had no answer in time" in each for each in found)
+    assert found[0] == (
+        "the baseline itself is unsound (p1, baseline, warm: no answer: no answer came): settle that first"
+    )
+
+
+def test_a_baseline_that_ends_in_two_ways() -> None:
+    """The same tokens before any transition cannot end once by length and once otherwise."""
+    story = Story().baseline().null({"p1": updated(finish_reason="repetition")}).cycle()
+    assert (
+        "the baseline itself is unsound (p1, null transition, warm: the same tokens end in two ways): settle "
+        "that first"
+    ) in inconclusive.find(story.finish().evidence())
+
+
+def test_every_endpoint_the_server_lacks_is_named_once() -> None:
+    """In the order of the script, however often it was asked for."""
+    story = Story().baseline().null().sleep(status=404, keeps_cache=True).wake(status=404).probe()
+    story.sleep(status=404, keeps_cache=True).wake(status=404).probe(2)
+    [reason] = reasons(story)
+    assert reason == (
+        "the server lacks what the script needs (POST /sleep answered 404, POST /wake_up answered 404): "
+        "start it with VLLM_SERVER_DEV_MODE=1"
+    )
+
+
+def test_a_cache_that_could_not_alarm_is_told_in_full() -> None:
+    """What could not have shown, and what would let it show."""
+    never = dict.fromkeys(["p0", "p1", "p2", "p3"], updated(cached_tokens=0))
+    [unread] = reasons(Story().baseline(never).null(never).cycle())
+    assert unread == (
+        "no prompt was ever served from the prefix cache, so a stale one could not have shown: use prompts "
+        "longer than a KV block"
+    )
+    [untold] = reasons(Story(tells_cached_tokens=False).baseline().null().cycle())
+    assert untold == (
+        "nothing shows that the prefix cache was ever read, so a stale one could not have shown: start the "
+        "server with --enable-prompt-tokens-details"
+    )
+
+
+@pytest.mark.parametrize(("hits", "seen"), [(0.0, False), (1.0, True)])
+def test_a_single_hit_shows_that_the_cache_was_read(*, hits: float, seen: bool) -> None:
+    """One hit in any observation is enough; a counter at zero is not."""
+    story = Story(tells_cached_tokens=False).baseline().null().cycle()
+    first = next(i for i, event in enumerate(story.events) if event.kind == "observation")
+    story.events[first] = story.events[first].model_copy(update={"counters": {"prefix_cache_hits": hits}})
+    assert (reasons(story) == ()) is seen
