@@ -11,8 +11,8 @@ from pathlib import Path
 import hypothesis
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from harness.models.safetensors_file import write_float32
 from harness.vllm_api.connection import Connection, connect
 from tests.fake_vllm import vocabulary
 from tests.fake_vllm.options import DEFAULT_MODEL
@@ -69,7 +69,7 @@ def toy_model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     configuration = {"eos_token_id": vocabulary.END_OF_SEQUENCE, "vocab_size": vocabulary.SIZE, **shapes}
     (folder / "config.json").write_text(json.dumps(configuration), encoding="utf-8")
     matrices = {f"model.layers.{n}.mlp.down_proj.weight": np.full((2, 2), n, np.float32) for n in range(2)}
-    write_float32(folder / "model.safetensors", matrices)
+    save_file(matrices, folder / "model.safetensors")
     return folder
 
 

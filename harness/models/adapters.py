@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from safetensors.numpy import save_file
 
 from harness.errors import ModelError
-from harness.models.safetensors_file import write_float32
 
 RANK = 8
 STRENGTH = 0.2
@@ -73,7 +73,7 @@ def write_adapter(folder: Path, *, shapes: Shapes, seed: int) -> None:
             name = f"base_model.model.model.layers.{layer}.self_attn.{projection}"
             tensors[f"{name}.lora_A.weight"] = drawn(RANK, inputs, inputs**-0.5)
             tensors[f"{name}.lora_B.weight"] = drawn(outputs, RANK, STRENGTH)
-    write_float32(folder / "adapter_model.safetensors", tensors)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     configuration = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

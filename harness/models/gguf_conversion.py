@@ -13,11 +13,13 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 from gguf import GGUFReader, ReaderTensor, TokenType
 from gguf.quants import dequantize
+
+from harness.models.safetensors_file import Header, packed
 
 Float32Array: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
@@ -174,17 +176,13 @@ def number(reader: GGUFReader, name: str) -> float:
 
 
 def write_weights(path: Path, reader: GGUFReader) -> None:
-    """Write all tensors as one safetensors file, holding one tensor in memory at a time.
-
-    The format is eight bytes of header length, a JSON header, and the data; see
-    https://huggingface.co/docs/safetensors. The library's own writer needs torch for bfloat16.
-    """
+    """Write all tensors as one safetensors file, holding one tensor in memory at a time."""
     heads = {
         "q_proj": integer(reader, "llama.attention.head_count"),
         "k_proj": integer(reader, "llama.attention.head_count_kv"),
     }
     with path.open("wb") as file:
-        write_header(file, reader.tensors)
+        file.write(packed(header_of(reader.tensors)))
         for name, tensor in named(reader.tensors):
             weights = dequantised(tensor)
             projection = name.split(".")[-2]
@@ -193,17 +191,15 @@ def write_weights(path: Path, reader: GGUFReader) -> None:
             file.write(as_bfloat16(weights).tobytes())
 
 
-def write_header(file: BinaryIO, tensors: list[ReaderTensor]) -> None:
-    """Write the header that tells each tensor's name, type, shape and place in the data."""
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+def header_of(tensors: list[ReaderTensor]) -> Header:
+    """Each tensor's name, type, shape and place in the data."""
+    header: Header = {}
     end = 0
     for name, tensor in named(tensors):
         begin, end = end, end + 2 * int(tensor.n_elements)
         shape = [int(length) for length in reversed(tensor.shape)]  # GGUF names the fastest dimension first
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # the data starts aligned
-    file.write(len(text).to_bytes(8, "little") + text)
+    return header
 
 
 def named(tensors: list[ReaderTensor]) -> Iterator[tuple[str, ReaderTensor]]:

@@ -1,7 +1,7 @@
-"""Reads and writes safetensors files so far as variants of a model need it.
+"""The headers of safetensors files: read and written anew without holding the tensors in memory.
 
 Eight bytes of header length, a JSON header, and the data; see https://huggingface.co/docs/safetensors.
-The library's own functions need torch for bfloat16.
+The library writes whole tensors only, all of a file at once, which for a large model is its whole memory.
 """
 
 from __future__ import annotations
@@ -11,9 +11,6 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
 
 Header: TypeAlias = dict[str, Any]
 """For every tensor its ``dtype``, ``shape`` and ``data_offsets``; ``__metadata__`` beside them."""
@@ -36,19 +33,6 @@ def read_header(path: Path) -> tuple[Header, int]:
     return {name: entry for name, entry in header.items() if name != _METADATA}, _LENGTH_BYTES + length
 
 
-def write_float32(path: Path, tensors: Mapping[str, npt.NDArray[np.float32]]) -> None:
-    """Write ``tensors`` as float32."""
-    header: Header = {}
-    end = 0
-    for name, tensor in tensors.items():
-        begin, end = end, end + tensor.nbytes
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, end]}
-    with path.open("wb") as file:
-        file.write(_packed(header))
-        for tensor in tensors.values():
-            file.write(np.ascontiguousarray(tensor, dtype="<f4").tobytes())
-
-
 def copy_exchanging(source: Path, target: Path, pairs: Mapping[str, str]) -> None:
     """Copy a file so that each tensor of ``pairs`` holds what the one it is paired with held, and vice versa.
 
@@ -59,13 +43,13 @@ def copy_exchanging(source: Path, target: Path, pairs: Mapping[str, str]) -> Non
         places = header[left]["data_offsets"], header[right]["data_offsets"]
         header[right]["data_offsets"], header[left]["data_offsets"] = places
     with source.open("rb") as original, target.open("wb") as file:
-        file.write(_packed(header))
+        file.write(packed(header))
         original.seek(data)
         shutil.copyfileobj(original, file, 1 << 20)
 
 
-def _packed(header: Header) -> bytes:
-    # In the order of the data: some readers insist on it.
+def packed(header: Header) -> bytes:
+    """Return a header as it stands in a file, in the order of the data: some readers insist on it."""
     ordered = dict(sorted(header.items(), key=lambda item: item[1]["data_offsets"][0]))
     text = json.dumps({_METADATA: {"format": "pt"}, **ordered}).encode()
     text += b" " * (-len(text) % _LENGTH_BYTES)  # the data starts aligned

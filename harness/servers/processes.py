@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +45,7 @@ def is_running(process: ProcessId) -> bool:
 
 def family(known: Iterable[ProcessId], *, marker: str) -> set[ProcessId]:
     """Return all that still run of ``known``, of the bearers of ``marker``, and of their descendants."""
-    everyone = {stat.pid: stat for pid in _all_pids() if (stat := _stat(pid)) is not None}
+    everyone = {stat.pid: stat for pid in psutil.pids() if (stat := _stat(pid)) is not None}
     members = {process.pid for process in known if _is(everyone.get(process.pid), process)}
     members |= {pid for pid in everyone if _bears(pid, marker)}
     children: dict[int, list[int]] = {}
@@ -81,7 +81,7 @@ def end(find: Callable[[], set[ProcessId]], *, grace_s: float) -> set[ProcessId]
 def resident_bytes(pid: int) -> int:
     """Return the anonymous and shared memory of a process, its share of each page; 0 when it is gone.
 
-    Source: ``/proc/PID/smaps_rollup`` (proportional set size).
+    Source: ``/proc/PID/smaps_rollup`` (proportional set size).  psutil's figure counts mapped files as well.
     """
     try:
         rollup = (_PROC / str(pid) / "smaps_rollup").read_text()
@@ -114,11 +114,8 @@ class _Stat(NamedTuple):
     started: int
 
 
-def _all_pids() -> Iterator[int]:
-    return (int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit())
-
-
 def _stat(pid: int) -> _Stat | None:
+    """Read it here, because psutil tells a start by the clock, which may be set while a process runs."""
     try:
         text = (_PROC / str(pid) / "stat").read_text()
     except OSError:
@@ -134,18 +131,16 @@ def _is(stat: _Stat | None, process: ProcessId) -> bool:
 
 def _bears(pid: int, marker: str) -> bool:
     try:
-        environment = (_PROC / str(pid) / "environ").read_bytes()
-    except OSError:
+        return psutil.Process(pid).environ().get(MARKER) == marker
+    except psutil.Error:
         return False
-    return f"{MARKER}={marker}".encode() in environment.split(b"\0")
 
 
 def _is_resource_tracker(pid: int) -> bool:
     try:
-        command = (_PROC / str(pid) / "cmdline").read_bytes()
-    except OSError:
+        return any("multiprocessing.resource_tracker" in word for word in psutil.Process(pid).cmdline())
+    except psutil.Error:
         return False
-    return b"multiprocessing.resource_tracker" in command
 
 
 def _send(process: ProcessId, signal_number: signal.Signals) -> None:

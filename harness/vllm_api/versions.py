@@ -7,11 +7,12 @@ serves those who must know beforehand, and it explains a silence afterwards.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TypeAlias
+
+from packaging.version import InvalidVersion, Version
 
 Release: TypeAlias = tuple[int, ...]
 
@@ -94,5 +95,8 @@ def has(feature: Feature, version: str) -> bool | None:
 
     ``.post2``, ``+cpu`` and the like do not matter; what was built between releases is not known.
     """
-    release = re.fullmatch(r"v?(\d+(?:\.\d+)+)(?:\.post\d+)?(?:\+.*)?", version)
-    return tuple(map(int, release[1].split("."))) >= SINCE[feature] if release else None
+    try:
+        release = Version(version)
+    except InvalidVersion:
+        return None
+    return None if release.is_prerelease else release.release >= SINCE[feature]

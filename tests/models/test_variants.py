@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from harness.errors import ModelError
 from harness.models.adapters import RANK, shapes_of
 from harness.models.model import Model, model_in_folder, model_on_hub
 from harness.models.other_weights import write_other_weights
-from harness.models.safetensors_file import copy_exchanging, read_header, write_float32
+from harness.models.safetensors_file import copy_exchanging, read_header
 from harness.models.variants import ADAPTERS, Variants, provide_variants, variants_of
 
 CONFIG = {
@@ -36,7 +36,7 @@ def model(tmp_path: Path) -> Model:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
     tensors = {down(layer): np.full((12, 20), layer, np.float32) for layer in range(4)}
-    write_float32(folder / "model.safetensors", {**tensors, "model.norm.weight": np.ones(12, np.float32)})
+    save_file({**tensors, "model.norm.weight": np.ones(12, np.float32)}, folder / "model.safetensors")
     return model_in_folder(folder, dtype="auto")
 
 
@@ -163,7 +163,7 @@ def test_weights_without_two_like_layers_are_refused(tmp_path: Path, tensors: di
     """Two neighbouring matrices of one shape are needed."""
     source, target = tmp_path / "model", tmp_path / "other"
     source.mkdir()
-    write_float32(source / "model.safetensors", tensors)
+    save_file(tensors, source / "model.safetensors")
     with pytest.raises(ModelError, match="no two neighbouring layers of equal shape"):
         write_other_weights(source, target)
 
@@ -179,7 +179,7 @@ def test_exchanging_twice_gives_the_same_tensors(tmp_path: Path) -> None:
     """Nothing is lost on the way there and back."""
     tensors = {name: np.arange(6, dtype=np.float32).reshape(2, 3) + i for i, name in enumerate("abc")}
     source, once, twice = (tmp_path / name for name in ("source", "once", "twice"))
-    write_float32(source, tensors)
+    save_file(tensors, source)
     copy_exchanging(source, once, {"a": "c"})
     copy_exchanging(once, twice, {"a": "c"})
     exchanged, back = load_file(once), load_file(twice)

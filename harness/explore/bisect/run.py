@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from packaging.version import InvalidVersion, Version
 from pydantic import ValidationError
 
 from harness.check.result import RunResult, Verdict
@@ -26,8 +26,6 @@ from harness.report.progress import Progress
 from harness.report.words import cause_words
 from harness.stored_run import judge_directory
 from harness.workflow import RunOptions, choose, fitting, plan_cells, run
-
-_RELEASE = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:\.post(\d+))?")
 
 
 def begin(
@@ -91,16 +89,19 @@ def command(options: RunOptions, version: str) -> str:
     return shlex.join(words)
 
 
-def release_key(version: str) -> tuple[int, ...]:
+def release_key(version: str) -> Version:
     """Sorts releases by age.
 
     Raises:
         UsageError: ``version`` is not a release.
     """
-    found = _RELEASE.fullmatch(version)
-    if found is None:
+    try:
+        release = Version(version)
+    except InvalidVersion:
+        release = None
+    if release is None or release.is_prerelease or release.local:
         raise UsageError(f"{version!r} is not a release of vLLM", remedy="write it like 0.10.1")
-    return tuple(int(part or 0) for part in found.groups())
+    return release
 
 
 def outcome_of(result: RunResult) -> tuple[Outcome, str]:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from harness.errors import ImageError, UsageError
 from harness.servers.docker.images import BuildOptions, official_gpu_image, supported_versions
 from harness.servers.docker.images.build import RECIPE_LABEL, SOURCES_LABEL, follow, plan_build
 from harness.servers.docker.images.context import content_hash, given_files, recipe_files, write_tar
-from harness.servers.docker.images.recipe import DOCKERFILE, RECIPES, find_recipe, version_key
+from harness.servers.docker.images.recipe import DOCKERFILE, RECIPES, find_recipe
 
 FOUNDING_BUG_AND_FIX = ("0.9.2", "0.10.0", "0.10.1", "0.10.2")
 
@@ -34,8 +35,8 @@ class TestRecipes:
         """The releases that had it, the one that fixed it and later ones have recipes, sorted by number."""
         versions = supported_versions()
         assert set(FOUNDING_BUG_AND_FIX) <= set(versions)
-        assert list(versions) == sorted(versions, key=version_key)
-        assert version_key(versions[-1]) >= (0, 32, 0)
+        assert list(versions) == sorted(versions, key=Version)
+        assert Version(versions[-1]) >= Version("0.32.0")
 
     @pytest.mark.parametrize("version", supported_versions())
     def test_every_list_pins_each_package_once(self, version: str) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+
 import harness
 from harness.servers.docker.images.options import BuildOptions
-from harness.servers.docker.images.recipe import DOCKERFILE, Recipe, normalised
+from harness.servers.docker.images.recipe import DOCKERFILE, Recipe
 
 # The Dockerfile copies these, so they are there even when they are empty.
 FOLDERS = ("certificates", "pip", "plugin", "wheels")
@@ -67,8 +69,11 @@ def pinned_wheels(folder: Path, recipe: Recipe) -> Iterator[Path]:
     """Yield the wheels that the recipe pins; a local build (``2.6.0+cpu``) counts as its release."""
     pins = recipe.pins()
     for path in sorted(folder.glob("*.whl")):
-        name, version = path.name.split("-")[:2]
-        if (normalised(name), version.partition("+")[0]) in pins:
+        try:
+            name, version, _, _ = parse_wheel_filename(path.name)
+        except InvalidWheelFilename:
+            continue  # pip would not take it either
+        if (name, version.public) in pins:
             yield path
 
 
@@ -82,7 +87,10 @@ def content_hash(files: BuildContext) -> str:
 
 
 def write_tar(context: BuildContext, target: IO[bytes]) -> None:
-    """Write the context as Docker takes it.  Nothing of this machine gets in: no owner, no time, no mode."""
+    """Write the context as Docker takes it.  Nothing of this machine gets in: no owner, no time, no mode.
+
+    The Docker library's own packer takes one folder, and writes down the owner and time of each file.
+    """
     with tarfile.open(fileobj=target, mode="w") as tar:
         for folder in FOLDERS:
             entry = tarfile.TarInfo(folder)

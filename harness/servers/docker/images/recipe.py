@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.utils import NormalizedName, canonicalize_name
+from packaging.version import InvalidVersion, Version
+
 from harness.errors import UsageError
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -35,17 +38,19 @@ class Recipe:
         names = ("torch", "common", f"vllm-{self.vllm_version}")
         return tuple(f"torch-{self.torch_version}/{name}.txt" for name in names)
 
-    def pins(self) -> frozenset[tuple[str, str]]:
-        """Return (normalised name, version) of every package that it pins."""
+    def pins(self) -> frozenset[tuple[NormalizedName, str]]:
+        """Return (name, version) of every package that it pins, both normalised and without a local label."""
         texts = ((self.recipes / name).read_text("utf-8") for name in self.lists)
         return frozenset(
-            (normalised(name), version) for text in texts for name, version in _PIN.findall(text)
+            (canonicalize_name(name), Version(version).public)
+            for text in texts
+            for name, version in _PIN.findall(text)
         )
 
 
 def supported_versions(recipes: Path = RECIPES) -> tuple[str, ...]:
     """Return the releases there are recipes for, oldest first."""
-    return tuple(sorted(_found_in(recipes), key=version_key))
+    return tuple(sorted(_found_in(recipes), key=Version))
 
 
 def find_recipe(vllm_version: str, *, recipes: Path = RECIPES) -> Recipe:
@@ -57,22 +62,12 @@ def find_recipe(vllm_version: str, *, recipes: Path = RECIPES) -> Recipe:
     wanted = vllm_version.strip().removeprefix("v")
     found = _found_in(recipes)
     if wanted not in found:
-        known = sorted(found, key=version_key)
+        known = sorted(found, key=Version)
         raise UsageError(
             f"there is no CPU image recipe for vLLM {vllm_version}, only for {', '.join(known)}",
             remedy=f"take {_nearest(wanted, known)}, or name an image of your own with --image",
         )
     return found[wanted]
-
-
-def normalised(package: str) -> str:
-    """Return a package's name as PEP 503 compares it."""
-    return re.sub(r"[-_.]+", "-", package).lower()
-
-
-def version_key(version: str) -> tuple[int, ...]:
-    """Return the numbers in a version, to sort by."""
-    return tuple(int(number) for number in re.findall(r"\d+", version))
 
 
 def _found_in(recipes: Path) -> dict[str, Recipe]:
@@ -89,6 +84,10 @@ def _found_in(recipes: Path) -> dict[str, Recipe]:
 
 def _nearest(version: str, known: Sequence[str]) -> str:
     """Name the neighbours of a version among sorted ones: ``"0.10.1 or 0.10.2"``."""
-    older = [other for other in known if version_key(other) < version_key(version)]
-    newer = [other for other in known if version_key(other) > version_key(version)]
+    try:
+        wanted = Version(version)
+    except InvalidVersion:
+        return known[-1]
+    older = [other for other in known if Version(other) < wanted]
+    newer = [other for other in known if Version(other) > wanted]
     return " or ".join([*older[-1:], *newer[:1]])
