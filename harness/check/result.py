@@ -158,6 +158,14 @@ class NoiseFloor(_Frozen):
     largest_logprob_shift: float | None = None
 
 
+class Crash(_Frozen):
+    """A part of the judgement that raised: what it would have said is not known."""
+
+    part: str = Field(description="for example 'the checker memory'")
+    error: str = Field(description="the exception in one line")
+    traceback: str
+
+
 class CellResult(_Frozen):
     """The judgement of one cell.  ``verdict`` is None exactly when ``error`` says what was in the way."""
 
@@ -183,6 +191,11 @@ class CellResult(_Frozen):
         description="steps of the script that were left out because they could not change the verdict",
     )
     milliseconds: TimeSpent = Field(default=TimeSpent(), description="where the cell's time went")
+    crashes: tuple[Crash, ...] = Field(
+        default=(),
+        description="parts of the judgement that raised; left out where none did",
+        exclude_if=lambda crashes: not crashes,
+    )
 
 
 class RunResult(_Frozen):

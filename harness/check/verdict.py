@@ -14,50 +14,21 @@ steps that become slower) is not looked for in an engine whose answers are known
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 
 from harness.check.answer_pair import AnswerPair
-from harness.check.checkers import (
-    cache,
-    changed_answers,
-    conservation,
-    drafts,
-    memory_use,
-    protocol,
-    speed,
-    state,
-    unchanged_answers,
-)
+from harness.check.checkers import CHECKERS, About, Checker
+from harness.check.crashes import Attempts
 from harness.check.diagnosis import cause, inconclusive, witness_choice
+from harness.check.diagnosis.cause import Attribution
 from harness.check.evidence import Evidence
 from harness.check.noise import limits
-from harness.check.result import Cause, CellResult, Finding, RunResult, Strength, Verdict
+from harness.check.result import Cause, CellResult, Finding, RunResult, Strength, Verdict, Witness
 from harness.check.wording import counted, describe
 from harness.errors import ExitCode
 from harness.history.recording import Recording
 from harness.history.time_spent import TimeSpent
-
-OF_ANSWERS = (
-    protocol.check,
-    changed_answers.beyond_noise,
-    changed_answers.divergence,
-    changed_answers.repetition,
-    changed_answers.termination,
-    unchanged_answers.check,
-)
-"""A proof from one of these means that answers changed."""
-
-OF_THE_ENGINE = (cache.check, drafts.check, state.check, memory_use.check, speed.check)
-"""A proof from one of these means that the engine did not come back the same although answers hold."""
-
-CAUSE_OF: Mapping[str, Cause] = {
-    "cache": Cause.STALE_PREFIX_CACHE,
-    "drafts": Cause.DRAFT_MODEL,
-    "state": Cause.SCHEDULER,
-    "memory": Cause.MEMORY,
-    "speed": Cause.SPEED,
-}
-"""What a checker of the engine's state is about, where no answer changed."""
 
 NO_TIME = TimeSpent()
 WORST_FIRST = (Verdict.CORRUPT, Verdict.DEGRADED, Verdict.INCONCLUSIVE, Verdict.CLEAN)
@@ -69,101 +40,144 @@ def judge(recording: Recording) -> CellResult:
     Corruption that was proven stays proven even if the machine got in the way later;
     otherwise a failed cell has no verdict.
     """
-    evidence = Evidence(recording)
-    of_answers = [finding for check in OF_ANSWERS for finding in check(evidence)]
-    of_requests = conservation.check(evidence)
-    of_the_engine = [finding for check in OF_THE_ENGINE for finding in check(evidence)]
-    unjudged = _unjudged(evidence, (*of_answers, *of_requests, *of_the_engine))
-    if proofs := _proofs(of_answers):
-        return _corrupt(unjudged, evidence, proofs)
-    if recording.failure is not None:
-        return unjudged.model_copy(
-            update={"error": recording.failure.error, "reason": recording.failure.cause}
+    return _Judgement(Evidence(recording)).result()
+
+
+class _Judgement:
+    """The verdict on one cell: a fold over what the checkers find."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._attempts = Attempts()
+        self._found = {checker: self._findings(checker) for checker in CHECKERS}
+        self._floor = self._attempts.attempt("the measure of noise", lambda: evidence.floor, otherwise=None)
+
+    def result(self) -> CellResult:
+        """Give the verdict, with what crashed on the way to it."""
+        judged = self._judged()
+        reason = "; ".join(filter(None, (judged.reason, self._attempts.sentence())))
+        return judged.model_copy(update={"reason": reason, "crashes": self._attempts.crashes})
+
+    def _judged(self) -> CellResult:
+        failure = self._evidence.recording.failure
+        if proofs := self._proofs(About.ANSWERS):
+            return self._corrupt(proofs)
+        if failure is not None:
+            return self._with(verdict=None, error=failure.error, reason=failure.cause)
+        if proofs := self._proofs(About.REQUESTS):
+            return self._broken(Verdict.CORRUPT, proofs)
+        proofs, crashed = self._proofs(About.ENGINE), self._crashed()
+        if proofs and crashed <= {About.ENGINE}:
+            return self._broken(Verdict.DEGRADED, proofs)
+        # Who would have told of answers crashed: degraded says that they hold.
+        reasons = (*_summary(proofs), *self._obstacles())
+        if not reasons and not self._attempts.crashes:
+            clean = self._attempts.attempt("the bound of a clean verdict", self._clean, otherwise=None)
+            if clean is not None:
+                return clean
+        return self._with(verdict=Verdict.INCONCLUSIVE, reason="; ".join(reasons))
+
+    def _corrupt(self, proofs: Sequence[Finding]) -> CellResult:
+        evidence = self._evidence
+        attribution = self._attempts.attempt(
+            "the attribution of a cause",
+            partial(cause.attribute, evidence),
+            otherwise=Attribution(cause=Cause.UNKNOWN, because=""),
         )
-    if proofs := _proofs(of_requests):
-        return _lost_requests(unjudged, evidence, proofs)
-    if proofs := _proofs(of_the_engine):
-        return _degraded(unjudged, evidence, proofs)
-    if reasons := inconclusive.find(evidence):
-        return unjudged.model_copy(update={"verdict": Verdict.INCONCLUSIVE, "reason": "; ".join(reasons)})
-    return _clean(unjudged, evidence)
+        unknown: tuple[AnswerPair, ...] = ()
+        damaged = self._attempts.attempt(
+            "the search for damaged answers", lambda: evidence.damaged, otherwise=unknown
+        )
+        affected = {pair.prompt.id for pair in damaged} | {proof.prompt for proof in proofs if proof.prompt}
+        asked = {reply.answer.prompt for reply in evidence.after_replies}
+        after = ", ".join(dict.fromkeys(describe(step) for step in evidence.transitions))
+        failure = evidence.recording.failure
+        sentences = (
+            f"{len(affected)} of {counted(len(asked), 'prompt')} no longer answered as before ({after})"
+            if affected
+            else proofs[0].message,
+            f"{attribution.cause.value}: {attribution.because}" if attribution.because else "",
+            f"the run then broke off: {failure.error}" if failure else "",
+        )
+        return self._with(
+            verdict=Verdict.CORRUPT,
+            cause=attribution.cause,
+            reason="; ".join(filter(None, sentences)),
+            witness=self._witness(damaged, proofs),
+            controls=attribution.controls,
+            ruled_out=attribution.ruled_out,
+        )
 
+    def _broken(self, verdict: Verdict, proofs: Sequence[Finding]) -> CellResult:
+        """Every probe was answered as before: what is broken is not what computes answers."""
+        return self._with(
+            verdict=verdict,
+            cause=next(checker.cause for checker, found in self._found.items() if proofs[0] in (found or ())),
+            reason="; ".join((*_summary(proofs), *self._obstacles())),
+            witness=self._witness((), proofs),
+        )
 
-def _proofs(findings: Sequence[Finding]) -> list[Finding]:
-    return [finding for finding in findings if finding.strength is Strength.PROOF]
+    def _clean(self) -> CellResult:
+        after, calibration = self._evidence.after, self._evidence.calibration
+        same = all(pair.identical for pair in after)
+        limit = limits.rule_out(
+            prompts=len({pair.prompt.id for pair in after}),
+            passes=len({pair.reply.start.number for pair in after}),
+            alone=calibration.gross_limit if calibration and not same else None,
+            together=calibration.smallest_shift if calibration and not same else None,
+        )
+        return self._with(
+            verdict=Verdict.CLEAN,
+            reason=f"all {counted(len(after), 'answer')} {_how_equal(after)}; {limit.statement}",
+            bound=limit,
+        )
 
+    def _findings(self, checker: Checker) -> tuple[Finding, ...] | None:
+        """What a checker finds; None where it crashes."""
+        return self._attempts.attempt(
+            f"the checker {checker.name}", lambda: tuple(checker.find(self._evidence)), otherwise=None
+        )
 
-def _unjudged(evidence: Evidence, findings: tuple[Finding, ...]) -> CellResult:
-    recording = evidence.recording
-    return CellResult(
-        cell=recording.cell.cell,
-        scenario=recording.cell.scenario,
-        arm=recording.cell.arm,
-        verdict=None,
-        reason="",
-        findings=findings,
-        noise=evidence.floor,
-        vllm_version=recording.server.vllm_version if recording.server else None,
-        runtime=recording.server.runtime if recording.server else None,
-        emulated=recording.server.emulated if recording.server else (),
-        fault=recording.cell.fault,
-        skipped=recording.skipped,
-        milliseconds=recording.time_spent,
-    )
+    def _proofs(self, about: About) -> list[Finding]:
+        return [
+            finding
+            for checker, findings in self._found.items()
+            if checker.about is about
+            for finding in findings or ()
+            if finding.strength is Strength.PROOF
+        ]
 
+    def _crashed(self) -> set[About]:
+        """What checkers that crashed would have told about."""
+        return {checker.about for checker, findings in self._found.items() if findings is None}
 
-def _corrupt(unjudged: CellResult, evidence: Evidence, proofs: Sequence[Finding]) -> CellResult:
-    attribution = cause.attribute(evidence)
-    affected = {each.prompt.id for each in evidence.damaged} | {
-        proof.prompt for proof in proofs if proof.prompt
-    }
-    asked = {reply.answer.prompt for reply in evidence.after_replies}
-    after = ", ".join(dict.fromkeys(describe(step) for step in evidence.transitions))
-    sentences = [
-        f"{len(affected)} of {counted(len(asked), 'prompt')} no longer answered as before ({after})"
-        if affected
-        else proofs[0].message,
-        f"{attribution.cause.value}: {attribution.because}" if attribution.because else "",
-        _interruption(evidence),
-    ]
-    return unjudged.model_copy(
-        update={
-            "verdict": Verdict.CORRUPT,
-            "cause": attribution.cause,
-            "reason": "; ".join(filter(None, sentences)),
-            "witness": witness_choice.choose(evidence, damaged=evidence.damaged, proofs=proofs),
-            "controls": attribution.controls,
-            "ruled_out": attribution.ruled_out,
-        }
-    )
+    def _obstacles(self) -> tuple[str, ...]:
+        find = partial(inconclusive.find, self._evidence)
+        return self._attempts.attempt("the search for what a verdict lacks", find, otherwise=())
 
+    def _witness(self, damaged: Sequence[AnswerPair], proofs: Sequence[Finding]) -> Witness | None:
+        choose = partial(witness_choice.choose, self._evidence, damaged=damaged, proofs=proofs)
+        return self._attempts.attempt("the choice of a witness", choose, otherwise=None)
 
-def _interruption(evidence: Evidence) -> str:
-    failure = evidence.recording.failure
-    return f"the run then broke off: {failure.error}" if failure else ""
-
-
-def _lost_requests(unjudged: CellResult, evidence: Evidence, proofs: Sequence[Finding]) -> CellResult:
-    """Every probe was answered as before: it is what carries requests that broke, not what computes them."""
-    return unjudged.model_copy(
-        update={
-            "verdict": Verdict.CORRUPT,
-            "cause": Cause.SCHEDULER,
-            "reason": "; ".join((*_summary(proofs), *inconclusive.find(evidence))),
-            "witness": witness_choice.choose(evidence, damaged=(), proofs=proofs),
-        }
-    )
-
-
-def _degraded(unjudged: CellResult, evidence: Evidence, proofs: Sequence[Finding]) -> CellResult:
-    return unjudged.model_copy(
-        update={
-            "verdict": Verdict.DEGRADED,
-            "cause": CAUSE_OF[proofs[0].checker],
-            "reason": "; ".join((*_summary(proofs), *inconclusive.find(evidence))),
-            "witness": witness_choice.choose(evidence, damaged=(), proofs=proofs),
-        }
-    )
+    def _with(self, **said: object) -> CellResult:
+        """What is said of the cell, beside what is known of it anyway."""
+        recording = self._evidence.recording
+        unjudged = CellResult(
+            cell=recording.cell.cell,
+            scenario=recording.cell.scenario,
+            arm=recording.cell.arm,
+            verdict=None,
+            reason="",
+            findings=tuple(finding for findings in self._found.values() for finding in findings or ()),
+            noise=self._floor,
+            vllm_version=recording.server.vllm_version if recording.server else None,
+            runtime=recording.server.runtime if recording.server else None,
+            emulated=recording.server.emulated if recording.server else (),
+            fault=recording.cell.fault,
+            skipped=recording.skipped,
+            milliseconds=recording.time_spent,
+        )
+        return unjudged.model_copy(update=said)
 
 
 def _summary(proofs: Sequence[Finding]) -> list[str]:
@@ -175,24 +189,6 @@ def _summary(proofs: Sequence[Finding]) -> list[str]:
         found[0].message + (f" (and {len(found) - 1} more)" if len(found) > 1 else "")
         for found in of.values()
     ]
-
-
-def _clean(unjudged: CellResult, evidence: Evidence) -> CellResult:
-    after, calibration = evidence.after, evidence.calibration
-    same = all(pair.identical for pair in after)
-    limit = limits.rule_out(
-        prompts=len({pair.prompt.id for pair in after}),
-        passes=len({pair.reply.start.number for pair in after}),
-        alone=calibration.gross_limit if calibration and not same else None,
-        together=calibration.smallest_shift if calibration and not same else None,
-    )
-    return unjudged.model_copy(
-        update={
-            "verdict": Verdict.CLEAN,
-            "reason": f"all {counted(len(after), 'answer')} {_how_equal(after)}; {limit.statement}",
-            "bound": limit,
-        }
-    )
 
 
 def _how_equal(after: Sequence[AnswerPair]) -> str:

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.check import judge
+from harness.check.checkers import CHECKERS, About
 from harness.check.evidence import Evidence
 from harness.check.noise.calibration import Calibration
 from harness.check.result import CellResult, Finding
-from harness.check.verdict import OF_ANSWERS
 from harness.history.events import (
     Answer,
     CacheCondition,
@@ -260,7 +260,8 @@ class Story:
     def findings(self, checker: str) -> list[Finding]:
         """What one checker of answers finds in what has been recorded so far."""
         evidence = self.evidence()
-        return [each for check in OF_ANSWERS for each in check(evidence) if each.checker == checker]
+        checkers = [each for each in CHECKERS if each.about is About.ANSWERS]
+        return [found for each in checkers for found in each.find(evidence) if found.checker == checker]
 
     def judged(self) -> CellResult:
         """The judgement of the whole story."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from harness.check.checkers import CHECKERS, About
 from harness.check.noise.limits import RESOLUTION
 from harness.check.result import Finding, Strength
-from harness.check.verdict import OF_ANSWERS
 from tests.check.stories import Change, Story, both, flip, garbage, loop, nearly_tied, shifted, updated
 
 
@@ -24,7 +24,7 @@ def damaged(story: Story) -> list[str]:
 def told(story: Story) -> list[Finding]:
     """Everything the checkers of answers find."""
     evidence = story.evidence()
-    return [finding for check in OF_ANSWERS for finding in check(evidence)]
+    return [found for each in CHECKERS if each.about is About.ANSWERS for found in each.find(evidence)]
 
 
 def test_without_a_measure_of_noise_nothing_is_damaged() -> None:
