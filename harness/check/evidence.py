@@ -23,9 +23,6 @@ from harness.check.result import NoiseFloor, Strength
 from harness.history.events import Control, Method, PassStarted, Prompt, Role, StepStarted
 from harness.history.recording import Pass, Recording
 
-NOT_A_TRANSITION = frozenset({"probe", "null_transition", "repeat", "start_requests", "finish_requests"})
-"""Steps that leave the engine as it is."""
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -36,7 +33,7 @@ class Evidence:
     @cached_property
     def transitions(self) -> tuple[StepStarted, ...]:
         """The steps that may have changed the engine, in order."""
-        return tuple(step for step in self.recording.steps if step.action not in NOT_A_TRANSITION)
+        return tuple(step for step in self.recording.steps if step.changes_engine)
 
     @cached_property
     def first_transition(self) -> float:
@@ -44,16 +41,21 @@ class Evidence:
         return min((step.t for step in self.transitions), default=float("inf"))
 
     def first_transition_since(self, reference: str | None) -> float:
-        """When the first transition after a baseline was taken began; infinite if there was none."""
+        """When the first transition began that may have changed what a baseline asked; infinite if none did.
+
+        An adapter that comes or goes changes the answers of that adapter alone.
+        """
         taken = next(
             (
-                each.start.t
+                each.start
                 for each in self.recording.passes_of(Role.BASELINE)
                 if each.start.reference == reference
             ),
-            0.0,
+            None,
         )
-        return min((step.t for step in self.transitions if step.t > taken), default=float("inf"))
+        since, adapter = (taken.t, taken.adapter) if taken else (0.0, None)
+        changing = (step for step in self.transitions if step.only_adapter in {None, adapter})
+        return min((step.t for step in changing if step.t > since), default=float("inf"))
 
     @property
     def first_reference(self) -> str | None:

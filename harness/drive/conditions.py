@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.history.events import CacheCondition, Method, Role
-from harness.scenario.schema import EvidenceName, ProbeOptions, Scenario
+from harness.scenario.schema import Scenario
+from harness.scenario.steps.asking import EvidenceName, ProbeOptions
 
 _DECODED: dict[EvidenceName, CacheCondition] = {
     "warm": CacheCondition.WARM,

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.drive import transitions
 from harness.drive.conditions import Condition
 from harness.drive.probing import ask_unseen_prompts, run_pass, suspects_among
 from harness.drive.session import Session, Suspect, Target
 from harness.drive.token_texts import record_token_texts
+from harness.drive.transitions import forget_pictures, reload_loaded_weights, reset_prefix_cache
 from harness.history.events import CacheCondition, Control, Role
 from harness.vllm_api.versions import Feature
 
@@ -64,16 +64,16 @@ async def ask_controls(
         )
     if target.adapter is not None and (base_model := session.base_model) is not None:
         await ask_damaged(Control.BASE_MODEL, CacheCondition.COLD, base_model)
-    if not await transitions.reset_prefix_cache(session):
+    if not await reset_prefix_cache(session):
         await ask_damaged(Control.RESET_PREFIX_CACHE, CacheCondition.WARM)
     if computes_rightly:
         return  # so the weights are right: loading them again could heal nothing more
     if (
         any(prompt.picture for prompt in damaged)
-        and not await transitions.forget_pictures(session)
+        and not await forget_pictures(session)
         and await ask_damaged(Control.RESET_ENCODER_CACHE, CacheCondition.COLD)
     ):
         return
-    if not await transitions.reload_loaded_weights(session):
+    if not await reload_loaded_weights(session):
         await session.record_weight_checksums(target.reference)
         await ask_damaged(Control.RELOAD_WEIGHTS, CacheCondition.COLD)

@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from harness.errors import UsageError
 from harness.models.model import Model
 from harness.scenario.cells import Cell
-from harness.scenario.schema import (
-    EvidenceName,
-    LoadAdapter,
-    Pause,
-    ReleaseKvCacheMemory,
-    ReloadWeights,
-    ResetEncoderCache,
-    ResetMmCache,
-    ResetPrefixCache,
-    Resume,
-    Scenario,
-    Sleep,
-    Step,
-    WakeUp,
-    flat_steps,
-)
+from harness.scenario.schema import Scenario
+from harness.scenario.script import Step, flat_steps
+from harness.scenario.steps.asking import EvidenceName
+from harness.scenario.steps.loading import LoadAdapter, ReloadWeights
 from harness.servers.flags import flag_name
 from harness.vllm_api.versions import Feature
 
@@ -39,43 +27,12 @@ FORCING_FLAGS: tuple[tuple[str, ...], ...] = (("--enable-scale-out",), ("--enabl
 
 _NEEDED_BY_EVIDENCE: Mapping[EvidenceName, Feature] = MappingProxyType({"forced": Feature.FORCED_DECODE})
 
-_NEEDED_BY: Mapping[Feature, Callable[[Step], bool]] = MappingProxyType(
-    {
-        Feature.LEVEL_ZERO: lambda step: (
-            (isinstance(step, Sleep) and step.sleep.level == 0)
-            or (isinstance(step, WakeUp) and "scheduling" in step.wake_up.tags)
-        ),
-        Feature.SLEEP_MODE: lambda step: isinstance(step, Sleep) and step.sleep.mode is not None,
-        Feature.PAUSE: lambda step: isinstance(step, Pause | Resume),
-        Feature.PAUSE_MODE: lambda step: isinstance(step, Pause) and step.pause.mode is not None,
-        Feature.RELEASE_KV_CACHE_MEMORY: lambda step: isinstance(step, ReleaseKvCacheMemory),
-        Feature.COLLECTIVE_RPC: lambda step: isinstance(step, ReloadWeights),
-        Feature.RELOAD_FROM_PATH: lambda step: (
-            isinstance(step, ReloadWeights) and step.reload_weights.weights != "own"
-        ),
-        Feature.LOAD_ADAPTER_IN_PLACE: lambda step: (
-            isinstance(step, LoadAdapter) and step.load_adapter.in_place
-        ),
-        Feature.RESET_RUNNING_REQUESTS: lambda step: (
-            isinstance(step, ResetPrefixCache) and step.reset_prefix_cache.running_requests
-        ),
-        Feature.RESET_EXTERNAL: lambda step: (
-            isinstance(step, ResetPrefixCache) and step.reset_prefix_cache.external
-        ),
-        Feature.RESET_MM_CACHE: lambda step: isinstance(step, ResetMmCache),
-        Feature.RESET_ENCODER_CACHE: lambda step: isinstance(step, ResetEncoderCache),
-    }
-)
-
 
 def features_of(scenario: Scenario) -> frozenset[Feature]:
     """What of vLLM's API, so far as not every release has it, ``scenario`` makes use of."""
-    steps = list(flat_steps(scenario.script))
-    of_steps = {feature for feature, needs in _NEEDED_BY.items() if any(map(needs, steps))}
-    return frozenset(
-        of_steps
-        | {_NEEDED_BY_EVIDENCE[name] for name in scenario.all_evidence if name in _NEEDED_BY_EVIDENCE}
-    )
+    of_steps = (step.features for step in flat_steps(scenario.script))
+    of_evidence = {_NEEDED_BY_EVIDENCE[name] for name in scenario.all_evidence if name in _NEEDED_BY_EVIDENCE}
+    return frozenset(of_evidence).union(*of_steps)
 
 
 @dataclass(frozen=True, kw_only=True)

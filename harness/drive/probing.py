@@ -19,7 +19,7 @@ from harness.history.events import (
     Prompt,
     Role,
 )
-from harness.scenario.schema import ProbeOptions
+from harness.scenario.steps.asking import ProbeOptions
 from harness.vllm_api import lifecycle
 from harness.vllm_api.forcing import force
 from harness.vllm_api.generation import Generation, GenerationRequest, Scoring, generate, score
@@ -39,7 +39,7 @@ def role_and_target(session: Session, options: ProbeOptions) -> tuple[Role, Targ
         reference = Reference(
             name=options.name,
             adapter=options.adapter,
-            weights=session.weights,
+            weights=session.state.weights,
             transitions=session.transitions,
         )
         session.references[reference.name] = reference

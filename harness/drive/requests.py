@@ -7,15 +7,20 @@ import secrets
 from harness.drive.in_flight import NO_DEADLINE_S, Asked
 from harness.drive.session import Session
 from harness.history.events import Prompt
-from harness.scenario.schema import CancelRequests, FinishRequests, StartRequests, StartRequestsOptions
+from harness.scenario.steps.requests import (
+    CancelRequests,
+    FinishRequests,
+    StartRequests,
+    StartRequestsOptions,
+)
 from harness.vllm_api.generation import GenerationRequest
 
 _ONLY_THE_TOKENS = 1
 """Log-probabilities that are asked for: without any, no token has an id."""
 
 
-async def carry_out(session: Session, step: StartRequests | FinishRequests | CancelRequests) -> None:
-    """Carry out one of these steps; whether requests ended well is judged from the history."""
+async def run_beside(session: Session, step: StartRequests | FinishRequests | CancelRequests) -> None:
+    """Start requests beside the script, or see to their end; whether they ended well is judged later."""
     match step:
         case StartRequests():
             await _start(session, step.start_requests)
@@ -23,7 +28,6 @@ async def carry_out(session: Session, step: StartRequests | FinishRequests | Can
             options = step.finish_requests
             await session.in_flight.finish(options.name, within_s=options.within)
         case CancelRequests():
-            session.transitions += 1  # the engine has to forget them
             await session.in_flight.cancel(step.cancel_requests.name)
     # A round trip to the engine: what was sent before has reached it as well.
     await session.observe("after")
@@ -53,7 +57,7 @@ async def _start(session: Session, options: StartRequestsOptions) -> None:
         connection=session.connection,
         recorder=session.recorder,
         step=session.step or "",
-        until_running=(options.until or ("sent" if session.rests else "running")) == "running",
+        until_running=(options.until or ("sent" if session.state.rests else "running")) == "running",
         patience_s=session.scenario.deadlines.answer,
     )
 

@@ -5,57 +5,28 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from pydantic import JsonValue
 
-from harness.drive import requests, transitions
-from harness.drive.aftermath import only_asks
 from harness.drive.conditions import plan, repeated
 from harness.drive.controls import ask_controls
 from harness.drive.needs import features_of
 from harness.drive.probing import role_and_target, run_passes, run_probe
+from harness.drive.requests import run_beside
 from harness.drive.session import Session
+from harness.drive.transitions import change_engine
 from harness.history.events import CellShortened, Role, StepFinished, StepStarted
-from harness.scenario.schema import (
-    CancelRequests,
-    FinishRequests,
-    LoadAdapter,
-    NullTransition,
-    NullTransitionOptions,
-    Pause,
-    Probe,
-    ReleaseKvCacheMemory,
-    ReloadWeights,
-    Repeat,
-    ResetEncoderCache,
-    ResetMmCache,
-    ResetPrefixCache,
-    Resume,
+from harness.scenario.engine_state import EngineState
+from harness.scenario.script import Repeat, Step
+from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe
+from harness.scenario.steps.lifecycle import (
     Sleep,
     SleepOptions,
-    StartRequests,
-    Step,
-    UnloadAdapter,
     WakeOptions,
     WakeUp,
 )
+from harness.scenario.steps.requests import CancelRequests, FinishRequests, StartRequests
 from harness.vllm_api.versions import Feature
-
-Transition: TypeAlias = (
-    Sleep
-    | WakeUp
-    | Pause
-    | Resume
-    | ReleaseKvCacheMemory
-    | ReloadWeights
-    | LoadAdapter
-    | UnloadAdapter
-    | ResetPrefixCache
-    | ResetMmCache
-    | ResetEncoderCache
-)
-"""Steps that may change the engine."""
 
 MOST_NULL_PASSES = 4
 """Of a null transition that does not say how many: what it takes where answers differ by themselves."""
@@ -72,7 +43,7 @@ class PlacedStep:
     @property
     def action(self) -> str:
         """The key that names the step in YAML."""
-        return next(iter(type(self.step).model_fields))
+        return self.step.key()
 
     @property
     def repetition(self) -> str | None:
@@ -124,7 +95,7 @@ async def run_script(
     only_asked = True
     while ahead:
         placed = ahead.popleft()
-        if only_asked and not only_asks(placed.step):
+        if only_asked and not placed.step.asks:
             only_asked = False
             require_as_fresh()
         await run_step(session, placed)
@@ -144,12 +115,10 @@ async def run_step(session: Session, placed: PlacedStep) -> None:
     recorder = session.recorder
     session.step, session.cycle = placed.path, placed.cycle
     started = recorder.now()
-    recorder.record(
-        StepStarted(
-            t=started, step=placed.path, action=placed.action, options=placed.options, cycle=placed.cycle
-        )
-    )
-    unconfirmed = await _carry_out(session, placed.step)
+    recorder.record(_beginning(placed, session.state, t=started))
+    if placed.step.changes_engine:
+        session.transitions += 1
+    unconfirmed = await _do(session, placed.step)
     # A script against a dead server runs on quickly: stop where it died.
     await session.require_alive()
     ended = recorder.now()
@@ -159,48 +128,36 @@ async def run_step(session: Session, placed: PlacedStep) -> None:
     session.step = None
 
 
-async def _carry_out(session: Session, step: Step) -> list[str]:
+def _beginning(placed: PlacedStep, engine: EngineState, *, t: float) -> StepStarted:
+    """A step as the history knows it: what it is, and what the engine must be like after it."""
+    step = placed.step
+    return StepStarted(
+        t=t,
+        step=placed.path,
+        action=placed.action,
+        options=placed.options,
+        cycle=placed.cycle,
+        changes_engine=step.changes_engine,
+        takes_memory=step.takes_memory,
+        only_adapter=step.only_adapter,
+        # Looks taken during the others see a null transition's own sleep as well.
+        asleep_after=step.leaves(engine).is_sleeping if step.changes_engine else None,
+    )
+
+
+async def _do(session: Session, step: Step) -> list[str]:
     match step:
         case Probe():
             await _probe(session, step)
         case NullTransition():
             return await _null_transition(session, step.null_transition)
         case StartRequests() | FinishRequests() | CancelRequests():
-            await requests.carry_out(session, step)
+            await run_beside(session, step)
         case Repeat():
             raise AssertionError("repetitions are written out before they are carried out")
         case _:
-            session.transitions += 1
-            return await _transition(session, step)
+            return await change_engine(session, step)
     return []
-
-
-async def _transition(  # noqa: C901, PLR0911 - one case a step
-    session: Session, step: Transition
-) -> list[str]:
-    match step:
-        case Sleep():
-            return await transitions.sleep(session, step.sleep)
-        case WakeUp():
-            return await transitions.wake_up(session, step.wake_up)
-        case Pause():
-            return await transitions.pause(session, step.pause)
-        case Resume():
-            return await transitions.resume(session)
-        case ReleaseKvCacheMemory():
-            return await transitions.release_kv_cache_memory(session, step.release_kv_cache_memory)
-        case ReloadWeights():
-            return await transitions.reload_weights(session, step.reload_weights)
-        case LoadAdapter():
-            return await transitions.load_adapter(session, step.load_adapter)
-        case UnloadAdapter():
-            return await transitions.unload_adapter(session, step.unload_adapter)
-        case ResetPrefixCache():
-            return await transitions.reset_prefix_cache(session, step.reset_prefix_cache)
-        case ResetMmCache():
-            return await transitions.reset_mm_cache(session)
-        case ResetEncoderCache():
-            return await transitions.reset_encoder_cache(session)
 
 
 async def _probe(session: Session, step: Probe) -> None:
@@ -217,8 +174,8 @@ async def _null_transition(session: Session, options: NullTransitionOptions) -> 
     unconfirmed: list[str] = []
     # Releases without level 0 would take it for a level that discards.
     if options.by == "sleep_level_0" and not session.lacks(Feature.LEVEL_ZERO):
-        unconfirmed += await transitions.sleep(session, SleepOptions(level=0))
-        unconfirmed += await transitions.wake_up(session, WakeOptions())
+        unconfirmed += await change_engine(session, Sleep(sleep=SleepOptions(level=0)))
+        unconfirmed += await change_engine(session, WakeUp(wake_up=WakeOptions()))
     target = session.target_like(options.like)
     conditions = repeated(target.reference.answers, options.evidence, caches=session.caches_prompts)
     for _ in range(options.passes or MOST_NULL_PASSES):

@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 from pydantic import JsonValue
 
 from harness.drive.conditions import Condition
-from harness.drive.engine_state import EngineState
 from harness.drive.in_flight import RequestsInFlight
 from harness.drive.recorder import Recorder
 from harness.errors import ServerDiedError
@@ -25,6 +24,7 @@ from harness.history.events import (
 )
 from harness.history.layout import SERVER_LOG
 from harness.models.variants import Variants
+from harness.scenario.engine_state import EngineState, Weights
 from harness.scenario.schema import Scenario
 from harness.servers.base import Server
 from harness.vllm_api import lifecycle
@@ -36,8 +36,6 @@ from harness.vllm_api.versions import Feature, has
 
 OBSERVATION_DEADLINE_S = 30.0
 """Reading a state or a metric: these answer at once, on a sleeping engine too."""
-
-Weights = Literal["own", "other"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,9 +94,10 @@ class Session:
     step: str | None = None
     cycle: int = 0
     state: EngineState = field(default_factory=EngineState)
-    weights: Weights = "own"
     weights_named: bool = False
     """Whether a path of weights was ever named: vLLM would load from the last one again."""
+    sleeps_on: bool = False
+    """Whether the engine was seen asleep although it had to be awake: nothing that is asked would return."""
     transitions: int = 0
     references: dict[str, Reference] = field(default_factory=dict)
     """Every baseline by its name, in order."""
@@ -111,11 +110,6 @@ class Session:
     def lacks(self, feature: Feature) -> bool:
         """Whether the release under test is known not to have ``feature``; what is unknown is tried."""
         return self.vllm_version is not None and has(feature, self.vllm_version) is False
-
-    @property
-    def rests(self) -> bool:
-        """Whether the engine will not begin with a request now."""
-        return self.state.paused or bool(self.state.asleep)
 
     def branch(self, recorder: Recorder) -> Session:
         """A session that goes on from here by itself and writes what it does to ``recorder``."""
@@ -143,7 +137,7 @@ class Session:
     def base_model(self) -> Target | None:
         """The base model, where a baseline was taken of it with the weights that are loaded."""
         for each in self.references.values():
-            if each.adapter is None and each.weights == self.weights:
+            if each.adapter is None and each.weights == self.state.weights:
                 return Target(None, each)
         return None
 
@@ -156,6 +150,7 @@ class Session:
                 method=result.method,
                 path=result.path,
                 parameters=_parameters(result),
+                sends_json=result.payload is not None,
                 status=result.status,
                 body=result.body,
                 seconds=result.seconds,

@@ -28,14 +28,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from harness.drive.aftermath import asks_without_weights, leaves_it_whole, only_asks
+from harness.drive.aftermath import asks_without_weights, leaves_it_whole
 from harness.drive.cell import CellJob
 from harness.drive.recorder import Watcher
 from harness.errors import ServerNotFreshError
 from harness.history.appending import tell_of_damage
 from harness.history.layout import HISTORY_FILE
 from harness.history.recording import load_recording
-from harness.scenario.schema import flat_steps
+from harness.scenario.script import flat_steps
 from harness.servers.base import Memory, Runtime, Server, ServerFacts, ServerSpec
 from harness.vllm_api import lifecycle
 from harness.vllm_api.connection import Connection, connect
@@ -102,7 +102,7 @@ def _first_questions(job: CellJob) -> tuple[object, ...]:
     cell, scenario = job.cell, job.cell.scenario
     return (
         *(cell.prompts, cell.held_out, scenario.sampling, scenario.evidence, scenario.concurrency),
-        tuple(takewhile(only_asks, flat_steps(scenario.script))),
+        tuple(takewhile(lambda step: step.asks, flat_steps(scenario.script))),
     )
 
 

@@ -26,6 +26,8 @@ from pydantic import (
     model_validator,
 )
 
+from harness.history import old_layout
+
 FORMAT_VERSION = 1
 
 
@@ -251,6 +253,19 @@ class StepStarted(_Event):
     action: str
     options: Mapping[str, JsonValue]
     cycle: int = Field(ge=0, description="0 before the first repetition, then 1, 2, ...")
+    changes_engine: bool = Field(description="whether answers may differ after it")
+    takes_memory: bool = Field(description="whether a healthy engine may hold more memory for good after it")
+    only_adapter: str | None = Field(
+        description="the one adapter whose answers it may change, by its name; None: all answers"
+    )
+    asleep_after: bool | None = Field(
+        description="whether the engine must be asleep after it; None where nothing is expected"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_old_layout(cls, value: object) -> object:
+        return {**value, **old_layout.facts_of_step(value)} if isinstance(value, dict) else value
 
 
 class StepFinished(_Event):
@@ -270,10 +285,16 @@ class Call(_Event):
     method: str
     path: str
     parameters: Mapping[str, JsonValue]
+    sends_json: bool = Field(description="whether the parameters are a JSON body; else they are the query")
     status: int | None
     body: JsonValue
     seconds: float
     failure: CallFailure | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_old_layout(cls, value: object) -> object:
+        return {**value, **old_layout.facts_of_call(value)} if isinstance(value, dict) else value
 
 
 class Observation(_Event):

@@ -12,8 +12,6 @@ from harness.history.recording import Recording
 from harness.report.text import mebibytes, pairs, seconds
 from harness.report.words import set_options
 
-_NOT_TIMED = {"repeat", "control"}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
@@ -40,7 +38,7 @@ def _timings(recording: Recording) -> Iterator[Measure]:
     of: dict[str, list[float]] = {}
     for step in recording.steps:
         end = recording.step_ends.get(step.step)
-        if end and step.action not in _NOT_TIMED:
+        if end:
             of.setdefault(_kind(step), []).append(end.seconds)
     for name, taken in of.items():
         yield Measure(name=name, value=median(taken), unit="s")

@@ -211,11 +211,10 @@ def transition_words(recording: Recording) -> str:
     """The transitions of one cycle in their order, for example ``sleep (level 1), wake_up``."""
     cycles = sorted({step.cycle for step in recording.steps if step.cycle > 0})
     first = cycles[0] if cycles else 0
-    ignored = {"probe", "null_transition", "repeat", "control"}
     words = [
         step.action + (f" ({pairs(options)})" if (options := set_options(step.options)) else "")
         for step in recording.steps
-        if step.cycle == first and step.action not in ignored
+        if step.cycle == first and step.changes_engine
     ]
     return ", ".join(dict.fromkeys(words))
 

@@ -11,7 +11,9 @@ from pathlib import Path
 from harness.errors import UsageError
 from harness.scenario.corpus import CorpusPrompt, load_corpus
 from harness.scenario.loader import ScenarioFile, find_scenarios, load_scenario_file
-from harness.scenario.schema import Arm, Scenario, StartRequests, flat_steps
+from harness.scenario.schema import Arm, Scenario
+from harness.scenario.script import flat_steps
+from harness.scenario.steps.requests import StartRequests
 
 CORPORA_FOLDER = "corpora"
 

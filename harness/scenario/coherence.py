@@ -11,22 +11,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from harness.scenario.schema import (
+from harness.scenario.script import Repeat, Step
+from harness.scenario.steps.asking import NullTransition, Probe, ProbeOptions
+from harness.scenario.steps.loading import (
+    LoadAdapter,
+    LoadAdapterOptions,
+    ReloadWeights,
+    UnloadAdapter,
+    UnloadAdapterOptions,
+)
+from harness.scenario.steps.requests import (
     CancelRequests,
     FinishRequests,
     FinishRequestsOptions,
-    LoadAdapter,
-    LoadAdapterOptions,
-    NullTransition,
-    Probe,
-    ProbeOptions,
-    ReloadWeights,
-    Repeat,
     StartRequests,
     StartRequestsOptions,
-    Step,
-    UnloadAdapter,
-    UnloadAdapterOptions,
 )
 
 Keys: TypeAlias = tuple[str | int, ...]

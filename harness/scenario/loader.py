@@ -12,7 +12,8 @@ from pydantic_core import ErrorDetails
 
 from harness.errors import ScenarioError
 from harness.scenario.coherence import mistakes
-from harness.scenario.schema import STEPS, Scenario
+from harness.scenario.schema import Scenario
+from harness.scenario.script import STEPS
 from harness.scenario.validation import first_mistake
 from harness.scenario.yaml_file import Key, YamlFile, load_yaml
 

@@ -15,7 +15,10 @@ import httpx
 from pydantic import JsonValue
 
 from harness.drive.script import unrolled
-from harness.scenario.schema import Probe, ReloadWeights, Sleep, Step, WakeUp
+from harness.scenario.script import Step
+from harness.scenario.steps.asking import Probe
+from harness.scenario.steps.lifecycle import Sleep, WakeUp
+from harness.scenario.steps.loading import ReloadWeights
 
 DEADLINE_S = 300.0
 VLLM_PROMPT, VLLM_TOKENS, VLLM_CYCLES = "How are you?", 10, 2

@@ -20,7 +20,8 @@ from harness.history.recording import Recording
 from harness.models.model import provide_model
 from harness.report.progress import Progress
 from harness.scenario.cells import Cell
-from harness.scenario.schema import Sleep, flat_steps
+from harness.scenario.script import flat_steps
+from harness.scenario.steps.lifecycle import Sleep
 from harness.servers.base import Server
 from harness.servers.process.runtime import ProcessRuntime
 from harness.stored_run import judge_directory

@@ -23,9 +23,9 @@ from harness.history.events import (
     PassStarted,
     Prompt,
     Role,
-    StepStarted,
 )
 from harness.history.recording import Pass, Recording
+from tests.history.begun import step_started
 from tests.history.strategies import cell_started
 
 CONTEXTS = 8192
@@ -93,7 +93,7 @@ class Engine:
         steps = []
         for cycle in range(1, setup.cycles + 1):
             steps.append(
-                StepStarted(t=next(self.clock), step=f"{cycle}", action="sleep", options={}, cycle=cycle)
+                step_started(t=next(self.clock), step=f"{cycle}", action="sleep", options={}, cycle=cycle)
             )
             for cache in (_WARM, _COLD):
                 damaged = cache in setup.damaged_caches and cycle >= setup.from_cycle

@@ -39,10 +39,10 @@ from harness.history.events import (
     Role,
     ServerReady,
     StepFinished,
-    StepStarted,
     WeightChecksums,
 )
 from harness.history.recording import Recording, gather
+from tests.history.begun import step_started
 
 NOTHING_GENERATED: Mapping[str, str | None] = {
     "text": "",
@@ -319,6 +319,7 @@ class Story:
                 method="POST",
                 path=path,
                 parameters=parameters,
+                sends_json=path.startswith(("/v1/", "/collective_rpc")),
                 status=status,
                 body=None,
                 seconds=0.1,
@@ -346,7 +347,7 @@ class Story:
 
     def _begin(self, action: str, *, cycle: int = 0, **options: str | int) -> str:
         self._step = str(next(self._steps))
-        self.tell(StepStarted(t=self.now(), step=self._step, action=action, options=options, cycle=cycle))
+        self.tell(step_started(t=self.now(), step=self._step, action=action, options=options, cycle=cycle))
         return self._step
 
     def _answer(self, asked: Prompt, *, number: int, cached: bool) -> Answer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.check.answer_pair import AnswerPair
 from harness.history.events import Control, Role
 from tests.check.stories import COLD, REHIT, WARM, Story, clean_story, failing, garbage, updated
+from tests.history.begun import step_started
 
 
 def references(comparisons: tuple[AnswerPair, ...]) -> list[tuple[str, str]]:
@@ -148,3 +149,36 @@ def test_a_reply_under_a_fresh_salt_shares_none() -> None:
     replies = Story().baseline().evidence().baseline_replies
     shares = {reply.start.cache: reply.shares_salt for reply in replies}
     assert shares == {WARM: True, REHIT: True, COLD: False}
+
+
+def test_requests_that_are_cancelled_leave_noise_what_it_was() -> None:
+    """``null, cancel_requests, null``: nothing changed the engine, so nothing is judged as damage."""
+    story = Story().baseline().null()
+    story.tell(
+        step_started(t=story.now(), step="c", action="cancel_requests", options={"name": "r"}, cycle=0)
+    )
+    evidence = story.null().evidence()
+    assert evidence.transitions == ()
+    assert evidence.after_replies == ()
+    assert len({reply.start.number for reply in evidence.null_replies}) == 4
+    assert not story.judged().findings
+
+
+def test_noise_of_one_adapter_is_measured_after_another_was_loaded() -> None:
+    """A second adapter changes neither the base model's answers nor those of the first."""
+    story = Story().asking(reference="base").baseline()
+    story.load_adapter("x").asking("x", reference="first").baseline()
+    story.load_adapter("y").asking("x", reference="first").null()
+    assert {each.start.reference for each in story.evidence().null_replies} == {"first"}
+    story.asking(reference="base").null()
+    assert {each.start.reference for each in story.evidence().null_replies} == {"first", "base"}
+
+
+def test_noise_of_an_adapter_is_not_measured_after_it_was_exchanged() -> None:
+    """What has the same name is another adapter, and its answers are judged."""
+    story = Story().asking(reference="base").baseline()
+    story.load_adapter("x").asking("x", reference="first").baseline()
+    story.load_adapter("x").asking("x", reference="first").null()
+    evidence = story.evidence()
+    assert evidence.null_replies == ()
+    assert {each.start.reference for each in evidence.after_replies} == {"first"}

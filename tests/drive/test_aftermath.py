@@ -6,7 +6,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from harness.drive.aftermath import asks_without_weights, leaves_it_whole
-from harness.scenario.schema import Scenario, Step
+from harness.scenario.schema import Scenario
+from harness.scenario.script import Step
 
 
 def script(*steps: str) -> tuple[Step, ...]:

@@ -8,7 +8,8 @@ from harness.check import judge
 from harness.check.result import Verdict
 from harness.drive.conditions import Condition, plan, repeated
 from harness.history.events import CacheCondition, Method, Role
-from harness.scenario.schema import ProbeOptions, Scenario
+from harness.scenario.schema import Scenario
+from harness.scenario.steps.asking import ProbeOptions
 from tests.drive.conftest import Driver
 
 WARM, REHIT, COLD = CacheCondition.WARM, CacheCondition.REHIT, CacheCondition.COLD

@@ -16,7 +16,8 @@ from harness.drive.needs import (
 )
 from harness.errors import UsageError
 from harness.models.model import model_in_folder, model_on_hub
-from harness.scenario.schema import Scenario, Step
+from harness.scenario.schema import Scenario
+from harness.scenario.script import Step
 from harness.vllm_api.versions import Feature
 from tests.drive.conftest import Driver
 

@@ -22,6 +22,7 @@ from harness.history.events import (
     TokenTexts,
 )
 from harness.history.time_spent import PARTS, TimeSpent, milliseconds, time_spent
+from tests.history.begun import step_started
 from tests.history.strategies import cell_started, events
 
 
@@ -45,7 +46,7 @@ class Cell:
 
 def start_of(action: str) -> StepStarted:
     """A step begins."""
-    return StepStarted(t=0, step="1", action=action, options={}, cycle=0)
+    return step_started(t=0, step="1", action=action, options={}, cycle=0)
 
 
 def start_of_pass(role: Role) -> PassStarted:

@@ -39,6 +39,7 @@ from harness.history.events import (
 )
 from harness.history.recording import Pass, Recording
 from harness.report.model import Report, assemble
+from tests.history.begun import step_started
 
 HOSTILE = (
     "<script>alert('x')</script> ]]> --> </pre></details> [bold red]b[/] `tick` | pipe **b** @someone\n"
@@ -141,7 +142,7 @@ class _Builder:
         took: float,
         **options: str | int,
     ) -> None:
-        self.steps.append(StepStarted(t=self.t, step=path, action=action, options=options, cycle=cycle))
+        self.steps.append(step_started(t=self.t, step=path, action=action, options=options, cycle=cycle))
         self.t += took
         self.ends[path] = StepFinished(t=self.t, step=path, seconds=took)
 
@@ -165,6 +166,7 @@ class _Builder:
                 method="POST",
                 path=f"/{action}",
                 parameters={key: str(value) for key, value in options.items()},
+                sends_json=False,
                 status=200,
                 body={"status": "sleeping" if asleep else "awake"},
                 seconds=took,

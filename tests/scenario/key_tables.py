@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.scenario.schema import STEPS, Scenario
+from harness.scenario.schema import Scenario
+from harness.scenario.script import STEPS
 from tests.marked_part import with_part
 
 README = Path(__file__).parents[2] / "scenarios" / "README.md"

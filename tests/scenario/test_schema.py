@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from harness.scenario.schema import STEPS, ProbeOptions, Scenario, flat_steps
+from harness.scenario.schema import Scenario
+from harness.scenario.script import STEPS, flat_steps
+from harness.scenario.steps.asking import ProbeOptions
 
 names = st.from_regex(r"\A[a-z0-9][a-z0-9._-]{0,20}\Z")
 probes = st.one_of(

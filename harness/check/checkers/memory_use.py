@@ -47,11 +47,6 @@ SCATTER = 4
 SHARE_OF_THE_RELEASE = 4
 """A cycle that leaves more than one in so many bytes given back behind is no allocator that settles."""
 
-QUIET = frozenset(
-    {"sleep", "wake_up", "resume", "reload_weights", "release_kv_cache_memory", "reset_prefix_cache"}
-)
-"""Steps after which an engine holds no more than before; a request or an adapter takes some for good."""
-
 _Measure: TypeAlias = Callable[[Observation], int | None]
 
 MEASURES: tuple[tuple[str, _Measure], ...] = (
@@ -200,7 +195,7 @@ def _cycles(evidence: Evidence) -> Iterator[_Cycle]:
     before: Observation | None = None
     asleep: Observation | None = None
     for step in evidence.recording.steps:
-        if step.action not in QUIET:
+        if step.takes_memory:
             before = None
         first, last = _observed(evidence, step.step)
         if step.step in giving and not lifecycle_calls.kv_cache_is_gone(evidence.recording, at=step.t):

@@ -51,7 +51,7 @@ def _contradictions(evidence: Evidence, step: StepStarted) -> Iterator[str]:
         yield from end.unconfirmed
         return
     for seen in _observed_after(evidence, step):
-        if seen.is_sleeping is not None and seen.is_sleeping is not _should_sleep(step, seen):
+        if None not in {seen.is_sleeping, step.asleep_after} and seen.is_sleeping is not step.asleep_after:
             yield f"/is_sleeping says {str(seen.is_sleeping).lower()}"
 
 
@@ -59,12 +59,3 @@ def _observed_after(evidence: Evidence, step: StepStarted) -> Iterator[Observati
     return (
         seen for seen in evidence.recording.observations if seen.step == step.step and seen.moment != "before"
     )
-
-
-def _should_sleep(step: StepStarted, seen: Observation) -> bool | None:
-    """Whether the engine must be asleep after ``step``; what was seen where the step does not say."""
-    if step.action == "sleep" and step.options.get("level") != 0:  # vLLM's default is 1
-        return True
-    if step.action == "wake_up" and not step.options.get("tags"):
-        return False
-    return seen.is_sleeping

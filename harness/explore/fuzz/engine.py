@@ -28,7 +28,9 @@ from harness.explore.fuzz.sequences import ADAPTER, setup_for
 from harness.history.events import Event
 from harness.history.layout import HISTORY_FILE
 from harness.history.recording import load_recording
-from harness.scenario.schema import Deadlines, ProbeOptions, Step
+from harness.scenario.schema import Deadlines
+from harness.scenario.script import Step
+from harness.scenario.steps.asking import ProbeOptions
 from harness.servers.base import Runtime
 from harness.vllm_api import lifecycle
 

@@ -13,7 +13,9 @@ from harness.check.result import Cause, CellResult, Strength, Verdict
 from harness.errors import UsageError
 from harness.explore.fuzz.sequences import counts, words
 from harness.history.files import replace_json
-from harness.scenario.schema import Sleep, StartRequests, Step
+from harness.scenario.script import Step
+from harness.scenario.steps.lifecycle import Sleep
+from harness.scenario.steps.requests import StartRequests
 
 _OF_THE_MACHINE = frozenset({Cause.MEMORY, Cause.SPEED})
 """Too few answers are asked to judge these by."""

@@ -16,18 +16,9 @@ from harness.errors import StorageError
 from harness.explore.fuzz.findings import Signature
 from harness.explore.fuzz.sequences import Move, setup_for
 from harness.scenario.cells import CORPORA_FOLDER
-from harness.scenario.schema import (
-    Arm,
-    Deadlines,
-    NullTransition,
-    NullTransitionOptions,
-    Probe,
-    ProbeOptions,
-    PromptSet,
-    Sampling,
-    Scenario,
-    Step,
-)
+from harness.scenario.schema import Arm, Deadlines, PromptSet, Sampling, Scenario
+from harness.scenario.script import Step
+from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe, ProbeOptions
 from harness.workflow import shipped_scenarios
 
 ARM = "engine"

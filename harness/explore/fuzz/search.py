@@ -24,7 +24,7 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 from harness.explore.fuzz.engine import Carried
 from harness.explore.fuzz.findings import Failure, KnownFindings, Signature, failure_in
 from harness.explore.fuzz.sequences import Move, carried_out, topic_of
-from harness.scenario.schema import Step
+from harness.scenario.script import Step
 
 MOST_STEPS = 12
 """Of a list, about; what is not legal where it comes is left out, so that most scripts have fewer calls."""

@@ -14,36 +14,36 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from harness.drive.script import PlacedStep
-from harness.scenario.schema import (
+from harness.scenario.script import Step
+from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe, ProbeOptions
+from harness.scenario.steps.base import NoOptions
+from harness.scenario.steps.caches import ResetPrefixCache, ResetPrefixCacheOptions
+from harness.scenario.steps.lifecycle import (
+    Pause,
+    PauseOptions,
+    ReleaseKvCacheMemory,
+    ReleaseOptions,
+    Resume,
+    Sleep,
+    SleepOptions,
+    WakeOptions,
+    WakeUp,
+)
+from harness.scenario.steps.loading import (
+    LoadAdapter,
+    LoadAdapterOptions,
+    ReloadOptions,
+    ReloadWeights,
+    UnloadAdapter,
+    UnloadAdapterOptions,
+)
+from harness.scenario.steps.requests import (
     CancelRequests,
     CancelRequestsOptions,
     FinishRequests,
     FinishRequestsOptions,
-    LoadAdapter,
-    LoadAdapterOptions,
-    NoOptions,
-    NullTransition,
-    NullTransitionOptions,
-    Pause,
-    PauseOptions,
-    Probe,
-    ProbeOptions,
-    ReleaseKvCacheMemory,
-    ReleaseOptions,
-    ReloadOptions,
-    ReloadWeights,
-    ResetPrefixCache,
-    ResetPrefixCacheOptions,
-    Resume,
-    Sleep,
-    SleepOptions,
     StartRequests,
     StartRequestsOptions,
-    Step,
-    UnloadAdapter,
-    UnloadAdapterOptions,
-    WakeOptions,
-    WakeUp,
 )
 
 Tag: TypeAlias = Literal["weights", "kv_cache"]

@@ -28,17 +28,10 @@ from harness.report.progress import Progress
 from harness.report.tables import Row, Table
 from harness.report.text import count
 from harness.scenario.cells import Cell, load_cells
-from harness.scenario.schema import (
-    Deadlines,
-    LoadAdapter,
-    LoadAdapterOptions,
-    NullTransition,
-    NullTransitionOptions,
-    Probe,
-    ProbeOptions,
-    Scenario,
-    Step,
-)
+from harness.scenario.schema import Deadlines, Scenario
+from harness.scenario.script import Step
+from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe, ProbeOptions
+from harness.scenario.steps.loading import LoadAdapter, LoadAdapterOptions
 from harness.servers.select import Choice
 from harness.workflow import knows_noise, shipped_scenarios
 

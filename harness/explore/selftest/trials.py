@@ -18,7 +18,8 @@ from harness.drive.session import Session
 from harness.engine_plugin import faults
 from harness.errors import ServerError
 from harness.history.layout import HISTORY_FILE
-from harness.scenario.schema import LoadAdapter, NullTransition, Probe, ProbeOptions
+from harness.scenario.steps.asking import NullTransition, Probe, ProbeOptions
+from harness.scenario.steps.loading import LoadAdapter
 from harness.servers.base import Runtime
 from harness.vllm_api import lifecycle
 

@@ -14,10 +14,6 @@ from harness.history.events import Answer, Call, Method, Role
 from harness.history.recording import Pass, Recording
 from harness.report.model import CellReport
 
-NOT_TRANSITIONS = {"probe", "null_transition", "control", "repeat"}
-"""Steps whose calls are the harness's own questions."""
-
-_SENDS_JSON = {"/collective_rpc", "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/weight_checker"}
 _SAMPLED_TEMPERATURE = 1.0
 _PUBLIC_MODELS = {"SmolLM2-135M-Instruct": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 """Where others find the model that the harness converts itself: the same tokenizer, finer weights."""
@@ -135,18 +131,17 @@ def _cycles(recording: Recording, *, until: float) -> Iterator[tuple[Transition,
     of: dict[int, list[Transition]] = {}
     for call in recording.calls:
         step = recording.action_of_step.get(call.step or "")
-        if step and call.t < until and step.action not in NOT_TRANSITIONS and call.method == "POST":
+        if step and call.t < until and step.changes_engine and call.method == "POST":
             of.setdefault(step.cycle, []).append(_transition(call))
     yield from (tuple(calls) for calls in of.values())
 
 
 def _transition(call: Call) -> Transition:
-    sends_json = call.path in _SENDS_JSON
     return Transition(
         method=call.method,
         path=call.path,
-        query={} if sends_json else call.parameters,
-        body=call.parameters if sends_json else None,
+        query={} if call.sends_json else call.parameters,
+        body=call.parameters if call.sends_json else None,
         status=call.status,
     )
 

@@ -16,6 +16,7 @@ from harness.history.events import (
     StepStarted,
 )
 from tests.check.stories import Change, Story, garbage
+from tests.history.begun import step_started
 
 NUMBER = 1
 
@@ -45,7 +46,7 @@ def story(
 def step(told: Story, action: str, **options: str) -> None:
     """A step about the requests."""
     told.tell(
-        StepStarted(t=told.now(), step=action, action=action, options={"name": "held", **options}, cycle=1)
+        step_started(t=told.now(), step=action, action=action, options={"name": "held", **options}, cycle=1)
     )
 
 

@@ -6,8 +6,9 @@ import pytest
 
 from harness.check.checkers import memory_use
 from harness.check.result import Finding, Strength
-from harness.history.events import Observation, StepStarted
+from harness.history.events import Observation
 from tests.check.stories import MIB, Story, clean_story
+from tests.history.begun import step_started
 
 
 def findings(story: Story) -> list[Finding]:
@@ -183,7 +184,7 @@ def test_a_configuration_that_tells_no_size_is_no_reason(configuration: object) 
 def test_a_sleep_knows_its_cycle() -> None:
     """A finding within a repetition leads to it."""
     story = Story().baseline()
-    story.tell(StepStarted(t=story.now(), step="3.2/1", action="sleep", options={"level": 1}, cycle=2))
+    story.tell(step_started(t=story.now(), step="3.2/1", action="sleep", options={"level": 1}, cycle=2))
     story.observe("3.2/1", "before")
     story.call("3.2/1", "/sleep", {"level": "1"})
     story.observe("3.2/1", "after", asleep=True)

@@ -9,6 +9,7 @@ from harness.check.result import Strength
 from harness.check.wording import describe
 from harness.history.events import StepStarted
 from tests.check.stories import Story, clean_story
+from tests.history.begun import step_started
 
 
 def test_a_confirmed_cycle_has_no_finding() -> None:
@@ -53,7 +54,7 @@ def test_level_zero_need_not_count_as_sleep() -> None:
 def test_a_partial_wake_up_need_not_be_awake() -> None:
     """Waking only some tags leaves the engine asleep."""
     story = Story().baseline().sleep()
-    step = StepStarted(t=story.now(), step="w", action="wake_up", options={"tags": ["weights"]}, cycle=1)
+    step = step_started(t=story.now(), step="w", action="wake_up", options={"tags": ["weights"]}, cycle=1)
     story.tell(step)
     story.observe("w", "after", asleep=True)
     assert state.check(story.evidence()) == ()
@@ -62,7 +63,7 @@ def test_a_partial_wake_up_need_not_be_awake() -> None:
 def test_what_was_seen_before_a_step_says_nothing_about_it() -> None:
     """Only observations after the step count."""
     story = Story().baseline().sleep()
-    story.tell(StepStarted(t=story.now(), step="w", action="wake_up", options={}, cycle=1))
+    story.tell(step_started(t=story.now(), step="w", action="wake_up", options={}, cycle=1))
     story.observe("w", "before", asleep=True)
     assert state.check(story.evidence()) == ()
 
@@ -70,7 +71,7 @@ def test_what_was_seen_before_a_step_says_nothing_about_it() -> None:
 def test_the_cycle_is_named() -> None:
     """A finding within a repetition says in which cycle it was."""
     story = Story().baseline()
-    story.tell(StepStarted(t=story.now(), step="3.2/1", action="sleep", options={"level": 2}, cycle=2))
+    story.tell(step_started(t=story.now(), step="3.2/1", action="sleep", options={"level": 2}, cycle=2))
     story.observe("3.2/1", "after", asleep=False)
     [finding] = state.check(story.evidence())
     assert finding.message == "sleep level 2, cycle 2: /is_sleeping says false"

@@ -17,7 +17,12 @@ from harness.explore.fuzz.sequences import (
     setup_for,
     words,
 )
-from harness.scenario.schema import Probe, ReloadWeights, ResetPrefixCache, Scenario, Sleep, Step
+from harness.scenario.schema import Scenario
+from harness.scenario.script import Step
+from harness.scenario.steps.asking import Probe
+from harness.scenario.steps.caches import ResetPrefixCache
+from harness.scenario.steps.lifecycle import Sleep
+from harness.scenario.steps.loading import ReloadWeights
 
 FAILURE = Failure(kind="wrong answers", cause="stale prefix cache")
 

@@ -1,4 +1,4 @@
-"""What an engine's state must be after the calls it acknowledged."""
+"""What contradicts that the engine is as the model of it says."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.drive.engine_state import EngineState
+from harness.drive.confirming import contradictions, unconfirmed
 from harness.history.events import Observation
+from harness.scenario.engine_state import EngineState
+from harness.scenario.steps.lifecycle import WakeOptions, WakeUp
+from harness.vllm_api.calls import CallResult
 from tests.fake_vllm.engine import Engine
 from tests.fake_vllm.options import Options
 
@@ -63,15 +66,17 @@ def test_a_healthy_engine_never_contradicts(script: list[tuple[str, object]]) ->
                 await engine.sleep(argument, "abort")
                 state = state.after_sleep(argument)
             elif name == "wake_up" and isinstance(argument, tuple):
+                if not set(argument) - {"scheduling"} <= state.asleep:
+                    continue  # vLLM then wakes nothing, which is what a step is accused of
                 engine.wake_up(argument)
                 state = state.after_wake_up(argument)
             elif name == "pause":
                 await engine.pause("abort", clear_cache=True)
-                state = state.after_pause()
+                state = replace(state, paused=True)
             elif name == "resume":
                 engine.resume()
-                state = state.after_resume()
-            assert list(state.contradictions(seen(engine), sleeping_pauses=True)) == []
+                state = replace(state, paused=False)
+            assert list(contradictions(state, seen(engine), sleeping_pauses=True)) == []
 
     anyio.run(follow)
 
@@ -95,13 +100,13 @@ ASLEEP = EngineState().after_sleep(1)
             {"is_sleeping": True, "is_paused": True},
             "vllm:engine_sleep_state says awake, expected weights_offloaded",
         ),
-        (EngineState().after_pause(), {"is_paused": False}, "/is_paused says false, expected true"),
+        (EngineState(paused=True), {"is_paused": False}, "/is_paused says false, expected true"),
     ],
 )
 def test_what_cannot_be_is_told(state: EngineState, observed: dict[str, object], contradiction: str) -> None:
     """Each observation that does not fit is said with what it should have been."""
     looked = SEEN.model_copy(update=observed)
-    assert list(state.contradictions(looked, sleeping_pauses=True)) == [contradiction]
+    assert list(contradictions(state, looked, sleeping_pauses=True)) == [contradiction]
 
 
 def test_what_was_not_seen_contradicts_nothing() -> None:
@@ -109,27 +114,47 @@ def test_what_was_not_seen_contradicts_nothing() -> None:
     nothing = SEEN.model_copy(
         update={"is_sleeping": None, "is_paused": None, "is_healthy": None, "sleep_state": None}
     )
-    assert list(ASLEEP.contradictions(nothing, sleeping_pauses=True)) == []
+    assert list(contradictions(ASLEEP, nothing, sleeping_pauses=True)) == []
 
 
 def test_older_releases_sleep_without_pausing() -> None:
     """Before sleeping paused the scheduler, ``/is_paused`` knew of ``/pause`` alone."""
     looked = SEEN.model_copy(update={"is_sleeping": True, "sleep_state": "weights_offloaded"})
-    assert list(ASLEEP.contradictions(looked, sleeping_pauses=False)) == []
-    assert list(ASLEEP.contradictions(looked, sleeping_pauses=True)) != []
+    assert list(contradictions(ASLEEP, looked, sleeping_pauses=False)) == []
+    assert list(contradictions(ASLEEP, looked, sleeping_pauses=True)) != []
 
 
-def test_waking_what_is_not_asleep_changes_nothing() -> None:
-    """One tag that is awake already, and the call does nothing (vllm/v1/executor/abstract.py)."""
+def test_a_tag_that_is_awake_already_may_be_named_again() -> None:
+    """What is named must be awake afterwards, whether or not it was asleep."""
     weights_awake = ASLEEP.after_wake_up(["weights"])
     assert weights_awake.asleep == {"kv_cache"}
-    assert weights_awake.after_wake_up(["weights", "kv_cache"]) == weights_awake
+    assert weights_awake.after_wake_up(["weights", "kv_cache"]) == EngineState()
     assert weights_awake.after_wake_up(["kv_cache"]) == EngineState()
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [(ASLEEP.after_wake_up(["weights"]), "woke nothing"), (ASLEEP, "did not wake everything")],
+)
+def test_a_200_that_wakes_nothing_is_said_in_one_sentence(before: EngineState, said: str) -> None:
+    """Of an engine that sleeps on, neither the gauge nor the scheduler adds anything."""
+    looked = SEEN.model_copy(update={"is_sleeping": True, "is_paused": True})
+    called = CallResult(
+        method="POST", path="/wake_up", params=(), payload=None, status=200, body=None, seconds=0, error=None
+    )
+    assert unconfirmed(
+        WakeUp(wake_up=WakeOptions()),
+        called,
+        before=before,
+        after=before.after_wake_up(()),
+        seen=looked,
+        sleeping_pauses=True,
+    ) == [f"POST /wake_up answered 200 and {said}: /is_sleeping says true, expected false"]
 
 
 def test_released_memory_is_asleep_until_woken() -> None:
     """The gauge shows a released KV cache like a sleep of level 0."""
-    released = EngineState().after_pause().after_release_of_kv_cache()
+    released = EngineState(paused=True).after_release_of_kv_cache()
     looked = SEEN.model_copy(update={"is_sleeping": True, "is_paused": True, "sleep_state": "paused"})
-    assert list(released.contradictions(looked, sleeping_pauses=True)) == []
+    assert list(contradictions(released, looked, sleeping_pauses=True)) == []
     assert replace(released, paused=False).after_wake_up(()) == EngineState()

@@ -1,0 +1,75 @@
+"""What contradicts that a call did what it must: its own answer, or a look at the engine afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from harness.history.events import Observation
+from harness.scenario.engine_state import EngineState
+from harness.scenario.script import Transition
+from harness.vllm_api.calls import CallResult
+
+
+def sleeps_on(engine: EngineState, seen: Observation) -> bool:
+    """Whether an engine that must be awake is seen asleep: whatever is asked of it would wait for ever."""
+    return engine.is_sleeping is False and seen.is_sleeping is True
+
+
+def unconfirmed(
+    step: Transition,
+    result: CallResult,
+    *,
+    before: EngineState,
+    after: EngineState,
+    seen: Observation,
+    sleeping_pauses: bool,
+) -> list[str]:
+    """Say in words what contradicts that the step did what it must.
+
+    Args:
+        step: What was to be done.
+        result: What its call answered.
+        before: What the engine was like.
+        after: What it must be like now.
+        seen: A look at it when no call was under way.
+        sleeping_pauses: As for :func:`contradictions`.
+    """
+    if result.ok and before.asleep and sleeps_on(after, seen):
+        woke = "woke nothing" if len(before.asleep) == 1 else "did not wake everything"
+        said = f"{result.method} {result.path} answered {result.status} and {woke}"
+        return [f"{said}: /is_sleeping says true, expected false"]
+    return [*_failed(step, result), *contradictions(after, seen, sleeping_pauses=sleeping_pauses)]
+
+
+def _failed(step: Transition, result: CallResult) -> Iterator[str]:
+    call = f"{result.method} {result.path}"
+    if result.error is None and step.must_fail:
+        yield f"{call} succeeded, and had to be refused"
+    elif result.error is not None and not (step.must_fail and result.error.kind == "http"):
+        yield f"{call}: {result.error.message}"
+    elif result.field("success") is False:
+        yield f"{result.path} answered that it did not succeed"
+
+
+def contradictions(engine: EngineState, seen: Observation, *, sleeping_pauses: bool) -> Iterator[str]:
+    """Yield in words what was seen and cannot be.
+
+    Args:
+        engine: What it must be like.
+        seen: A look at it when no call was under way.
+        sleeping_pauses: Whether the release is one whose sleep pauses the scheduler, and whose waking
+            lets it go on; before, ``/is_paused`` knew of ``/pause`` alone.
+    """
+    if engine.is_sleeping is not None:
+        yield from _unless_equal("/is_sleeping", seen.is_sleeping, engine.is_sleeping)
+    if sleeping_pauses:
+        yield from _unless_equal("/is_paused", seen.is_paused, engine.paused)
+    yield from _unless_equal("/health", seen.is_healthy, True)
+    gauge, expected = seen.sleep_state, engine.gauges
+    if gauge is not None and expected and gauge not in expected:
+        yield f"vllm:engine_sleep_state says {gauge}, expected {' or '.join(sorted(expected))}"
+
+
+def _unless_equal(endpoint: str, seen: bool | None, expected: bool) -> Iterator[str]:  # noqa: FBT001 - two readings
+    if seen is not None and seen is not expected:
+        yield f"{endpoint} says {str(seen).lower()}, expected {str(expected).lower()}"

@@ -1,0 +1,1 @@
+"""The steps of a script, by what they are about; each knows its own facts."""

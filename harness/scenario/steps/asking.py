@@ -1,0 +1,110 @@
+"""The steps that ask: probes, and null transitions with the passes that follow them."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from harness.scenario.steps.base import BaseStep, Name, Strict
+
+EvidenceName = Literal["warm", "rehit", "cold", "scored", "forced", "sampled", "unseen"]
+"""What a probe may ask for; ``scenarios/README.md`` says what each can see."""
+
+AtATime = Annotated[int, Field(ge=1, le=1024)]
+Concurrency = AtATime | Annotated[tuple[AtATime, ...], Field(min_length=1)]
+
+
+def each_once(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Return evidence that names no kind twice.
+
+    Raises:
+        ValueError: it does.
+    """
+    if len(set(value)) != len(value):
+        raise ValueError("each kind of evidence can be named once")
+    return value
+
+
+class ProbeOptions(Strict):
+    """A set of prompts sent under named conditions."""
+
+    name: Name = Field(description="stands in the report")
+    evidence: tuple[EvidenceName, ...] | None = Field(
+        default=None, min_length=1, description="instead of the scenario's, exactly these"
+    )
+    concurrency: Concurrency | None = Field(default=None, description="instead of the scenario's")
+    adapter: Name | None = Field(
+        default=None, description="the loaded adapter that is asked, by its name; without it the base model"
+    )
+    baseline: bool = Field(
+        default=False,
+        description="begins a further baseline, of an adapter or of other weights, and is not judged",
+    )
+    same_as: Name | None = Field(
+        default=None,
+        description="the earlier baseline its answers must equal; without it the script's first probe",
+    )
+    differs_from: tuple[Name, ...] = Field(
+        default=(), description="earlier baselines its answers must not all equal"
+    )
+
+    @field_validator("evidence")
+    @classmethod
+    def _no_pass_twice(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else each_once(value)
+
+    @model_validator(mode="after")
+    def _a_baseline_equals_nothing(self) -> ProbeOptions:
+        if self.baseline and self.same_as is not None:
+            raise ValueError("a probe is a baseline, or it must equal one: not both")
+        return self
+
+
+class NullTransitionOptions(Strict):
+    """A control step that must change nothing, followed by the baseline's own passes."""
+
+    by: Literal["sleep_level_0", "idle"] = Field(
+        default="sleep_level_0", description="a level-0 sleep, or nothing at all"
+    )
+    passes: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="matched passes of each cache condition; without it as many as noise takes, 4 at most",
+    )
+    evidence: tuple[Literal["warm", "cold"], ...] | None = Field(
+        default=None, min_length=1, description="instead of the baseline's own passes, exactly these"
+    )
+    like: Name | None = Field(
+        default=None,
+        description="the baseline whose passes are repeated; without it the script's first probe",
+    )
+
+    @field_validator("evidence")
+    @classmethod
+    def _no_pass_twice(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if value is None else each_once(value)
+
+
+class Probe(BaseStep):
+    """Send the prompts and record what comes back."""
+
+    probe: ProbeOptions
+
+    changes_engine: ClassVar[bool] = False
+    asks: ClassVar[bool] = True
+
+    @field_validator("probe", mode="before")
+    @classmethod
+    def _a_name_is_enough(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+
+class NullTransition(BaseStep):
+    """Do something that must change nothing, and measure what changes all the same."""
+
+    null_transition: NullTransitionOptions
+
+    changes_engine: ClassVar[bool] = False
+    asks: ClassVar[bool] = True
