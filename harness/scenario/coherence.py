@@ -1,8 +1,9 @@
-"""Whether the steps of a script fit each other, so far as adapters, weights and baselines go.
+"""Whether the steps of a script fit each other, followed along the model of the engine.
 
-A probe must ask for an adapter that is loaded, and equal a baseline that was taken of the same adapter
-and the same weights: one that cannot be equal would accuse a healthy engine.  So must requests that run
-beside the script, where they are expected to be answered as if nothing had happened.
+A probe asks an engine that is awake: one that the script has put to sleep would let it wait for ever.  It
+must ask for an adapter that is loaded, and equal a baseline that was taken of the same adapter and the same
+weights: one that cannot be equal would accuse a healthy engine.  So must requests that run beside the script,
+where they are expected to be answered as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from harness.scenario.engine_state import ALL_TAGS, EngineState
 from harness.scenario.script import Repeat, Step
 from harness.scenario.steps.asking import NullTransition, Probe, ProbeOptions
 from harness.scenario.steps.loading import (
     LoadAdapter,
     LoadAdapterOptions,
-    ReloadWeights,
     UnloadAdapter,
     UnloadAdapterOptions,
 )
@@ -57,9 +58,7 @@ class Asked:
 class _Story:
     """What the script has done so far."""
 
-    weights: str = "own"
-    adapters: dict[str, str] = field(default_factory=dict)
-    """Which adapter is loaded under a name."""
+    engine: EngineState = field(default_factory=EngineState)
     baselines: dict[str, Asked] = field(default_factory=dict)
     first: str = ""
     """The name of the first probe."""
@@ -68,7 +67,8 @@ class _Story:
 
     def asked(self, adapter: str | None) -> Asked:
         """What it means to ask for an adapter by its name, or for the base model, here."""
-        return Asked(adapter=self.adapters[adapter] if adapter else None, weights=self.weights)
+        loaded = self.engine.adapters[adapter] if adapter else None
+        return Asked(adapter=loaded, weights=self.engine.weights)
 
 
 def mistakes(script: tuple[Step, ...]) -> Iterator[Mistake]:
@@ -85,13 +85,13 @@ def mistakes(script: tuple[Step, ...]) -> Iterator[Mistake]:
 
 
 def _follow(story: _Story, step: Step, *, keys: Keys, repeated: bool) -> Iterator[Mistake]:
+    if step.asks and story.engine.rests:
+        yield _rests(story.engine, keys=(*keys, step.key()))
     match step:
         case Probe():
             yield from _probe(story, step.probe, keys=(*keys, "probe"), repeated=repeated)
         case NullTransition() if step.null_transition.like is not None:
             yield from _like(story, step.null_transition.like, keys=(*keys, "null_transition", "like"))
-        case ReloadWeights() if not step.reload_weights.must_fail:
-            story.weights = step.reload_weights.weights
         case LoadAdapter():
             yield from _load(story, step.load_adapter, keys=(*keys, "load_adapter"))
         case UnloadAdapter():
@@ -104,10 +104,25 @@ def _follow(story: _Story, step: Step, *, keys: Keys, repeated: bool) -> Iterato
             story.running.pop(step.cancel_requests.name, None)
         case _:
             pass
+    story.engine = step.leaves(story.engine)
+
+
+def _rests(engine: EngineState, *, keys: Keys) -> Mistake:
+    """Of a step that would wait for answers in vain."""
+    does, remedy = "paused", "resume it before: `resume: {}`"
+    if engine.asleep:
+        whole = engine.asleep == ALL_TAGS
+        does = "put to sleep" if whole else f"left asleep in part ({', '.join(engine.asleep)})"
+        remedy = "wake it before: `wake_up: {}`"
+    return Mistake(
+        keys=keys,
+        message=f"it asks an engine that the script has {does}: no answer would come",
+        remedy=f"{remedy}, or send requests that wait with `start_requests`",
+    )
 
 
 def _probe(story: _Story, options: ProbeOptions, *, keys: Keys, repeated: bool) -> Iterator[Mistake]:
-    if options.adapter is not None and options.adapter not in story.adapters:
+    if options.adapter is not None and options.adapter not in story.engine.adapters:
         yield _not_loaded(story, options.adapter, keys=(*keys, "adapter"))
         return
     asked = story.asked(options.adapter)
@@ -148,8 +163,8 @@ def _like(story: _Story, name: str, *, keys: Keys) -> Iterator[Mistake]:
     wanted = story.baselines.get(name)
     if wanted is None:
         yield _no_baseline(story, name, keys=keys)
-    elif wanted.weights != story.weights or (
-        wanted.adapter and wanted.adapter not in story.adapters.values()
+    elif wanted.weights != story.engine.weights or (
+        wanted.adapter and wanted.adapter not in story.engine.adapters.values()
     ):
         yield Mistake(
             keys=keys,
@@ -159,26 +174,21 @@ def _like(story: _Story, name: str, *, keys: Keys) -> Iterator[Mistake]:
 
 
 def _load(story: _Story, options: LoadAdapterOptions, *, keys: Keys) -> Iterator[Mistake]:
-    if options.must_fail:
-        return
-    if options.name in story.adapters and not options.in_place:
+    if options.name in story.engine.adapters and not options.in_place and not options.must_fail:
         yield Mistake(
             keys=(*keys, "name"),
             message=f"an adapter is loaded as {options.name!r} already, so vLLM refuses this",
             remedy="add `in_place: true`, unload it first, or say `must_fail: true`",
         )
-    story.adapters[options.name] = options.adapter
 
 
 def _unload(story: _Story, options: UnloadAdapterOptions, *, keys: Keys) -> Iterator[Mistake]:
-    if options.must_fail:
-        return
-    if story.adapters.pop(options.name, None) is None:
+    if options.name not in story.engine.adapters and not options.must_fail:
         yield _not_loaded(story, options.name, keys=(*keys, "name"))
 
 
 def _start(story: _Story, options: StartRequestsOptions, *, keys: Keys) -> Iterator[Mistake]:
-    if options.adapter is not None and options.adapter not in story.adapters:
+    if options.adapter is not None and options.adapter not in story.engine.adapters:
         yield _not_loaded(story, options.adapter, keys=(*keys, "adapter"))
         return
     reference = options.same_as or story.first
@@ -201,7 +211,7 @@ def _finish(story: _Story, options: FinishRequestsOptions, *, keys: Keys) -> Ite
 
 
 def _not_loaded(story: _Story, name: str, *, keys: Keys) -> Mistake:
-    loaded = ", ".join(story.adapters) or "none"
+    loaded = ", ".join(story.engine.adapters) or "none"
     return Mistake(
         keys=keys,
         message=f"no adapter is loaded as {name!r} here (loaded: {loaded})",

@@ -14,11 +14,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from harness.drive.script import PlacedStep
+from harness.scenario.engine_state import AdapterName, EngineState, Tag
 from harness.scenario.script import Step
 from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe, ProbeOptions
 from harness.scenario.steps.base import NoOptions
 from harness.scenario.steps.caches import ResetPrefixCache, ResetPrefixCacheOptions
 from harness.scenario.steps.lifecycle import (
+    Mode,
     Pause,
     PauseOptions,
     ReleaseKvCacheMemory,
@@ -46,9 +48,6 @@ from harness.scenario.steps.requests import (
     StartRequestsOptions,
 )
 
-Tag: TypeAlias = Literal["weights", "kv_cache"]
-Mode: TypeAlias = Literal["abort", "wait", "keep"]
-Adapter: TypeAlias = Literal["first", "second"]
 Move: TypeAlias = tuple[Step, ...]
 """Steps that are taken together; most moves are one."""
 
@@ -56,10 +55,8 @@ REQUESTS = "held"
 ADAPTER = "tuned"
 OTHER_WEIGHTS = "other-weights"
 """The baseline of the weights' variant."""
-ADAPTER_BASELINES: Mapping[Adapter, str] = {"first": "first-adapter", "second": "second-adapter"}
+ADAPTER_BASELINES: Mapping[AdapterName, str] = {"first": "first-adapter", "second": "second-adapter"}
 FINISHED_WITHIN_S = 30.0
-
-_ALL: frozenset[Tag] = frozenset({"weights", "kv_cache"})
 
 
 def _sleep(level: Literal[0, 1, 2], mode: Mode | None = None) -> Sleep:
@@ -78,7 +75,7 @@ def _pause(mode: Mode | None = None, *, clear_cache: bool | None = None) -> Paus
     return Pause(pause=PauseOptions(mode=mode, clear_cache=clear_cache))
 
 
-def _load(adapter: Adapter, *, in_place: bool = False, same_path: bool = False) -> LoadAdapter:
+def _load(adapter: AdapterName, *, in_place: bool = False, same_path: bool = False) -> LoadAdapter:
     options = LoadAdapterOptions(name=ADAPTER, adapter=adapter, in_place=in_place, same_path=same_path)
     return LoadAdapter(load_adapter=options)
 
@@ -204,13 +201,10 @@ def words(step: Step) -> str:
 
 @dataclass(kw_only=True)
 class _Walk:
-    """The engine as the model knows it, on the way along a script."""
+    """The way along a script: the engine as the model knows it, and what requests in flight may expect."""
 
     steps: list[Step] = field(default_factory=list)
-    asleep: frozenset[Tag] = frozenset()
-    paused: bool = False
-    weights: Literal["own", "other"] = "own"
-    adapter: Adapter | None = None
+    engine: EngineState = field(default_factory=EngineState)
     running: Literal["same", "aborted", "ended"] | None = None
     """What must become of the requests in flight; None where there are none."""
     adapter_runs: bool = False
@@ -220,10 +214,6 @@ class _Walk:
     over: bool = False
     """Whether they have ended although nobody has looked: aborted, or waited for."""
     probes: int = 0
-
-    @property
-    def rests(self) -> bool:
-        return self.paused or bool(self.asleep)
 
     def further(self, move: Move) -> _Walk | None:
         """Where a move leads; None where one of its steps would not be legal: half of one is another."""
@@ -240,39 +230,41 @@ class _Walk:
 
     def close(self) -> None:
         """Wake up, finish what runs, and ask."""
-        if self.asleep:
+        if self.engine.asleep:
             self.take(_wake())
-        elif self.paused:
+        elif self.engine.paused:
             self.take(_RESUME)
         self.take(_FINISH)
         self.take(_PROBE)
 
     def _legal(self, step: Step) -> bool:  # noqa: C901, PLR0911, PLR0912 - one case a step
+        if step.asks and self.engine.rests:
+            return False
         match step:
             case Probe():
-                return not self.rests and not (self.steps and isinstance(self.steps[-1], Probe))
+                return not (self.steps and isinstance(self.steps[-1], Probe))
             case WakeUp(wake_up=options):
-                return set(options.tags) <= self.asleep if options.tags else self.rests
+                return set(options.tags) <= self.engine.asleep if options.tags else self.engine.rests
             case Resume():
-                return self.paused
+                return self.engine.paused
             case Pause():
-                return not self.asleep
+                return not self.engine.asleep
             case ResetPrefixCache():
-                return not self.asleep and self.running is None
+                return not self.engine.asleep and self.running is None
             case ReloadWeights():
-                return "weights" not in self.asleep
+                return "weights" not in self.engine.asleep
             case ReleaseKvCacheMemory():
-                return self.paused and not self.asleep and self.running is None
+                return self.engine.paused and not self.engine.asleep and self.running is None
             case StartRequests():
                 return self.running is None
             case FinishRequests():
-                return self.running is not None and (self.over or not self.rests)
+                return self.running is not None and (self.over or not self.engine.rests)
             case CancelRequests():
                 return self.running is not None
             case LoadAdapter(load_adapter=options):
-                return not self.rests and (self.adapter is not None) is options.in_place
+                return not self.engine.rests and (self._adapter is not None) is options.in_place
             case UnloadAdapter():
-                return not self.rests and self.adapter is not None
+                return not self.engine.rests and self._adapter is not None
             case _:
                 return True
 
@@ -291,51 +283,44 @@ class _Walk:
                 return step
 
     @property
+    def _adapter(self) -> AdapterName | None:
+        return self.engine.adapters.get(ADAPTER)
+
+    @property
     def _adapter_baseline(self) -> str | None:
         """What the adapter that is loaded must answer as; None where the base model is asked."""
-        return ADAPTER_BASELINES[self.adapter] if self.adapter and self.weights == "own" else None
+        return ADAPTER_BASELINES[self._adapter] if self._adapter and self.engine.weights == "own" else None
 
     def _probe_options(self) -> ProbeOptions:
         name = f"after-{self.probes}"
         if like := self._adapter_baseline:
             return ProbeOptions(name=name, evidence=("warm",), adapter=ADAPTER, same_as=like)
-        like_weights = OTHER_WEIGHTS if self.weights == "other" else None
+        like_weights = OTHER_WEIGHTS if self.engine.weights == "other" else None
         return ProbeOptions(name=name, evidence=("warm",), same_as=like_weights)
 
-    def _note(self, step: Step) -> None:  # noqa: C901 - one case a step
-        """What the engine is like after it."""
+    def _note(self, step: Step) -> None:
+        """What the engine is like after it, and what may become of requests in flight."""
+        self.engine = step.leaves(self.engine)
         match step:
             case Sleep(sleep=options):
                 self._interrupt(options.mode)
                 if options.level == 2:  # noqa: PLR2004 - what runs is computed with other weights, if any
                     self._expect_any_end()
-                self.paused = True
-                self.asleep = _ALL if options.level else self.asleep
-            case WakeUp(wake_up=options):
-                self.asleep = self.asleep - set(options.tags) if options.tags else frozenset()
-                self.paused = self.paused and bool(self.asleep)
-                self.touched = True
             case Pause(pause=options):
                 self._interrupt(options.mode)
-                self.paused = True
-            case Resume():
-                self.paused = False
-            case ReleaseKvCacheMemory():
-                self.asleep = frozenset({"kv_cache"})
-            case ReloadWeights(reload_weights=options):
-                self.weights = "own" if options.weights == "own" else "other"
+            case WakeUp():
+                self.touched = True
+            case ReloadWeights():
                 self._expect_any_end()
             case StartRequests():
                 # Nobody has asked for the undisturbed answers of other weights one by one.
-                self.running = "same" if self.weights == "own" else "ended"
+                self.running = "same" if self.engine.weights == "own" else "ended"
                 self.adapter_runs = self._adapter_baseline is not None
-                self.touched, self.over = self.rests, False
+                self.touched, self.over = self.engine.rests, False
             case FinishRequests() | CancelRequests():
                 self.running = None
-            case LoadAdapter(load_adapter=load):
-                self._exchange_adapter(load.adapter)
-            case UnloadAdapter():
-                self._exchange_adapter(None)
+            case LoadAdapter() | UnloadAdapter() if self.adapter_runs:
+                self._expect_any_end()
             case _:
                 pass
 
@@ -346,11 +331,6 @@ class _Walk:
             self.running = "ended" if self.touched else "aborted"
         self.over = self.over or (not self.touched and mode != "keep")
         self.touched = True
-
-    def _exchange_adapter(self, adapter: Adapter | None) -> None:
-        self.adapter = adapter
-        if self.adapter_runs:
-            self._expect_any_end()
 
     def _expect_any_end(self) -> None:
         if self.running == "same":
@@ -373,7 +353,7 @@ def setup_for(steps: Sequence[Step], *, taken: Container[str] = ()) -> tuple[Ste
     return tuple(setup)
 
 
-def _adapter_baseline(adapter: Adapter, name: str) -> list[Step]:
+def _adapter_baseline(adapter: AdapterName, name: str) -> list[Step]:
     return [
         LoadAdapter(load_adapter=LoadAdapterOptions(name=name, adapter=adapter)),
         *_baseline(name, adapter=name),
