@@ -87,6 +87,9 @@ class CellItem(pytest.Item):
     def _run_cell(self) -> CellResult:
         from rich.console import Console
 
+        from harness.extras import require
+
+        require("run", for_what="running scenarios")
         from harness import workflow
         from harness.report.progress import Progress
 

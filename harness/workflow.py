@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TypedDict
 
@@ -30,6 +29,7 @@ from harness.drive.run import run_cells
 from harness.drive.run_directory import RunPlan, new_run_directory
 from harness.drive.sharing import Judges, SeenAgain
 from harness.errors import UsageError
+from harness.extras import require
 from harness.history.events import CellFailed, CellFinished, Event, ServerLeftDamaged
 from harness.history.recording import load_recording
 from harness.models.model import Model, may_read_pictures, provide_model
@@ -286,8 +286,7 @@ def _resources(options: RunOptions) -> dict[str, float]:
             "a cluster's nodes start servers of their own, and end them",
             remedy="leave --endpoint and --keep-servers out",
         )
-    if find_spec("ray") is None:
-        raise UsageError("--executor ray needs Ray", remedy="pip install 'sleepwake[ray]'")
+    require("ray", for_what="--executor ray")
     return dict(map(_resource, options.resources))
 
 

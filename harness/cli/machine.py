@@ -10,6 +10,7 @@ from typing import Literal
 from harness.check.result import RunResult
 from harness.cli.shared import print_lines
 from harness.errors import ExitCode
+from harness.extras import require
 
 
 def clean() -> int:
@@ -50,6 +51,7 @@ def build_image(
         pip_conf: A pip configuration file for the build.
         proxy: URL of an HTTP proxy for the build.
     """
+    require("docker", for_what="building an image")
     from harness.servers.docker.images import BuildOptions, ensure_image
 
     default = BuildOptions.from_environment()

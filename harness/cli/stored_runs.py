@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from harness.cli.shared import OutOption, RunArgument, new_console, print_lines
 from harness.errors import ExitCode
+from harness.extras import require
 from harness.option_sources import runs_folder
 from harness.report import show_report, write_report
 from harness.report.tables import show_table
@@ -22,7 +23,8 @@ from harness.stored_run import REPORTS, find_run, judge_directory
 def check(name: RunArgument = None, /) -> int:
     """Judge a stored run again, without a server.
 
-    Its page takes seconds to draw, and is written again only where the judgement is another one.
+    Its page takes seconds to draw, and is written again only where the judgement is another one. Where it
+    cannot be drawn, for want of the extra `report`, it is removed then.
 
     Args:
         name: A run directory. Without one: the latest.
@@ -44,6 +46,7 @@ def report(name: RunArgument = None, /) -> int:
     Args:
         name: A run directory. Without one: the latest.
     """
+    require("report", for_what="report.html")
     directory = _find_run(name)
     print_lines([str(write_report(directory, judge_directory(directory).report).html)])
     return ExitCode.CLEAN
@@ -82,6 +85,8 @@ def compare(
         markdown: Print Markdown, for comments and summaries.
         html: Write the comparison to this file as well.
     """
+    if html is not None:
+        require("report", for_what="--html")
     from harness.report.two_runs import TwoRuns, show_two_runs, two_runs_md
 
     runs = TwoRuns(

@@ -6,7 +6,6 @@ What starts servers is imported inside each, so that the other commands do not p
 from __future__ import annotations
 
 import secrets
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -23,7 +22,8 @@ from harness.cli.shared import (
     new_console,
     print_lines,
 )
-from harness.errors import ExitCode, UsageError
+from harness.errors import ExitCode
+from harness.extras import require
 from harness.option_sources import given_options, variable
 from harness.report.tables import show_table
 from harness.report.text import count
@@ -102,6 +102,7 @@ def run(
             all the cores of the smallest node.
         out: The folder that holds the run directories.
     """
+    require("run", for_what="running scenarios")
     from harness import workflow
     from harness.resume import resume as take_up
 
@@ -191,6 +192,7 @@ def bisect(
         vllm_args: One more vLLM flag for every arm; an arm that sets the same flag overrules it.
         out: The folder that holds the run directories and the search's own file.
     """
+    require("run", for_what="a search")
     from harness import workflow
     from harness.explore.bisect import run as search
     from harness.explore.bisect.search import conclusion
@@ -257,8 +259,8 @@ def fuzz(
         vllm_args: One more vLLM flag, for example --vllm-arg=--block-size=64.
         out: The folder that holds the run directories.
     """
-    if find_spec("hypothesis") is None:
-        raise UsageError("fuzz draws sequences with Hypothesis", remedy="pip install 'sleepwake[fuzz]'")
+    require("run", for_what="a search")
+    require("fuzz", for_what="a search")
     from harness import workflow
     from harness.explore.fuzz.confirming import FuzzOptions
     from harness.explore.fuzz.run import Fuzz, conclusion, seconds_in, table
@@ -313,6 +315,7 @@ def selftest(
         vllm_args: One more vLLM flag, for example --vllm-arg=--dtype=bfloat16.
         out: The folder that holds the run directories.
     """
+    require("run", for_what="the selftest")
     from harness import workflow
     from harness.explore.selftest.run import Selftest, conclusion, faults_named, table
     from harness.report.progress import Progress

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.extras import lacks
 from harness.history.files import replace_file
 from harness.report.junit import junit_xml
 from harness.report.model import Report
@@ -24,7 +25,7 @@ _REMEDY = (
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenReport:
-    """The files of one report; ``html`` is None where it was not asked for."""
+    """The files of one report; ``html`` is None where it was not asked for or cannot be drawn here."""
 
     verdict: Path
     junit: Path
@@ -43,7 +44,8 @@ def write_report(run_directory: Path, report: Report, *, html: bool = True) -> W
     Args:
         run_directory: the run the report belongs to; what an earlier judgement wrote is replaced.
         report: what to tell.
-        html: also make ``report.html``, which takes seconds where the others take milliseconds.
+        html: also make ``report.html``, which takes seconds where the others take milliseconds, and the
+            extra ``report``.  Without it, a page of an earlier judgement is removed: it may be outdated.
 
     Raises:
         StorageError: a file cannot be written.
@@ -52,15 +54,18 @@ def write_report(run_directory: Path, report: Report, *, html: bool = True) -> W
         verdict=_write(run_directory / VERDICT_FILE, verdict_json(report.result)),
         junit=_write(run_directory / JUNIT_FILE, junit_xml(report)),
         summary=_write(run_directory / SUMMARY_FILE, summary_md(report)),
-        html=_write(run_directory / HTML_FILE, _html(report)) if html else None,
+        html=_write_page(run_directory / HTML_FILE, report) if html else None,
     )
 
 
-def _html(report: Report) -> str:
+def _write_page(path: Path, report: Report) -> Path | None:
+    if lacks("report"):
+        path.unlink(missing_ok=True)
+        return None
     # Drawing loads a JavaScript engine and a charting library: only who wants pictures waits for them.
     from harness.report.page import report_html
 
-    return report_html(report)
+    return _write(path, report_html(report))
 
 
 def _write(path: Path, text: str) -> Path:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.util import find_spec
 
 import psutil
+from packaging.version import Version
 
 from harness.errors import RuntimeUnavailableError
+from harness.extras import Extra, how_to_get, lacks
 from harness.models.model import cache_directory
-from harness.servers.docker.engine import connected, engine_info
-from harness.servers.docker.images.source import built_versions
+from harness.servers.docker.presence import examine_docker
 from harness.servers.gpu import gpu_names
 from harness.servers.process.runtime import ProcessRuntime
 
@@ -40,8 +39,10 @@ def examine_machine() -> Iterator[Finding]:
     yield _gpus()
     yield _memory()
     yield _disk()
-    yield _package("ray", extra="ray", adds="cells on the nodes of a cluster (--executor ray)")
-    yield _package("hypothesis", extra="fuzz", adds="the search for failing sequences (sleepwake fuzz)")
+    yield _extra("run", "clients and model tools", adds="everything that asks an engine (sleepwake run)")
+    yield _extra("report", "drawing", adds="report.html with its plots (sleepwake report)")
+    yield _extra("ray", "Ray", adds="cells on the nodes of a cluster (--executor ray)")
+    yield _extra("fuzz", "Hypothesis", adds="the search for failing sequences (sleepwake fuzz)")
 
 
 def _installed_engine() -> Finding:
@@ -68,19 +69,15 @@ def _process_runtime() -> Finding:
 
 def _docker_runtime() -> Finding:
     try:
-        with connected() as client:
-            engine, images = engine_info(client), built_versions(client)
+        engine = examine_docker()
     except RuntimeUnavailableError as error:
         return _missing("docker runtime", error, adds="other releases of vLLM, images, and sleepwake bisect")
     gpus = "hands out GPUs" if engine.hands_out_gpus else "without GPUs"
-    built = f"; CPU images of vLLM {', '.join(sorted(images, key=_in_order))}" if images else ""
+    images = sorted(engine.cpu_images, key=Version)
+    built = f"; CPU images of vLLM {', '.join(images)}" if images else ""
     return Finding(
         what="docker runtime", available=True, detail=f"Docker Engine {engine.version}, {gpus}{built}"
     )
-
-
-def _in_order(version: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 def _missing(what: str, error: RuntimeUnavailableError, *, adds: str) -> Finding:
@@ -120,7 +117,7 @@ def _disk() -> Finding:
     )
 
 
-def _package(module: str, *, extra: str, adds: str) -> Finding:
-    available = find_spec(module) is not None
-    detail = adds if available else f"pip install 'sleepwake[{extra}]' adds {adds}"
-    return Finding(what=module.capitalize(), available=available, detail=detail)
+def _extra(extra: Extra, what: str, *, adds: str) -> Finding:
+    if lacks(extra):
+        return Finding(what=what, available=False, detail=f"{how_to_get(extra)} adds {adds}")
+    return Finding(what=what, available=True, detail=adds)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from harness.errors import RuntimeUnavailableError, UsageError
+from harness.extras import require
 from harness.servers.attached import AttachedRuntime
 from harness.servers.base import Runtime
-from harness.servers.docker.engine import ImageSource, PulledImage, connected, engine_info, may_have_docker
-from harness.servers.docker.images.official import official_gpu_image
-from harness.servers.docker.images.source import BuiltImage, built_versions
-from harness.servers.docker.runtime import DockerRuntime, sweep_containers
+from harness.servers.docker.presence import examine_docker, may_have_docker, sweep_containers
 from harness.servers.gpu import gpu_names
 from harness.servers.process.runtime import ProcessRuntime, installed_vllm
+
+if TYPE_CHECKING:
+    from harness.servers.docker.engine import ImageSource
 
 RUNTIMES = ("auto", "docker", "process", "attached")
 
@@ -75,13 +77,15 @@ def choose_runtime(
         keep_servers: Leave the servers running afterwards.
 
     Raises:
-        UsageError: The options contradict each other.
+        UsageError: The options contradict each other, or need a package that is not installed.
         RuntimeUnavailableError: The machine cannot run what was asked for.
     """
     wanted = Wanted(runtime=runtime, vllm=vllm, image=image, endpoint=endpoint)
     check_options(wanted)
     if endpoint is not None:
         return _checked(Choice(runtime=AttachedRuntime(endpoint=endpoint), reason="an endpoint was given"))
+    if runtime == "docker" or image is not None:
+        require("docker", for_what="the docker runtime")
     machine = look_at_machine()
     name, reason = decide(wanted, machine)
     if name == "process":
@@ -147,9 +151,8 @@ def look_at_machine() -> Machine:
     """Find out what this machine has to offer."""
     no_docker, hands_out_gpus, cpu_images = None, False, frozenset[str]()
     try:
-        with connected() as client:
-            hands_out_gpus = engine_info(client).hands_out_gpus
-            cpu_images = built_versions(client)
+        engine = examine_docker()
+        hands_out_gpus, cpu_images = engine.hands_out_gpus, engine.cpu_images
     except RuntimeUnavailableError as error:
         no_docker = error.cause
     no_process = None
@@ -170,8 +173,7 @@ def sweep_all() -> list[str]:
     """Remove what dead harnesses left behind, asked to or not; say what, a sentence each."""
     sentences = ProcessRuntime().sweep(kept_too=True)
     try:
-        with connected() as client:
-            return [*sentences, *sweep_containers(client, kept_too=True)]
+        return [*sentences, *sweep_containers()]
     except RuntimeUnavailableError as error:
         return [*sentences, f"did not look for containers: {error.cause}"] if may_have_docker() else sentences
 
@@ -197,7 +199,9 @@ def _process_refusal(wanted: Wanted, machine: Machine) -> str | None:
     return None
 
 
-def _docker_runtime(wanted: Wanted, machine: Machine, *, keep: bool) -> DockerRuntime:
+def _docker_runtime(wanted: Wanted, machine: Machine, *, keep: bool) -> Runtime:
+    from harness.servers.docker.runtime import DockerRuntime
+
     image = _image(wanted, machine)
     if machine.docker_gpus:
         return DockerRuntime(image=image, engine="gpu", gpus=_leased_gpus(), keep=keep)
@@ -205,6 +209,10 @@ def _docker_runtime(wanted: Wanted, machine: Machine, *, keep: bool) -> DockerRu
 
 
 def _image(wanted: Wanted, machine: Machine) -> ImageSource:
+    from harness.servers.docker.engine import PulledImage
+    from harness.servers.docker.images.official import official_gpu_image
+    from harness.servers.docker.images.source import BuiltImage
+
     if wanted.image:
         return PulledImage(wanted.image)
     version = _version(wanted, machine)

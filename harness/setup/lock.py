@@ -58,8 +58,16 @@ def project_requirements() -> list[Requirement]:
     """What the project itself asks for: to run, to be developed, to be built."""
     content = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project, build = content["project"], content["build-system"]
-    optional = [text for extra in EXTRAS for text in project["optional-dependencies"][extra]]
-    return [Requirement(text) for text in [*project["dependencies"], *optional, *build["requires"], *BESIDES]]
+    extras: Mapping[str, list[str]] = project["optional-dependencies"]
+    asked = [Requirement(text) for text in [*project["dependencies"], *build["requires"], *BESIDES]]
+    waiting = list(EXTRAS)
+    for extra in waiting:
+        for requirement in map(Requirement, extras[extra]):
+            if requirement.name == project["name"]:  # an extra that takes in others
+                waiting += sorted(requirement.extras - set(waiting))
+            else:
+                asked.append(requirement)
+    return asked
 
 
 def closure(roots: Iterable[Requirement]) -> dict[NormalizedName, list[Requirement]]:

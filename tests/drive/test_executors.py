@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from harness import workflow
 from harness.cli import call
 from harness.drive.cell import CellJob
 from harness.drive.ray_executor import Node, demand_of
@@ -76,6 +77,6 @@ def test_without_ray_that_is_said(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With what to install."""
-    monkeypatch.setattr(workflow, "find_spec", lambda _: None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     assert call(["run", "--runtime", "process", "--executor", "ray"]) == ExitCode.USAGE
     assert "pip install 'sleepwake[ray]'" in capsys.readouterr().err

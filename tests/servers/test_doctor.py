@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NoReturn
 
 import pytest
@@ -11,7 +9,7 @@ import pytest
 from harness.cli import call
 from harness.errors import ExitCode, RuntimeUnavailableError
 from harness.servers import doctor
-from harness.servers.docker.engine import EngineInfo
+from harness.servers.docker.presence import DockerEngine
 from harness.servers.process.runtime import ProcessRuntime
 
 
@@ -29,9 +27,9 @@ def found() -> dict[str, doctor.Finding]:
 def bare(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has nothing a run could use but memory and disk."""
     monkeypatch.setattr(ProcessRuntime, "check_available", unavailable)
-    monkeypatch.setattr(doctor, "connected", unavailable)
+    monkeypatch.setattr(doctor, "examine_docker", unavailable)
     monkeypatch.setattr(doctor, "gpu_names", tuple)
-    monkeypatch.setattr(doctor, "find_spec", lambda _: None)
+    monkeypatch.setattr(doctor, "lacks", lambda _: True)
 
 
 @pytest.mark.usefixtures("bare")
@@ -41,6 +39,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         ("process runtime", "it is not here: bring it; it would add servers as child processes"),
         ("docker runtime", "it is not here: bring it; it would add other releases of vLLM"),
         ("GPU", "one would add vLLM's own sleep mode"),
+        ("drawing", "pip install 'sleepwake[report]' adds report.html with its plots"),
         ("Ray", "pip install 'sleepwake[ray]' adds cells on the nodes of a cluster"),
         ("Hypothesis", "pip install 'sleepwake[fuzz]' adds the search for failing sequences"),
     ],
@@ -54,15 +53,8 @@ def test_what_is_missing_says_what_it_would_add(what: str, adds: str) -> None:
 
 def test_a_docker_engine_tells_its_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """The releases that need no building are named, the oldest first."""
-
-    @contextmanager
-    def connected() -> Iterator[None]:
-        yield
-
-    monkeypatch.setattr(doctor, "connected", connected)
-    engine = EngineInfo(version="28.1", hands_out_gpus=False, by_cdi=False)
-    monkeypatch.setattr(doctor, "engine_info", lambda _: engine)
-    monkeypatch.setattr(doctor, "built_versions", lambda _: frozenset({"0.10.0", "0.9.2"}))
+    engine = DockerEngine(version="28.1", hands_out_gpus=False, cpu_images=frozenset({"0.10.0", "0.9.2"}))
+    monkeypatch.setattr(doctor, "examine_docker", lambda: engine)
     told = found()["docker runtime"]
     assert told.available
     assert told.detail == "Docker Engine 28.1, without GPUs; CPU images of vLLM 0.9.2, 0.10.0"

@@ -8,7 +8,6 @@ import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import docker
@@ -114,11 +113,6 @@ def refusal(doing: str, explanation: str) -> InfrastructureError:
         if pattern.search(explanation):
             return kind(f"{cause} ({doing}): {explanation}", remedy=remedy)
     return InfrastructureError(f"{doing} failed: {explanation}", remedy="read the Docker Engine's own log")
-
-
-def may_have_docker() -> bool:
-    """Whether an engine is set up here at all, be it one that does not answer at the moment."""
-    return "DOCKER_HOST" in os.environ or Path("/var/run/docker.sock").exists()
 
 
 def engine_info(client: docker.DockerClient) -> EngineInfo:

@@ -1,0 +1,51 @@
+"""The packages that only some commands need, and what is said where they are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from types import MappingProxyType
+from typing import Literal
+
+from harness.errors import UsageError
+
+Extra = Literal["docker", "fuzz", "ray", "report", "run"]
+
+MODULES: Mapping[Extra, tuple[str, ...]] = MappingProxyType(
+    {
+        "run": ("openai", "gguf", "safetensors"),
+        "docker": ("docker",),
+        "report": ("jinja2", "altair", "vl_convert"),
+        "fuzz": ("hypothesis",),
+        "ray": ("ray",),
+    }
+)
+"""What each extra is there for, as it is imported; pyproject.toml has it as it is installed."""
+
+
+def lacks(extra: Extra) -> bool:
+    """Whether a package of ``extra`` is not installed; imports none of them."""
+    return any(find_spec(module) is None for module in MODULES[extra])
+
+
+def how_to_get(extra: Extra) -> str:
+    """Return the command that installs ``extra``."""
+    return f"pip install 'sleepwake[{extra}]'"
+
+
+def require(extra: Extra, *, for_what: str) -> None:
+    """Return when ``extra`` is installed.
+
+    Args:
+        extra: Its name.
+        for_what: What cannot be done without it, as the subject of a sentence.
+
+    Raises:
+        UsageError: It is not; names the packages that are missing and the command that installs them.
+    """
+    missing = [module for module in MODULES[extra] if find_spec(module) is None]
+    if missing:
+        packages = "the package" if len(missing) == 1 else "the packages"
+        raise UsageError(
+            f"{for_what} needs {packages} {', '.join(missing)}, not installed here", remedy=how_to_get(extra)
+        )
