@@ -188,7 +188,7 @@ class CellResult(_Frozen):
     error: str | None = None
     skipped: tuple[str, ...] = Field(
         default=(),
-        description="steps of the script that were left out because they could not change the verdict",
+        description="steps of the script that were left out",
     )
     milliseconds: TimeSpent = Field(default=TimeSpent(), description="where the cell's time went")
     crashes: tuple[Crash, ...] = Field(

@@ -10,9 +10,9 @@ from harness.scenario.script import Transition
 from harness.vllm_api.calls import CallResult
 
 
-def sleeps_on(engine: EngineState, seen: Observation) -> bool:
-    """Whether an engine that must be awake is seen asleep: whatever is asked of it would wait for ever."""
-    return engine.is_sleeping is False and seen.is_sleeping is True
+def rests_on(engine: EngineState, seen: Observation) -> bool:
+    """Whether an engine that must be at work is seen asleep or paused, so that no answer would come."""
+    return not engine.rests and True in {seen.is_sleeping, seen.is_paused}
 
 
 def unconfirmed(
@@ -34,7 +34,7 @@ def unconfirmed(
         seen: A look at it when no call was under way.
         sleeping_pauses: As for :func:`contradictions`.
     """
-    if result.ok and before.asleep and sleeps_on(after, seen):
+    if result.ok and before.asleep and not after.rests and seen.is_sleeping:
         woke = "woke nothing" if len(before.asleep) == 1 else "did not wake everything"
         said = f"{result.method} {result.path} answered {result.status} and {woke}"
         return [f"{said}: /is_sleeping says true, expected false"]

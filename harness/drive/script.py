@@ -15,7 +15,7 @@ from harness.drive.probing import role_and_target, run_passes, run_probe
 from harness.drive.requests import run_beside
 from harness.drive.session import Session
 from harness.drive.transitions import change_engine
-from harness.history.events import CellShortened, Role, StepFinished, StepStarted
+from harness.history.events import CERTAIN, CellShortened, Role, StepFinished, StepStarted
 from harness.scenario.engine_state import EngineState
 from harness.scenario.script import Repeat, Step
 from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe
@@ -30,6 +30,9 @@ from harness.vllm_api.versions import Feature
 
 MOST_NULL_PASSES = 4
 """Of a null transition that does not say how many: what it takes where answers differ by themselves."""
+
+
+NOTHING_WOULD_RETURN = "the engine rests although the script has woken it, so no answer would come"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +92,8 @@ async def run_script(
 
     ``require_as_fresh`` is called after the first questions, before anything is done to the engine.
     Once the control questions have been asked, ``is_decided`` is asked at the end of each cycle whether
-    the verdict is certain; if so, the further cycles of that repetition are left out.
+    the verdict is certain; if so, the further cycles of that repetition are left out.  So is everything
+    from the first question on to an engine that rests although the script has woken it.
     """
     ahead = deque(unrolled(session.scenario.script))
     only_asked = True
@@ -98,12 +102,20 @@ async def run_script(
         if only_asked and not placed.step.asks:
             only_asked = False
             require_as_fresh()
+        if session.rests_on and (placed.step.asks or isinstance(placed.step, StartRequests)):
+            _leave_out(session, [placed, *ahead], because=NOTHING_WOULD_RETURN)
+            return
         await run_step(session, placed)
         again = placed.cycle_ended(ahead)
         if again and session.controls_asked and is_decided():
-            recorder = session.recorder
-            recorder.record(CellShortened(t=recorder.now(), skipped=tuple(each.path for each in again)))
+            _leave_out(session, again)
             ahead = deque(each for each in ahead if each not in again)
+
+
+def _leave_out(session: Session, steps: Iterable[PlacedStep], *, because: str = CERTAIN) -> None:
+    """Record which steps are left out, and why."""
+    paths = tuple(each.path for each in steps)
+    session.recorder.record(CellShortened(t=session.recorder.now(), skipped=paths, because=because))
 
 
 async def run_step(session: Session, placed: PlacedStep) -> None:
@@ -176,6 +188,8 @@ async def _null_transition(session: Session, options: NullTransitionOptions) -> 
     if options.by == "sleep_level_0" and not session.lacks(Feature.LEVEL_ZERO):
         unconfirmed += await change_engine(session, Sleep(sleep=SleepOptions(level=0)))
         unconfirmed += await change_engine(session, WakeUp(wake_up=WakeOptions()))
+    if session.rests_on:
+        return unconfirmed
     target = session.target_like(options.like)
     conditions = repeated(target.reference.answers, options.evidence, caches=session.caches_prompts)
     for _ in range(options.passes or MOST_NULL_PASSES):

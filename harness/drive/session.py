@@ -96,8 +96,8 @@ class Session:
     state: EngineState = field(default_factory=EngineState)
     weights_named: bool = False
     """Whether a path of weights was ever named: vLLM would load from the last one again."""
-    sleeps_on: bool = False
-    """Whether the engine was seen asleep although it had to be awake: nothing that is asked would return."""
+    rests_on: bool = False
+    """Whether the engine was seen asleep or paused although it had to be at work."""
     transitions: int = 0
     references: dict[str, Reference] = field(default_factory=dict)
     """Every baseline by its name, in order."""

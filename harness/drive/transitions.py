@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.drive.confirming import sleeps_on, unconfirmed
+from harness.drive.confirming import rests_on, unconfirmed
 from harness.drive.session import OBSERVATION_DEADLINE_S, Session
 from harness.errors import StorageError
 from harness.scenario.script import Transition
@@ -43,7 +43,7 @@ async def change_engine(session: Session, step: Transition) -> list[str]:
     if not result.unavailable:
         session.state = step.leaves(before)
     seen = await session.observe("after")
-    session.sleeps_on = sleeps_on(session.state, seen)
+    session.rests_on = rests_on(session.state, seen)
     return unconfirmed(
         step,
         result,

@@ -30,6 +30,9 @@ from harness.history import old_layout
 
 FORMAT_VERSION = 1
 
+CERTAIN = "corrupt, and why, whatever they would show"
+"""Why the further cycles of a repetition are left out."""
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -444,10 +447,11 @@ class ServerLeftDamaged(_Event):
 
 
 class CellShortened(_Event):
-    """Further cycles of a repetition are left out: the answers are proven corrupt, and why is known."""
+    """Steps are left out: they could not change what is certain, or nothing would answer them."""
 
     kind: Literal["cell_shortened"] = "cell_shortened"
     skipped: tuple[str, ...] = Field(description="paths of the steps that are left out")
+    because: str = CERTAIN
 
 
 class CellFinished(_Event):

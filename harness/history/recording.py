@@ -96,7 +96,9 @@ class Recording:
     failure: CellFailed | None = None
     finished: bool = False
     skipped: tuple[str, ...] = ()
-    """Paths of the steps that were left out because the verdict was certain."""
+    """Paths of the steps that were left out."""
+    skipped_because: str = ""
+    """Why, in words."""
     left_damaged: ServerLeftDamaged | None = None
     """What the cell that came next on the same server found."""
 
@@ -156,6 +158,7 @@ def gather(events: Iterable[Event]) -> Recording:
         failure=_last(of, CellFailed),
         finished=_last(of, CellFinished) is not None,
         skipped=tuple(step for each in _all(of, CellShortened) for step in each.skipped),
+        skipped_because="; ".join(each.because for each in _all(of, CellShortened)),
         left_damaged=_last(of, ServerLeftDamaged),
     )
 

@@ -106,7 +106,7 @@ class Progress:
                 self._line(event.t, f"{self._steps.get(cell, '')}  {event.seconds:.1f} s{contradicted}")
             case CellShortened():
                 steps = count(len(event.skipped), "step")
-                self._line(event.t, f"leaves out {steps}: corrupt, and why, whatever they would show")
+                self._line(event.t, f"leaves out {steps}: {event.because}")
             case ServerLeftDamaged():
                 found = f"as {event.next_cell} found: {event.because}"
                 self._line(event.t, f"{cell} left a damaged server, {found}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from harness.history.events import CERTAIN
+from harness.history.recording import Recording
 from harness.report.model import CellReport
 from harness.report.text import count, one_line, visible
 from harness.report.words import (
@@ -66,6 +68,12 @@ def _findings(cell: CellReport, *, limit: int | None) -> Iterator[Remark]:
             yield Remark("finding", f"{group.checker}: {left} more in verdict.json")
 
 
+def _why_left_out(recording: Recording | None) -> str:
+    if recording is None or recording.skipped_because == CERTAIN:
+        return "which could not change the verdict (--thorough: none)"
+    return recording.skipped_because
+
+
 def _conditions(cell: CellReport) -> Iterator[Remark]:
     result, recording = cell.result, cell.recording
     if recording and recording.passes:
@@ -76,7 +84,7 @@ def _conditions(cell: CellReport) -> Iterator[Remark]:
     if result.skipped:
         yield Remark(
             "left out",
-            f"{count(len(result.skipped), 'step')} that could not change the verdict (--thorough: none)",
+            one_line(f"{count(len(result.skipped), 'step')}, {_why_left_out(recording)}"),
         )
     if recording and recording.server and recording.server.shared_with:
         before = ", ".join(recording.server.shared_with)

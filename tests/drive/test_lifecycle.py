@@ -180,3 +180,64 @@ async def test_what_was_computed_without_weights_outlives_a_late_reload(driver: 
     )
     result = judge(recording)
     assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.STALE_PREFIX_CACHE), result.reason
+
+
+async def test_a_wake_up_that_wakes_nothing_is_seen_at_once(driver: Driver) -> None:
+    """The model of the engine says what must be awake, and nobody waits for answers that cannot come."""
+    recording = await driver.run_script(
+        """\
+  - probe: baseline
+  - null_transition: {}
+  - sleep: {level: 1}
+  - wake_up: {tags: [weights]}
+  - wake_up: {tags: [weights, kv_cache]}
+  - probe: after-wake
+"""
+    )
+    said = "POST /wake_up answered 200 and woke nothing: /is_sleeping says true, expected false"
+    assert unconfirmed(recording) == [said]
+    assert list(recording.passes_of(Role.AFTER)) == []
+    assert (recording.finished, recording.skipped) == (True, ("6",))
+    result = judge(recording)
+    assert (result.verdict, result.cause) == (Verdict.DEGRADED, Cause.SCHEDULER)
+    assert result.reason == (
+        f"wake up tags weights+kv_cache: {said}; 1 step left out: "
+        "the engine rests although the script has woken it, so no answer would come"
+    )
+
+
+async def test_noise_is_known_whatever_adapters_were_loaded_since(driver: Driver) -> None:
+    """A null transition speaks for the baseline it is like, also after another adapter was loaded."""
+    recording = await driver.run_script(
+        """\
+  - probe: base
+  - load_adapter: {name: x, adapter: first}
+  - probe: {name: first, adapter: x, baseline: true, differs_from: [base]}
+  - load_adapter: {name: y, adapter: second}
+  - probe: {name: second, adapter: y, baseline: true, differs_from: [base, first]}
+  - null_transition: {like: first}
+  - sleep: {level: 1}
+  - wake_up: {}
+  - probe: {name: still-first, adapter: x, same_as: first}
+"""
+    )
+    result = judge(recording)
+    assert (result.verdict, result.cause) == (Verdict.CLEAN, None), result.reason
+
+
+async def test_a_client_that_leaves_changes_nothing(driver: Driver) -> None:
+    """``null, cancel_requests, null``: what follows is noise, and says so in the history."""
+    recording = await driver.run_script(
+        """\
+  - probe: baseline
+  - null_transition: {}
+  - start_requests: {name: r}
+  - cancel_requests: {name: r}
+  - null_transition: {}
+  - probe: again
+"""
+    )
+    assert [step.action for step in recording.steps if step.changes_engine] == []
+    assert list(recording.passes_of(Role.AFTER)) == []
+    result = judge(recording)
+    assert (result.findings, result.verdict) == ((), Verdict.INCONCLUSIVE)

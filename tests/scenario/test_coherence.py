@@ -75,6 +75,17 @@ def load(folder: Path, steps: str) -> None:
       - probe: after
 """,
         """\
+  - sleep: {level: 1}
+  - start_requests: {name: r}
+  - wake_up: {tags: [weights]}
+  - wake_up: {tags: [weights, kv_cache]}
+  - finish_requests: {name: r}
+  - pause: {}
+  - wake_up: {}
+  - null_transition: {by: idle}
+  - probe: p
+""",
+        """\
   - load_adapter: {name: x, adapter: first}
   - start_requests: {name: r, adapter: x}
   - finish_requests: {name: r, expect: ended}
@@ -133,6 +144,25 @@ def test_scripts_that_fit_are_read(tmp_path: Path, steps: str) -> None:
             "  - repeat: 2\n    steps:\n      - load_adapter: {name: x, adapter: first}\n  - probe: p\n",
             "9:24",
             "loaded as 'x' already",
+        ),
+        ("  - sleep: {level: 1}\n  - probe: p\n  - wake_up: {}\n  - probe: q\n", "8:5", "has put to sleep"),
+        (
+            "  - sleep: {level: 1}\n  - null_transition: {by: idle}\n  - wake_up: {}\n  - probe: p\n",
+            "8:5",
+            "has put to sleep",
+        ),
+        ("  - sleep: {level: 0}\n  - probe: p\n", "8:5", "has paused"),
+        ("  - pause: {}\n  - probe: p\n  - resume: {}\n  - probe: q\n", "8:5", "has paused"),
+        (
+            "  - sleep: {}\n  - wake_up: {tags: [weights]}\n  - probe: p\n",
+            "9:5",
+            "has left asleep in part (kv_cache)",
+        ),
+        ("  - sleep: {}\n  - resume: {}\n  - probe: p\n", "9:5", "has put to sleep"),
+        (
+            "  - repeat: 2\n    steps:\n      - probe: p\n      - sleep: {}\n  - wake_up: {}\n  - probe: q\n",
+            "9:9",
+            "has put to sleep",
         ),
         (
             """\

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from harness.check.checkers import conservation, protocol, state
 from harness.check.evidence import Evidence
 from harness.check.wording import counted, occasion
-from harness.history.events import Role
+from harness.history.events import CERTAIN, Role
+from harness.history.recording import Recording
 
 CACHE_ON, CACHE_OFF = "--enable-prefix-caching", "--no-enable-prefix-caching"
 
@@ -19,7 +20,7 @@ def find(evidence: Evidence) -> tuple[str, ...]:
     if not evidence.recording.finished:
         return ("the recording breaks off before the end of the script: run the cell again",)
     if evidence.recording.skipped:
-        return ("a part of the script was left out, as for a proof that is not there: run with --thorough",)
+        return (_left_out(evidence.recording),)
     return tuple(
         obstacle
         for obstacles in (
@@ -41,6 +42,12 @@ def _left_damaged(evidence: Evidence) -> Iterator[str]:
             f"the server it left to {told.next_cell} was damaged ({told.because}): probe more after the "
             "transition, rehit and cold evidence included"
         )
+
+
+def _left_out(recording: Recording) -> str:
+    if recording.skipped_because == CERTAIN:
+        return "a part of the script was left out, as for a proof that is not there: run with --thorough"
+    return f"{counted(len(recording.skipped), 'step')} left out: {recording.skipped_because}"
 
 
 def _missing(evidence: Evidence) -> Iterator[str]:
