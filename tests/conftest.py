@@ -14,11 +14,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from harness.vllm_api.connection import Connection, connect
+from tests.fake_vllm import in_process as fakes_in_process
 from tests.fake_vllm import vocabulary
 from tests.fake_vllm.options import DEFAULT_MODEL
 from tests.fake_vllm.serving import serve
 from tests.fake_vllm.threads import Served
 from tests.small_scenario import write_scenario
+from tests.virtual_time import watch_threads
 
 hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("deterministic")
@@ -26,6 +28,9 @@ hypothesis.settings.load_profile("deterministic")
 # A developer's own options must not change what is tested.
 for _option in ("RUNTIME", "VLLM", "IMAGE", "ENDPOINT", "MODEL", "VLLM_ARGS", "OUT"):
     os.environ.pop(f"SLEEPWAKE_{_option}", None)
+
+FAKE_ENGINE = (sys.executable, "-m", "tests.fake_vllm")
+"""Starts a fake vLLM as a process, where its path is set."""
 
 _REPOSITORY = Path(__file__).parents[1]
 
@@ -50,10 +55,17 @@ async def fake() -> AsyncIterator[Connection]:
 
 
 @pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> fakes_in_process.InProcessRuntime:
+    """Starts fakes in the event loop that asks them."""
+    watch_threads(monkeypatch)
+    return fakes_in_process.install(monkeypatch)
+
+
+@pytest.fixture
 def fake_engine_command(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
     """What starts a fake vLLM as a process; gets vLLM's flags appended, as the process runtime does."""
     monkeypatch.setenv("PYTHONPATH", str(_REPOSITORY))
-    return (sys.executable, "-m", "tests.fake_vllm")
+    return FAKE_ENGINE
 
 
 @pytest.fixture

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
+
+import anyio
 
 from harness.history.events import CellStarted, Event
 from harness.history.store import HistoryWriter, read_events
@@ -20,7 +21,7 @@ class Recorder:
         self._path = path
         self._writer = HistoryWriter(path)
         self._watcher = watcher
-        self._started = time.monotonic()
+        self._started = anyio.current_time()
         self._last_pass = 0
 
     def branch(self, path: Path, *, begin: CellStarted, watcher: Watcher) -> Recorder:
@@ -41,8 +42,8 @@ class Recorder:
         return branch
 
     def now(self) -> float:
-        """Seconds since the cell started, on a monotonic clock."""
-        return time.monotonic() - self._started
+        """Seconds since the cell started, on the clock that deadlines are kept by."""
+        return anyio.current_time() - self._started
 
     def next_pass_number(self) -> int:
         """Return the running number of a pass that is about to start."""

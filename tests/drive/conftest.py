@@ -14,7 +14,10 @@ from harness.history.events import Event
 from harness.history.recording import Recording, load_recording
 from harness.models.model import model_in_folder
 from harness.scenario.cells import Cell, load_cells
+from harness.servers.base import Runtime
 from harness.servers.process.runtime import ProcessRuntime
+from tests.fake_vllm.in_process import InProcessRuntime
+from tests.virtual_time import VirtualTimeLoop
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 
@@ -24,9 +27,9 @@ why: because
 arms:
   on: {args: [--enable-prefix-caching]}
   off: {args: [--no-enable-prefix-caching]}
-prompts: {corpus: paragraphs, count: 4, held_out: 1}
+prompts: {corpus: words, count: 4, held_out: 1}
 sampling: {max_tokens: 24}
-deadlines: {boot: 20, answer: 1.5, transition: 5}
+deadlines: {boot: 60, answer: 60, transition: 60}
 MORE
 script:
   - probe: baseline
@@ -39,13 +42,40 @@ script:
 """
 
 
+WORDS = [
+    "river",
+    "city",
+    "music",
+    "water",
+    "land",
+    "home",
+    "light",
+    "night",
+    "day",
+    "sea",
+    "mountain",
+    "great",
+    "small",
+    "high",
+    "road",
+    "story",
+]
+
+
+def write_corpus(path: Path) -> None:
+    """Prompts that are two blocks long in the fake's tokens: a paragraph takes it five times as long."""
+    path.parent.mkdir(exist_ok=True)
+    texts = (" ".join(WORDS[number:] + WORDS[: 2 * number] + WORDS) for number in range(5))
+    path.write_text("".join(f"- {{id: p{number}, text: {text}}}\n" for number, text in enumerate(texts)))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Driver:
     """Runs one cell of the small scenario and gives back its recording."""
 
     folder: Path
     model: Path
-    engine_command: tuple[str, ...]
+    runtime: Runtime
 
     def cell(self, arm: str = "on", *, level: int = 1, more: str = "", script: str = "") -> Cell:
         """One cell of the small scenario; ``more`` is YAML for keys of its own, ``script`` for its steps."""
@@ -57,18 +87,12 @@ class Driver:
     def cell_of(self, script: str) -> Cell:
         """One cell whose script is this YAML, every step with two spaces before it."""
         head, begin, _ = SCRIPT.partition("script:\n")
-        # Long scripts on a busy machine: no hang is looked for here.
-        patient = head.replace("MORE", "").replace(
-            "20, answer: 1.5, transition: 5", "60, answer: 60, transition: 60"
-        )
-        return self._cell(patient + begin + script, "on")
+        return self._cell(head.replace("MORE", "") + begin + script, "on")
 
     def _cell(self, text: str, arm: str) -> Cell:
         path = self.folder / "small.yaml"
         path.write_text(text, encoding="utf-8")
-        corpora = self.folder / "corpora"
-        if not corpora.exists():
-            corpora.symlink_to(SCENARIOS / "corpora")
+        write_corpus(self.folder / "corpora" / "words.yaml")
         return next(cell for cell in load_cells([path]) if cell.arm_name == arm)
 
     def job(self, cell: Cell, *, fault: str | None = None, env: Mapping[str, str] | None = None) -> CellJob:
@@ -80,13 +104,6 @@ class Driver:
             directory=self.folder / "out",
             model=model_in_folder(self.model, dtype="float32"),
             fault=fault,
-        )
-
-    @property
-    def runtime(self) -> ProcessRuntime:
-        """The process runtime, with the fake as its engine."""
-        return ProcessRuntime(
-            engine_command=self.engine_command, engine="cpu", cache=self.folder / "cache", stop_grace_s=2.0
         )
 
     async def run(
@@ -114,9 +131,33 @@ class Driver:
         return load_recording(job.directory)
 
 
+def fake_processes(engine_command: tuple[str, ...], folder: Path) -> ProcessRuntime:
+    """The process runtime, with the fake as its engine."""
+    return ProcessRuntime(
+        engine_command=engine_command, engine="cpu", cache=folder / "cache", stop_grace_s=2.0
+    )
+
+
 @pytest.fixture
-def driver(tmp_path: Path, toy_model_folder: Path, fake_engine_command: tuple[str, ...]) -> Driver:
-    """A driver with folders of its own."""
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Cells run on a clock of their own: to wait takes no time, and a busy machine changes nothing.
+
+    A test whose servers are processes says ``@pytest.mark.parametrize("anyio_backend", ["asyncio"])``.
+    """
+    return "asyncio", {"loop_factory": VirtualTimeLoop}
+
+
+@pytest.fixture
+def driver(tmp_path: Path, toy_model_folder: Path, in_process: InProcessRuntime) -> Driver:
+    """A driver with folders of its own; its servers are in this process."""
     folder = tmp_path / "driver"
     folder.mkdir()
-    return Driver(folder=folder, model=toy_model_folder, engine_command=fake_engine_command)
+    return Driver(folder=folder, model=toy_model_folder, runtime=in_process)
+
+
+@pytest.fixture
+def process_driver(tmp_path: Path, toy_model_folder: Path, fake_engine_command: tuple[str, ...]) -> Driver:
+    """A driver with folders of its own; its servers are processes."""
+    folder = tmp_path / "driver"
+    folder.mkdir()
+    return Driver(folder=folder, model=toy_model_folder, runtime=fake_processes(fake_engine_command, folder))

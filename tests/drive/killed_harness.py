@@ -11,13 +11,11 @@ from pathlib import Path
 import anyio
 
 from harness.drive.cell import run_cell
-from tests.drive.conftest import Driver
+from tests.conftest import FAKE_ENGINE
+from tests.drive.conftest import Driver, fake_processes
 
 if __name__ == "__main__":
-    driver = Driver(
-        folder=Path(sys.argv[1]),
-        model=Path(sys.argv[2]),
-        engine_command=(sys.executable, "-m", "tests.fake_vllm"),
-    )
+    folder = Path(sys.argv[1])
+    driver = Driver(folder=folder, model=Path(sys.argv[2]), runtime=fake_processes(FAKE_ENGINE, folder))
     job = driver.job(driver.cell(), env={"FAKE_VLLM": "hang-after-wake"})
     anyio.run(lambda: run_cell(job, driver.runtime, watcher=lambda _: None))

@@ -14,8 +14,8 @@ from tests.drive.conftest import Driver
 
 pytestmark = pytest.mark.anyio
 
-SLOW = "slow:10"
-"""Slow enough that an answer of 24 tokens is still being given when the next step begins."""
+SLOW = "slow:100"
+"""Milliseconds a token: an answer of 24 is still being given when the next step begins, and long after."""
 
 
 def script(*steps: str) -> str:

@@ -16,6 +16,8 @@ from harness.history.layout import HISTORY_FILE
 from harness.history.recording import load_recording
 from tests.drive.conftest import Driver
 
+pytestmark = pytest.mark.cell
+
 DEADLINE_S = 60
 
 
@@ -38,17 +40,24 @@ def wait_for(condition: bool, *, until: float) -> bool:  # noqa: FBT001 - the co
 
 
 @pytest.fixture
-def doomed(driver: Driver) -> subprocess.Popen[bytes]:
+def doomed(process_driver: Driver) -> subprocess.Popen[bytes]:
     """A harness in a process of its own, in the middle of a cell."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.drive.killed_harness", str(driver.folder), str(driver.model)]
+        [
+            sys.executable,
+            "-m",
+            "tests.drive.killed_harness",
+            str(process_driver.folder),
+            str(process_driver.model),
+        ]
     )
 
 
 def test_kill_nine_leaves_a_readable_history_and_nothing_running(
-    driver: Driver, doomed: subprocess.Popen[bytes]
+    process_driver: Driver, doomed: subprocess.Popen[bytes]
 ) -> None:
     """Every event that was written is readable, the cell is not clean, and no server survives the sweep."""
+    driver = process_driver
     history = driver.folder / "out" / HISTORY_FILE
     until = time.monotonic() + DEADLINE_S
     while not wait_for(history.exists() and b'"answer"' in history.read_bytes(), until=until):

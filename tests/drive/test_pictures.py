@@ -64,6 +64,7 @@ def picture_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.engine
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize(
     ("fault", "verdict", "cause"),
     [

@@ -33,6 +33,7 @@ from harness.history.layout import HISTORY_FILE, SERVER_LOG, cell_folder, earlie
 from harness.history.recording import load_recording
 from harness.scenario.schema import Deadlines
 from harness.servers.process.runtime import ProcessRuntime
+from tests.conftest import FAKE_ENGINE
 from tests.drive.conftest import Driver
 from tests.drive.test_killed import engines_of
 
@@ -76,9 +77,9 @@ class Nodes:
 
 
 @pytest.fixture
-def nodes(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
-    """The nodes, gone at the end; their processes find the fake because the driver set the path."""
-    assert driver.engine_command
+def nodes(fake_engine_command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+    """The nodes, gone at the end; their processes find the fake, whose path is set."""
+    assert fake_engine_command
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     size = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **size})
@@ -92,13 +93,13 @@ def nodes(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
         cluster.shutdown()  # type: ignore[no-untyped-call]  # Ray leaves it without annotations
 
 
-def plan_of(driver: Driver, *, cells: int) -> RunPlan:
+def plan_of(process_driver: Driver, *, cells: int) -> RunPlan:
     """A matrix of cells; a slow machine is no finding."""
-    job = driver.job(driver.cell(script=SCRIPT))
+    job = process_driver.job(process_driver.cell(script=SCRIPT))
     patient = Deadlines(boot=300, answer=120, transition=120)
     scenario = job.cell.scenario.model_copy(update={"deadlines": patient})
     names = [f"arm-{number}" for number in range(cells)]
-    directory = driver.folder / "run"
+    directory = process_driver.folder / "run"
     directory.mkdir()
     return RunPlan(
         run_id="run",
@@ -112,7 +113,7 @@ def plan_of(driver: Driver, *, cells: int) -> RunPlan:
     )
 
 
-def executor_for(driver: Driver, plan: RunPlan, told: list[str]) -> RayExecutor:
+def executor_for(process_driver: Driver, plan: RunPlan, told: list[str]) -> RayExecutor:
     """Takes one core for a cell."""
     setting = Setting(
         version=__version__,
@@ -121,19 +122,19 @@ def executor_for(driver: Driver, plan: RunPlan, told: list[str]) -> RayExecutor:
         fault_file=None,
         runtime_of=partial(
             ProcessRuntime,
-            engine_command=("sh", "-c", TALKATIVE, *driver.engine_command),
+            engine_command=("sh", "-c", TALKATIVE, *FAKE_ENGINE),
             engine="cpu",
-            cache=driver.folder / "cache",
+            cache=process_driver.folder / "cache",
             stop_grace_s=2.0,
         ),
     )
     return RayExecutor(setting=setting, engine="cpu", resources={"CPU": 1.0}, tell=told.append)
 
 
-def until_none_is_left(driver: Driver) -> list[psutil.Process]:
+def until_none_is_left(process_driver: Driver) -> list[psutil.Process]:
     """The engines that are there still, after those that are ending had their time."""
     deadline = time.monotonic() + GONE_DEADLINE_S
-    while (left := engines_of(driver.model.parent)) and time.monotonic() < deadline:
+    while (left := engines_of(process_driver.model.parent)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return left
 
@@ -143,9 +144,9 @@ def watched(on_event: Callable[[str, Event], None]) -> Callable[[CellJob], Watch
     return lambda job: lambda event: on_event(job.cell.id, event)
 
 
-def test_a_lost_node_costs_no_cell_its_verdict(driver: Driver, nodes: Nodes) -> None:
+def test_a_lost_node_costs_no_cell_its_verdict(process_driver: Driver, nodes: Nodes) -> None:
     """Twelve cells, one node killed midway: each ends once, judged from this machine's disk alone."""
-    plan = plan_of(driver, cells=CELLS)
+    plan = plan_of(process_driver, cells=CELLS)
     ends: Counter[str] = Counter()
     answered: set[str] = set()
     told: list[str] = []
@@ -161,7 +162,7 @@ def test_a_lost_node_costs_no_cell_its_verdict(driver: Driver, nodes: Nodes) -> 
             ends[cell] += 1
 
     with connected(nodes.address):
-        executor = executor_for(driver, plan, told)
+        executor = executor_for(process_driver, plan, told)
         executor.require_ready([plan.job(cell) for cell in plan.cells])
         assert anyio.run(lambda: run_cells(plan, executor, watcher_of=watched(watch)))
     killer[0].join()
@@ -172,12 +173,12 @@ def test_a_lost_node_costs_no_cell_its_verdict(driver: Driver, nodes: Nodes) -> 
     assert {(folder / SERVER_LOG).read_text() for folder in folders} == {"the stand-in starts\n"}
     assert told
     assert any(map(earlier_histories, folders)), "what the lost node had recorded is kept beside"
-    assert until_none_is_left(driver) == []
+    assert until_none_is_left(process_driver) == []
 
 
-def test_an_interrupt_stops_every_node_in_order(driver: Driver, nodes: Nodes) -> None:
+def test_an_interrupt_stops_every_node_in_order(process_driver: Driver, nodes: Nodes) -> None:
     """Cells that run end as interrupted ones do, those that wait are not begun, and no engine is left."""
-    plan = plan_of(driver, cells=NODES * 2 + 2)
+    plan = plan_of(process_driver, cells=NODES * 2 + 2)
     interrupted: list[str] = []
 
     def watch(cell: str, event: Event) -> None:
@@ -186,10 +187,10 @@ def test_an_interrupt_stops_every_node_in_order(driver: Driver, nodes: Nodes) ->
             os.kill(os.getpid(), signal.SIGINT)
 
     with connected(nodes.address):
-        executor = executor_for(driver, plan, [])
+        executor = executor_for(process_driver, plan, [])
         whole = anyio.run(lambda: run_cells(plan, executor, watcher_of=watched(watch)))
     assert not whole
-    assert engines_of(driver.model.parent) == []
+    assert engines_of(process_driver.model.parent) == []
     cut_short = load_recording(cell_folder(plan.directory, interrupted[0]))
     assert cut_short.failure is not None
     assert cut_short.failure.interrupted
@@ -197,15 +198,16 @@ def test_an_interrupt_stops_every_node_in_order(driver: Driver, nodes: Nodes) ->
     assert len(begun) <= NODES * 2
 
 
-def test_what_a_node_lacks_is_told_before_any_cell_begins(driver: Driver, nodes: Nodes) -> None:
+def test_what_a_node_lacks_is_told_before_any_cell_begins(process_driver: Driver, nodes: Nodes) -> None:
     """Another version, a model that is not there, and more than any node has."""
-    plan = plan_of(driver, cells=1)
+    plan = plan_of(process_driver, cells=1)
     jobs = [plan.job(cell) for cell in plan.cells]
-    executor = executor_for(driver, plan, [])
+    executor = executor_for(process_driver, plan, [])
     lacking = {
         "the run was asked for with 0.0": replace(executor, setting=replace(executor.setting, version="0.0")),
         "nowhere": replace(
-            executor, setting=replace(executor.setting, model_reference=str(driver.folder / "nowhere"))
+            executor,
+            setting=replace(executor.setting, model_reference=str(process_driver.folder / "nowhere")),
         ),
         "no node has CPU=64": replace(executor, resources={"CPU": 64.0}),
     }

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,44 +19,29 @@ from harness.history.events import Role, ServerLeftDamaged
 from harness.history.layout import earlier_histories
 from harness.history.recording import Recording, load_history, load_recording
 from harness.scenario.cells import load_cells
-from harness.scenario.schema import Arm, Deadlines
-from harness.servers.base import Server, ServerSpec
-from harness.servers.process.runtime import ProcessRuntime
+from harness.scenario.schema import Arm
 from tests.drive.conftest import SCENARIOS, Driver
-from tests.drive.test_killed import engines_of
+from tests.fake_vllm.in_process import InProcessRuntime
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.anyio
 
 CELLS = ("on", "off", "again")
 """The first and the last want the same server."""
 
 
-class Counting(ProcessRuntime):
-    """The process runtime; remembers for which cell it booted."""
-
-    booted: list[str]
-
-    @asynccontextmanager
-    async def _start(self, spec: ServerSpec) -> AsyncIterator[Server]:
-        self.booted.append(spec.cell.rpartition(".")[2])
-        async with super()._start(spec) as server:
-            yield server
-
-
 def jobs_of(
     driver: Driver, *, fault: str | None = None, script: str = "", misbehave: str = ""
 ) -> list[CellJob]:
-    """The cells; a slow machine is no finding."""
-    patient = Deadlines(boot=60, answer=60, transition=60)
+    """The cells."""
     jobs = []
     for name in CELLS:
         cell = driver.cell("off" if name == "off" else "on", script=script)
         # Slow enough that requests in flight meet the transition they are sent for.
         slow = "slow:20" if script and not misbehave else misbehave
         job = driver.job(cell, fault=fault, env={"FAKE_VLLM": slow})
-        scenario = job.cell.scenario.model_copy(update={"deadlines": patient})
-        cell = replace(job.cell, arm_name=name, scenario=scenario)
-        jobs.append(replace(job, cell=cell, directory=driver.folder / "out" / name))
+        jobs.append(
+            replace(job, cell=replace(job.cell, arm_name=name), directory=driver.folder / "out" / name)
+        )
     return jobs
 
 
@@ -69,10 +53,8 @@ async def run(
     told: Callable[[CellJob, ServerLeftDamaged], None] = lambda *_: None,
 ) -> tuple[list[str], dict[str, Recording]]:
     """Run cells; return for which of them a server was booted, and what was recorded."""
-    runtime = Counting(
-        engine_command=driver.engine_command, engine="cpu", cache=driver.folder / "cache", stop_grace_s=2.0
-    )
-    runtime.booted = []
+    runtime = driver.runtime
+    assert isinstance(runtime, InProcessRuntime)
     ordered = by_server(jobs)
 
     def watcher_of(job: CellJob) -> Watcher:
@@ -82,8 +64,9 @@ async def run(
     async with SharedServers(runtime, ordered, judges=judges, watcher_of=watcher_of) as servers:
         for job in ordered:
             await run_on_shared(job, servers, watcher=lambda _: None, looks=EarlyLooks())
-    assert engines_of(driver.model.parent) == []
-    return runtime.booted, {job.cell.id: load_recording(job.directory) for job in jobs}
+    assert runtime.running == {}
+    booted = [cell.rpartition(".")[2] for cell in runtime.booted]
+    return booted, {job.cell.id: load_recording(job.directory) for job in jobs}
 
 
 def sees_again(fresh: Path, later: Path) -> SeenAgain:

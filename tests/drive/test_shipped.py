@@ -15,7 +15,7 @@ from harness.models.model import model_in_folder
 from harness.scenario.cells import Cell, load_cells
 from tests.drive.conftest import SCENARIOS, Driver
 
-pytestmark = [pytest.mark.anyio, pytest.mark.engine, pytest.mark.timeout(300)]  # minutes, all together
+pytestmark = [pytest.mark.anyio, pytest.mark.cell]  # a minute, all together
 
 EXPECTED = {
     "level2-late-reload.prefix-cache-on": Verdict.CORRUPT,

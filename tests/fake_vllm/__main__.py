@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import uvicorn
 
@@ -13,7 +14,7 @@ from tests.fake_vllm.serving import config
 
 def main() -> None:
     """Serve until a signal comes."""
-    options = Options.parse(sys.argv[1:])
+    options = replace(Options.parse(sys.argv[1:]), has_ballast=True)
     if Behaviour.DIE_AT_BOOT in options.misbehaviour:
         sys.exit("RuntimeError: Engine core initialization failed. See root cause above.")
     uvicorn.Server(config(options)).run()

@@ -16,9 +16,9 @@ from tests.fake_vllm.options import Options
 from tests.fake_vllm.token_routes import TokenRoutes
 
 
-def create_app(options: Options) -> Starlette:
-    """Build a server with an engine of its own, which runs as long as the application."""
-    engine = Engine(options)
+def create_app(options: Options, engine: Engine | None = None) -> Starlette:
+    """Build a server with an engine, by default of its own, which runs as long as the application."""
+    engine = engine or Engine(options)
 
     @asynccontextmanager
     async def scheduling(_: Starlette) -> AsyncIterator[None]:

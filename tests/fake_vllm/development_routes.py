@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from http import HTTPStatus
 
 from starlette.background import BackgroundTask
@@ -50,7 +49,7 @@ class DevelopmentRoutes:
         dies = query.level > 0 and Behaviour.DIE_ASLEEP in self._options.misbehaviour
         return JSONResponse(
             {"status": "sleeping", "level": query.level},
-            background=BackgroundTask(os._exit, 1) if dies else None,
+            background=BackgroundTask(self._options.exit_process, 1) if dies else None,
         )
 
     async def _wake_up(self, request: Request) -> Response:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from collections.abc import Sequence as Tags
 from pathlib import Path
@@ -28,6 +27,7 @@ class Engine:
 
     def __init__(self, options: Options) -> None:
         self._misbehaviour = options.misbehaviour
+        self._exit_process = options.exit_process
         self.faults = set(options.misbehaviour.faults)
         """What is planted now; a switchboard changes it."""
         self._pool = BlockPool(blocks=options.blocks, block_size=options.block_size)
@@ -36,6 +36,7 @@ class Engine:
             pool=self._pool,
             discard=options.discard,
             faults=self.faults,
+            has_ballast=options.has_ballast,
         )
         model = ToyModel(self.memory.weights, max_model_len=options.max_model_len)
         self.scheduler = Scheduler(model, self._pool, prefix_caching=options.enable_prefix_caching)
@@ -84,7 +85,7 @@ class Engine:
             return
         rested, deeper = self.is_paused, level > 1 and "weights" in self.memory.sleeping
         if Behaviour.DIE_SLEEPING_DEEPER in self._misbehaviour and deeper:
-            os._exit(1)
+            self._exit_process(1)
         await self._rest(mode)
         if level >= 1:
             keep = Behaviour.FORGET_NOTHING_IF_PAUSED in self._misbehaviour and rested

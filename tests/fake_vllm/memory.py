@@ -23,10 +23,13 @@ class Memory:
     ``discard`` says what discarded memory holds after waking: ``zero``, ``poison`` or ``stale``.
     """
 
-    def __init__(self, *, model: str, pool: BlockPool, discard: str, faults: AbstractSet[Fault]) -> None:
+    def __init__(
+        self, *, model: str, pool: BlockPool, discard: str, faults: AbstractSet[Fault], has_ballast: bool
+    ) -> None:
         self.weights: Weights = load_weights(model)
         self.sleeping: set[str] = set()
-        self._ballast = {"weights": Ballast(WEIGHTS), "kv_cache": Ballast(KV_CACHE)}
+        sizes = {"weights": WEIGHTS, "kv_cache": KV_CACHE} if has_ballast else {}
+        self._ballast = {part: Ballast(size) for part, size in sizes.items()}
         self._pool = pool
         self._model = self._loaded_from = model
         self._backup: Weights | None = None
@@ -40,14 +43,13 @@ class Memory:
             return
         self._backup = {name: tensor.copy() for name, tensor in self.weights.items()} if level == 1 else None
         self._discard(*self.weights.values(), self._pool.contents)
-        for ballast in self._ballast.values():
-            ballast.discard()
+        self._discard_ballast(*_PARTS)
         self.sleeping |= _PARTS
 
     def release_kv_cache(self) -> None:
         """Discard the KV blocks alone."""
         self._discard(self._pool.contents)
-        self._ballast["kv_cache"].discard()
+        self._discard_ballast("kv_cache")
         self.sleeping.add("kv_cache")
 
     def wake_up(self, tags: Sequence[str] | None) -> None:
@@ -56,7 +58,7 @@ class Memory:
         if not waking <= self.sleeping:
             return
         self.sleeping -= waking
-        for part in waking & _PARTS:
+        for part in waking & self._ballast.keys():
             self._ballast[part].load()
         if "weights" in waking:
             self._restore_weights()
@@ -87,6 +89,10 @@ class Memory:
             for name, tensor in self._backup.items():
                 self.weights[name][...] = tensor
         self._backup = None
+
+    def _discard_ballast(self, *parts: str) -> None:
+        for part in self._ballast.keys() & parts:
+            self._ballast[part].discard()
 
     def _discard(self, *arrays: Array) -> None:
         if self._fill is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine
 from http import HTTPStatus
 
@@ -95,7 +94,7 @@ class OpenAiRoutes:
         sequence = self._sequence(body)
         self._completions += 1
         if self._completions == self._misbehaviour.number(Behaviour.DIE_IN_PROBE):
-            os._exit(1)
+            self._options.exit_process(1)
         if self._happens(Behaviour.ERROR_AFTER_WAKE):
             raise EngineError("EngineCore encountered an issue.")
         return sequence

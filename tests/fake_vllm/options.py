@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from tests.fake_vllm.behaviours import Misbehaviour
 
@@ -31,10 +32,20 @@ class Options:
     enable_scale_out: bool = True
     enable_trace_replay: bool = False
     discard: str = "zero"
+    has_ballast: bool = False
+    """Whether its memory is large enough to be seen from outside the process."""
     misbehaviour: Misbehaviour = field(default_factory=lambda: Misbehaviour({}))
+    exit_process: Callable[[int], NoReturn] = os._exit
+    """Is called where a real engine dies."""
 
     @classmethod
-    def parse(cls, arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> Options:
+    def parse(
+        cls,
+        arguments: Sequence[str],
+        environ: Mapping[str, str] = os.environ,
+        *,
+        exit_process: Callable[[int], NoReturn] = os._exit,
+    ) -> Options:
         """Read vLLM's command line and environment; flags that make no difference here are ignored.
 
         Raises:
@@ -47,6 +58,7 @@ class Options:
             runtime_lora=environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING", "").lower() in ("1", "true"),
             discard=environ.get("SLEEPWAKE_DISCARD") or "zero",
             misbehaviour=Misbehaviour.from_environment(environ),
+            exit_process=exit_process,
         )
 
 

@@ -8,15 +8,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
+from starlette.applications import Starlette
 
 from tests.fake_vllm.app import create_app
 from tests.fake_vllm.options import Options
 
 
-def config(options: Options) -> uvicorn.Config:
+def config(options: Options, app: Starlette | None = None) -> uvicorn.Config:
     """How uvicorn serves the fake: quietly, and without waiting for requests that hang when it ends."""
     return uvicorn.Config(
-        create_app(options),
+        app or create_app(options),
         host=options.host,
         port=options.port,
         log_level="critical",

@@ -1,0 +1,77 @@
+"""An event loop whose clock hardly moves while there is work, and jumps to the next timer when there is none.
+
+A deadline then runs out only where nothing comes that it waits for, however busy the machine is, and
+waiting for it takes no time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable
+from typing import TypeVar
+
+import anyio.to_thread
+import pytest
+
+Result = TypeVar("Result")
+
+BEGINNING_S = 1000.0
+TICK_S = 1e-6
+"""By how much the clock moves whenever it is read: what comes later has a later time."""
+
+
+class _Clock(selectors.DefaultSelector):
+    """Where a loop would wait for its next timer, the clock moves on instead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now_s = BEGINNING_S
+        self.busy_threads = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or timeout == 0:
+            return ready
+        if timeout is None or self.busy_threads:
+            return super().select()
+        self.now_s += timeout
+        return []
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """Runs what needs nothing from outside this process, but for threads of :func:`anyio.to_thread.run_sync`.
+
+    Those it waits for in real time, while its clock stands still: see :func:`watch_threads`.
+    """
+
+    def __init__(self) -> None:
+        self.clock = _Clock()
+        super().__init__(self.clock)
+
+    def time(self) -> float:
+        """The clock that all deadlines of this loop are kept by."""
+        self.clock.now_s += TICK_S
+        return self.clock.now_s
+
+
+def watch_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let loops with a virtual clock know of the threads that they wait for."""
+    run_sync = anyio.to_thread.run_sync
+
+    async def counted(
+        function: Callable[..., Result],
+        *args: object,
+        abandon_on_cancel: bool = False,
+        limiter: anyio.CapacityLimiter | None = None,
+    ) -> Result:
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, VirtualTimeLoop):
+            return await run_sync(function, *args, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+        loop.clock.busy_threads += 1
+        try:
+            return await run_sync(function, *args, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
+        finally:
+            loop.clock.busy_threads -= 1
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", counted)
