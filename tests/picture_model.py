@@ -14,7 +14,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from harness.models.default import cache_directory, converted_model
+from harness.models.cache import cache_directory
+from harness.models.default import converted_model
 
 SIDE, PATCH, MERGED = 64, 8, 2
 """Pixels of a picture's side, of a patch's, and patches of a side that become one token."""

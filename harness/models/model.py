@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from harness.errors import UsageError
+from harness.models.cache import cache_directory
 from harness.models.checksums import combined_checksum, files_in, sampled_checksums
 from harness.models.default import NAME as DEFAULT_MODEL
-from harness.models.default import cache_directory, converted_model
+from harness.models.default import converted_model
 
-__all__ = ["DEFAULT_MODEL", "Dtype", "Model", "cache_directory", "provide_model"]
+__all__ = ["DEFAULT_MODEL", "Dtype", "Model", "provide_model"]
 
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 

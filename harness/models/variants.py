@@ -1,27 +1,21 @@
 """What a script may load into a running server besides the model it was started with.
 
 Two adapters and a variant of the weights, made once from the model's own folder
-(:mod:`harness.models.adapters`, :mod:`harness.models.other_weights`) into the cache directory, as safely as
-the default model: a lock admits one maker at a time, a folder appears under its name in one step, complete,
-and whoever uses it has it checked against its checksums first.
+(:mod:`harness.models.adapters`, :mod:`harness.models.other_weights`) into the cache directory
+(:mod:`harness.models.cache`).
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from harness.errors import ModelError
 from harness.models.adapters import shapes_of, write_adapter
-from harness.models.checksums import full_checksums
-from harness.models.default import MANIFEST, cache_directory, exclusive
+from harness.models.cache import cache_directory, kept
 from harness.models.model import Model
 from harness.models.other_weights import write_other_weights
 
@@ -31,8 +25,6 @@ ADAPTERS: tuple[AdapterName, ...] = ("first", "second")
 
 RECIPE = 1
 """Counts up when something else is made: older folders are then made again."""
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,46 +113,8 @@ def _folder(model: Model, cache_dir: Path | None) -> Path | None:
 
 
 def _make(folder: Path, write: Callable[[Path], None]) -> None:
-    if _is_sound(folder):
-        return
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive(folder.with_name(f"{folder.name}.lock")):
-            if not _is_sound(folder):
-                _make_anew(folder, write)
-    except OSError as error:
-        raise ModelError(
-            f"variants of the model cannot be kept in {folder.parent}: {error}",
-            remedy="make room there, or set SLEEPWAKE_CACHE to a writable directory with more room",
-        ) from error
+    def make(empty: Path, _lock: int) -> str:
+        write(empty)
+        return "the model's own folder"
 
-
-def _is_sound(folder: Path) -> bool:
-    """Whether the folder's files are exactly those it was finished with."""
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        found = full_checksums(folder)
-        found.pop(MANIFEST)
-        return bool(manifest["recipe"] == RECIPE and manifest["checksums"] == found)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.debug("nothing sound in %s: %r", folder, error)
-        return False
-
-
-def _make_anew(folder: Path, write: Callable[[Path], None]) -> None:
-    """Write beside ``folder`` and rename; whoever is here holds the lock, so leftovers are nobody's."""
-    for leftover in folder.parent.glob(f"{folder.name}.unfinished-*"):
-        shutil.rmtree(leftover)
-    logger.info("making %s, once", folder)
-    unfinished = Path(tempfile.mkdtemp(prefix=f"{folder.name}.unfinished-", dir=folder.parent))
-    try:
-        unfinished.chmod(0o755)  # the user of a container reads it too
-        write(unfinished)
-        # The model's own manifest is of other files.
-        (unfinished / MANIFEST).unlink(missing_ok=True)
-        manifest = {"recipe": RECIPE, "checksums": full_checksums(unfinished)}
-        (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    kept(folder, make, recipe=RECIPE)

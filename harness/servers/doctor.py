@@ -12,7 +12,7 @@ from packaging.version import Version
 
 from harness.errors import RuntimeUnavailableError
 from harness.extras import Extra, how_to_get, lacks
-from harness.models.model import cache_directory
+from harness.models.cache import cache_directory
 from harness.servers.docker.presence import examine_docker
 from harness.servers.gpu import gpu_names
 from harness.servers.process.runtime import ProcessRuntime

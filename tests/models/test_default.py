@@ -16,8 +16,9 @@ import pytest
 from gguf import GGMLQuantizationType
 
 from harness.errors import ModelError
+from harness.models.cache import MANIFEST, cache_directory, sound_folder
 from harness.models.checksums import full_checksums
-from harness.models.default import GGUF_FILE, MANIFEST, NAME, RECIPE, cache_directory, sound_model
+from harness.models.default import GGUF_FILE, NAME, RECIPE
 from harness.models.model import Model, provide_model
 from tests.models.tiny_llama import TinyLlama
 
@@ -140,24 +141,24 @@ DAMAGES = [flip_last_byte, truncate, lose_a_file, add_a_file, damage_manifest, a
 
 
 @pytest.fixture(scope="module")
-def sound_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small folder with a true manifest."""
     folder = tmp_path_factory.mktemp("sound")
     (folder / "model.safetensors").write_bytes(bytes(1000))
     (folder / "tokenizer.json").write_text("{}")
     manifest = {"recipe": RECIPE, "source": "here", "checksums": full_checksums(folder)}
     (folder / MANIFEST).write_text(json.dumps(manifest))
-    assert sound_model(folder) is not None
+    assert sound_folder(folder, recipe=RECIPE) is not None
     return folder
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-def test_damage_is_noticed(tmp_path: Path, sound_folder: Path, damage: Callable[[Path], None]) -> None:
+def test_damage_is_noticed(tmp_path: Path, sound: Path, damage: Callable[[Path], None]) -> None:
     """A folder is sound only with exactly the bytes and files of its conversion."""
-    folder = Path(shutil.copytree(sound_folder, tmp_path / "copy"))
-    assert sound_model(folder) is not None
+    folder = Path(shutil.copytree(sound, tmp_path / "copy"))
+    assert sound_folder(folder, recipe=RECIPE) is not None
     damage(folder)
-    assert sound_model(folder) is None
+    assert sound_folder(folder, recipe=RECIPE) is None
 
 
 @pytest.mark.usefixtures("package")
@@ -167,8 +168,8 @@ def test_damaged_folder_is_built_again(filled_cache: Path, caplog: pytest.LogCap
     assert model.folder is not None
     flip_last_byte(model.folder)
     assert provide(filled_cache) == model
-    assert sound_model(model.folder) is not None
-    assert "is damaged or outdated and is built again" in caplog.text
+    assert sound_folder(model.folder, recipe=RECIPE) is not None
+    assert "is damaged or outdated and is made again" in caplog.text
 
 
 @pytest.mark.usefixtures("package")

@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from harness.errors import RuntimeUnavailableError
-from harness.models.model import cache_directory
+from harness.models.cache import cache_directory
 from harness.redaction import shell_command
 from harness.servers.base import (
     EMULATED_CPU_SLEEP,

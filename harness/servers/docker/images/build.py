@@ -16,7 +16,7 @@ from docker.errors import APIError
 from docker.models.images import Image
 
 from harness.errors import ImageError, RuntimeUnavailableError
-from harness.models.default import cache_directory
+from harness.models.cache import cache_directory
 from harness.servers.docker.engine import connected, local_image, speaking
 from harness.servers.docker.images.context import (
     BuildContext,
