@@ -88,14 +88,11 @@ class _Judgement:
         damaged = self._attempts.attempt(
             "the search for damaged answers", lambda: evidence.damaged, otherwise=unknown
         )
-        affected = {pair.prompt.id for pair in damaged} | {proof.prompt for proof in proofs if proof.prompt}
-        asked = {reply.answer.prompt for reply in evidence.after_replies}
-        after = ", ".join(dict.fromkeys(describe(step) for step in evidence.transitions))
         failure = evidence.recording.failure
         sentences = (
-            f"{len(affected)} of {counted(len(asked), 'prompt')} no longer answered as before ({after})"
-            if affected
-            else proofs[0].message,
+            self._attempts.attempt(
+                "the headline", partial(_headline, evidence, damaged, proofs), otherwise=proofs[0].message
+            ),
             f"{attribution.cause.value}: {attribution.because}" if attribution.because else "",
             f"the run then broke off: {failure.error}" if failure else "",
         )
@@ -178,6 +175,16 @@ class _Judgement:
             milliseconds=recording.time_spent,
         )
         return unjudged.model_copy(update=said)
+
+
+def _headline(evidence: Evidence, damaged: Sequence[AnswerPair], proofs: Sequence[Finding]) -> str:
+    """How many of the prompts are affected; what the first proof says where none is."""
+    affected = {pair.prompt.id for pair in damaged} | {proof.prompt for proof in proofs if proof.prompt}
+    if not affected:
+        return proofs[0].message
+    asked = {reply.answer.prompt for reply in evidence.after_replies}
+    after = ", ".join(dict.fromkeys(describe(step) for step in evidence.transitions))
+    return f"{len(affected)} of {counted(len(asked), 'prompt')} no longer answered as before ({after})"
 
 
 def _summary(proofs: Sequence[Finding]) -> list[str]:

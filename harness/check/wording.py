@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import JsonValue
 
 from harness.check.answer_pair import Reply
+from harness.check.result import CheckerName, Finding, Strength
 from harness.history.events import CacheCondition, Method, PassStarted, Role, StepStarted
 
 SHOWN_WHEN_FALSE = frozenset({"clear_cache"})
@@ -20,6 +23,26 @@ def occasion(start: PassStarted) -> str:
         Role.CONTROL: f"control {start.control.value.replace('_', ' ')}" if start.control else "control",
     }[start.role]
     return f"{when}, {manner(start)}"
+
+
+def finding_about(
+    reply: Reply,
+    detail: str,
+    *,
+    checker: CheckerName,
+    strength: Strength,
+    evidence: Mapping[str, JsonValue],
+) -> Finding:
+    """A finding about one answer: its sentence begins with the prompt and the occasion."""
+    return Finding(
+        checker=checker,
+        message=f"{reply.answer.prompt}, {occasion(reply.start)}: {detail}",
+        strength=strength,
+        prompt=reply.answer.prompt,
+        pass_number=reply.start.number,
+        cycle=reply.start.cycle,
+        evidence=evidence,
+    )
 
 
 def condition(reply: Reply) -> str:

@@ -33,7 +33,7 @@ def test_a_cut_recording_contradicts_itself_nowhere(tokens: int) -> None:
     shorter = cut(ALL_METHODS, tokens=tokens)
     evidence = Evidence(shorter)
 
-    assert protocol.check(evidence) == ()
+    assert list(protocol.check(evidence)) == []
     assert protocol.baseline_violations(evidence) == ()
     assert judge(shorter).verdict is Verdict.CLEAN
     assert max(told(shorter)) == shorter.cell.max_tokens == min(tokens, WHOLE)
@@ -87,5 +87,5 @@ def test_damage_behind_the_cut_is_gone() -> None:
 def test_a_noisy_recording_stays_consistent() -> None:
     """The same holds where answers differ."""
     evidence = Evidence(cut(simulate(1, Setup(prompts=8, tokens=32, cycles=1)), tokens=16))
-    assert protocol.check(evidence) == ()
+    assert list(protocol.check(evidence)) == []
     assert protocol.baseline_violations(evidence) == ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +21,9 @@ from harness.cli import call
 from harness.errors import ExitCode
 from harness.history.events import Control
 from tests.check.stories import Story, clean_story, garbage
+
+SHARED = (property, cached_property)
+"""What the evidence derives, for several checkers each."""
 
 STORED = Path(__file__).parents[1] / "data" / "runs" / "format-1" / "clean"
 
@@ -127,6 +131,18 @@ def test_where_nothing_says_what_is_missing_nothing_is_clean(monkeypatch: pytest
         with monkeypatch.context() as patched:
             patched.setattr(module, function, crash)
             assert clean_story().judged().verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("name", [name for name, kind in vars(Evidence).items() if isinstance(kind, SHARED)])
+def test_no_crash_ends_the_judgement(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever part of the evidence cannot be laid out, a cell that needs it has a verdict, and not clean."""
+    recordings = [story.finish().recording() for story in (clean_story(), degraded(), corrupt())]
+    usual = [verdict.judge(each).verdict for each in recordings]
+    monkeypatch.setattr(Evidence, name, property(crash))
+    for recording, before in zip(recordings, usual, strict=True):
+        result = verdict.judge(recording)
+        assert result.verdict in {Verdict.INCONCLUSIVE, before}
+        assert (result.verdict, bool(result.crashes)) != (Verdict.CLEAN, True)
 
 
 def test_the_traceback_lies_in_the_run_directory(

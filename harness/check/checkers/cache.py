@@ -9,40 +9,36 @@ from harness.check import lifecycle_calls
 from harness.check.answer_pair import Reply
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
-from harness.check.wording import occasion
+from harness.check.wording import finding_about
 from harness.history.events import CacheCondition, Call, PassStarted, Prompt
 
-KEEPS_KV_ELSEWHERE = ("--kv-transfer-config", "--kv-offloading")
-"""Flags of engines that may hold KV blocks outside the memory a sleep discards."""
 
-
-def check(evidence: Evidence) -> tuple[Finding, ...]:
+def check(evidence: Evidence) -> Iterator[Finding]:
     """Find prompts served from the cache by the first warm pass after a call that emptied it.
 
     Nothing can be cached then but what the prompts of that very pass share with each other.
     More than that is proof that block hashes outlived their blocks, even where the blocks'
     memory happens to hold the old content still and the answers come out right.
     """
-    args = evidence.recording.cell.arm_args
-    elsewhere = any(arg.startswith(KEEPS_KV_ELSEWHERE) for arg in args)
+    elsewhere = keeps_kv_elsewhere(evidence.recording.cell.arm_args)
     shared = _shared_prefixes(tuple(evidence.recording.prompts.values()))
-    return tuple(
-        Finding(
-            checker="cache",
-            message=f"{reply.answer.prompt}, {occasion(reply.start)}: {reply.cached} prompt tokens came from "
-            f"the prefix cache although {_words(emptied)}",
-            strength=Strength.HINT if elsewhere else Strength.PROOF,
-            prompt=reply.answer.prompt,
-            pass_number=reply.start.number,
-            cycle=reply.start.cycle,
-            evidence={
-                "cached_tokens": reply.cached,
-                "shared_with_other_prompts": shared[reply.answer.prompt],
-            },
-        )
-        for reply, emptied in _first_warm_replies(evidence)
-        if reply.cached > shared[reply.answer.prompt]
-    )
+    for reply, emptied in _first_warm_replies(evidence):
+        if reply.cached > shared[reply.answer.prompt]:
+            yield finding_about(
+                reply,
+                f"{reply.cached} prompt tokens came from the prefix cache although {_words(emptied)}",
+                checker="cache",
+                strength=Strength.HINT if elsewhere else Strength.PROOF,
+                evidence={
+                    "cached_tokens": reply.cached,
+                    "shared_with_other_prompts": shared[reply.answer.prompt],
+                },
+            )
+
+
+def keeps_kv_elsewhere(args: Sequence[str]) -> bool:
+    """Whether an engine with these flags may hold KV blocks outside the memory that a sleep discards."""
+    return any(arg.startswith(("--kv-transfer-config", "--kv-offloading")) for arg in args)
 
 
 def _words(call: Call) -> str:

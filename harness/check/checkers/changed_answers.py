@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 
 from pydantic import JsonValue
 
-from harness.check.answer_pair import NGRAM, AnswerPair, Loop, Reply, coverage, find_loop, repeated_ngrams
+from harness.check.answer_pair import NGRAM, AnswerPair, Loop, coverage, find_loop, repeated_ngrams
 from harness.check.evidence import Evidence
-from harness.check.result import CheckerName, Finding, Strength
-from harness.check.wording import counted, occasion
+from harness.check.result import Finding, Strength
+from harness.check.wording import counted, finding_about
 
 SMALLEST_WINDOW = 12
 """Tokens below which an answer is too short to tell a loop from chance."""
@@ -37,7 +37,9 @@ def divergence(evidence: Evidence) -> Iterator[Finding]:
         if not (pair.same_tokens and pair.same_logprobs):
             detail, facts = _logprobs(pair) if pair.same_tokens else _tokens(pair)
             facts = {**facts, "cached_tokens": pair.reply.answer.cached_tokens}
-            yield _finding("divergence", pair.reply, detail, strength=evidence.strength, facts=facts)
+            yield finding_about(
+                pair.reply, detail, checker="divergence", strength=evidence.strength, evidence=facts
+            )
 
 
 def repetition(evidence: Evidence) -> Iterator[Finding]:
@@ -45,7 +47,9 @@ def repetition(evidence: Evidence) -> Iterator[Finding]:
     for pair in evidence.suspects:
         if not pair.same_tokens and (told := _repetition(pair)):
             detail, facts = told
-            yield _finding("repetition", pair.reply, detail, strength=evidence.strength, facts=facts)
+            yield finding_about(
+                pair.reply, detail, checker="repetition", strength=evidence.strength, evidence=facts
+            )
 
 
 def termination(evidence: Evidence) -> Iterator[Finding]:
@@ -58,12 +62,12 @@ def termination(evidence: Evidence) -> Iterator[Finding]:
         if detail := _other_ending(pair):
             same = pair.same_tokens and not pair.same_ending
             before, after = pair.reference.answer, pair.reply.answer
-            yield _finding(
-                "termination",
+            yield finding_about(
                 pair.reply,
                 detail,
+                checker="termination",
                 strength=Strength.PROOF if same else evidence.strength,
-                facts={
+                evidence={
                     "baseline_tokens": len(before.token_ids),
                     "tokens": len(after.token_ids),
                     "baseline_finish_reason": before.finish_reason,
@@ -73,27 +77,13 @@ def termination(evidence: Evidence) -> Iterator[Finding]:
     for reply in evidence.failed:
         if reply.answer.failure is not None and reply.answer.failure.kind == "timeout":
             answered = reply.answer.prompt in evidence.baseline
-            yield _finding(
-                "termination",
+            yield finding_about(
                 reply,
                 f"no answer within {reply.answer.seconds:.0f} s",
+                checker="termination",
                 strength=Strength.PROOF if answered else Strength.HINT,
-                facts={"seconds": reply.answer.seconds},
+                evidence={"seconds": reply.answer.seconds},
             )
-
-
-def _finding(
-    checker: CheckerName, reply: Reply, detail: str, *, strength: Strength, facts: Mapping[str, JsonValue]
-) -> Finding:
-    return Finding(
-        checker=checker,
-        message=f"{reply.answer.prompt}, {occasion(reply.start)}: {detail}",
-        strength=strength,
-        prompt=reply.answer.prompt,
-        pass_number=reply.start.number,
-        cycle=reply.start.cycle,
-        evidence=facts,
-    )
 
 
 def _tokens(pair: AnswerPair) -> tuple[str, Mapping[str, JsonValue]]:

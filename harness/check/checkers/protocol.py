@@ -11,7 +11,7 @@ import numpy.typing as npt
 from harness.check.answer_pair import Reply
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
-from harness.check.wording import occasion
+from harness.check.wording import finding_about, occasion
 from harness.history.events import Answer, Method, Prompt
 from harness.history.recording import Recording
 
@@ -28,7 +28,7 @@ NOT_GREEDY = "not greedy"
 """Normal where the server applies penalties of its own (a model's generation config may bring them)."""
 
 
-def check(evidence: Evidence) -> tuple[Finding, ...]:
+def check(evidence: Evidence) -> Iterator[Finding]:
     """Find judged answers that fail, or contradict themselves or the baseline's identity.
 
     A violation the baseline commits as well is no sign of the transition, nor is one in an
@@ -36,21 +36,15 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     baseline keeps the cell from being called clean.
     """
     usual = {kind for _, kind, _ in _violations(evidence, evidence.baseline_replies)}
-    findings = []
     for reply, kind, message in _violations(evidence, evidence.after_replies):
         excused = kind in usual or reply.answer.prompt not in evidence.baseline
-        findings.append(
-            Finding(
-                checker="protocol",
-                message=f"{reply.answer.prompt}, {occasion(reply.start)}: {message}",
-                strength=Strength.HINT if excused else Strength.PROOF,
-                prompt=reply.answer.prompt,
-                pass_number=reply.start.number,
-                cycle=reply.start.cycle,
-                evidence={"violation": kind},
-            )
+        yield finding_about(
+            reply,
+            message,
+            checker="protocol",
+            strength=Strength.HINT if excused else Strength.PROOF,
+            evidence={"violation": kind},
         )
-    return tuple(findings)
 
 
 def baseline_violations(evidence: Evidence) -> tuple[str, ...]:

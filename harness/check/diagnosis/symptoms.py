@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from harness.check import lifecycle_calls
 from harness.check.answer_pair import AnswerPair, mostly_cached
+from harness.check.checkers.cache import keeps_kv_elsewhere
 from harness.check.evidence import Evidence
 from harness.check.result import ControlOutcome
 from harness.check.wording import counted
@@ -77,7 +78,7 @@ class Symptoms:
     @property
     def has_connector(self) -> bool:
         """Whether the engine keeps KV blocks in another place as well."""
-        return re.search(r"--kv-(transfer-config|offloading-)", self._command_line) is not None
+        return keeps_kv_elsewhere(self.evidence.recording.cell.arm_args)
 
     @cached_property
     def read_past_the_salt(self) -> int:
@@ -93,7 +94,8 @@ class Symptoms:
     @property
     def quantised_kv_cache(self) -> bool:
         """Whether the KV cache is stored in eight bits, and so needs scales."""
-        return re.search(r"--kv-cache-dtype[ =]fp8", self._command_line) is not None
+        command_line = " ".join(self.evidence.recording.cell.arm_args)
+        return re.search(r"--kv-cache-dtype[ =]fp8", command_line) is not None
 
     @cached_property
     def intact_first_tokens(self) -> str:
@@ -186,10 +188,6 @@ class Symptoms:
         if self.reload_fails:
             outcome = self.outcomes[Control.RELOAD_WEIGHTS]
             yield f"loading the weights again heals {outcome.healed} of {outcome.asked}"
-
-    @property
-    def _command_line(self) -> str:
-        return " ".join(self.evidence.recording.cell.arm_args)
 
     @cached_property
     def _steps(self) -> frozenset[str]:

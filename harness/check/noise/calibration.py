@@ -26,7 +26,7 @@ from harness.check.noise.exact_tests import holm
 from harness.check.noise.null_answers import NullAnswers, Pool, Row
 from harness.check.noise.pass_tests import JudgedPass, PassTest, tests_of
 from harness.check.result import Finding, Strength
-from harness.check.wording import occasion
+from harness.check.wording import finding_about, occasion
 
 CONTROL_ALPHA = 1e-2
 """Below this a control pass still shows damage: here a miss would name a wrong cause."""
@@ -247,21 +247,18 @@ class Calibration:
         return row.distance.furthest > self._gross_limits.get(row.decoded, self.gross_limit)
 
     def _of_gross(self, row: Row) -> Finding:
-        start, off = row.track.reply.start, row.distance
+        off, limit = row.distance, self._gross_limits[row.decoded]
         finite = bool(np.isfinite(off.furthest))
         how_far = f"lies {off.furthest:.3g} nat off" if finite else "cannot have come about by noise"
-        return Finding(
+        return finding_about(
+            row.track.reply,
+            f"token {off.furthest_at} {how_far}; {limit:.2g} is the most that noise explains",
             checker="divergence",
-            message=f"{row.track.reply.answer.prompt}, {occasion(start)}: token {off.furthest_at} {how_far}; "
-            f"{self._gross_limits[row.decoded]:.2g} is the most that noise explains",
             strength=Strength.PROOF,
-            prompt=row.track.reply.answer.prompt,
-            pass_number=start.number,
-            cycle=start.cycle,
             evidence={
                 "test": "gross",
                 "deviation": off.furthest if finite else None,
-                "limit": self._gross_limits[row.decoded],
+                "limit": limit,
                 "position": off.furthest_at,
                 "null_answers": len(row.pool.null),
             },

@@ -17,12 +17,12 @@ def hashes_kept(**options: object) -> Story:
 
 def test_a_healthy_cache_is_empty_after_a_sleep() -> None:
     """Nothing is found when the first warm pass after a sleep is computed."""
-    assert cache.check(clean_story().evidence()) == ()
+    assert list(cache.check(clean_story().evidence())) == []
 
 
 def test_hashes_that_outlive_their_blocks_are_found() -> None:
     """Cached tokens in the first warm pass after a sleep are proof, though every answer holds."""
-    findings = cache.check(hashes_kept().evidence())
+    findings = list(cache.check(hashes_kept().evidence()))
     assert [finding.prompt for finding in findings] == ["p0", "p1", "p2", "p3"]
     assert findings[0].message == (
         "p0, cycle 1, warm: 48 prompt tokens came from the prefix cache although the sleep before had thrown "
@@ -38,20 +38,20 @@ def test_a_second_warm_pass_may_be_served() -> None:
     """What an earlier warm pass after the sleep has put there may be read."""
     story = Story().baseline().null().cycle(1).probe(1)
     assert any(each.reply.cached for each in story.evidence().after)
-    assert cache.check(story.evidence()) == ()
+    assert list(cache.check(story.evidence())) == []
 
 
 def test_level_zero_keeps_the_cache() -> None:
     """A sleep that only pauses the scheduler must not empty the cache."""
     story = Story().baseline().null().sleep(0).wake().probe()
     assert any(each.reply.cached for each in story.evidence().after)
-    assert cache.check(story.evidence()) == ()
+    assert list(cache.check(story.evidence())) == []
 
 
 def test_a_refused_sleep_empties_nothing() -> None:
     """A sleep the server did not carry out proves nothing about its cache."""
     story = Story().baseline().null().sleep(status=500, keeps_cache=True).wake().probe()
-    assert cache.check(story.evidence()) == ()
+    assert list(cache.check(story.evidence())) == []
 
 
 def test_a_call_that_empties_the_cache_is_named() -> None:
@@ -59,7 +59,7 @@ def test_a_call_that_empties_the_cache_is_named() -> None:
     story = Story().baseline().null()
     step = story._begin("pause")
     story.call(step, "/pause", {})
-    findings = cache.check(story.probe().evidence())
+    findings = list(cache.check(story.probe().evidence()))
     assert [finding.prompt for finding in findings] == ["p0", "p1", "p2", "p3"]
     assert findings[0].message.endswith("although /pause before had made it forget everything")
 
@@ -69,16 +69,16 @@ def test_what_the_base_model_left_is_not_for_an_adapter() -> None:
     story = Story().asking(reference="base").baseline().null()
     story.load_adapter().asking("x", reference="x").baseline()
     story.sleep().wake().asking(reference="base").probe()
-    assert cache.check(story.evidence()) == ()
+    assert list(cache.check(story.evidence())) == []
     story.asking("x", reference="x", warm=True).probe()
-    findings = cache.check(story.evidence())
+    findings = list(cache.check(story.evidence()))
     assert {finding.prompt for finding in findings} == {"p0", "p1", "p2", "p3"}
 
 
 def test_every_cycle_is_looked_at() -> None:
     """Each sleep has to empty the cache anew."""
     story = Story().baseline().null().cycle(1).sleep(keeps_cache=True).wake().probe(2)
-    findings = cache.check(story.evidence())
+    findings = list(cache.check(story.evidence()))
     assert {finding.cycle for finding in findings} == {2}
     assert len(findings) == 4
 
@@ -86,7 +86,7 @@ def test_every_cycle_is_looked_at() -> None:
 def test_a_fresh_salt_says_nothing() -> None:
     """Cold passes cannot read what other salts have left."""
     story = Story().baseline().null().cycle(cold={"p0": updated(cached_tokens=16)})
-    assert cache.check(story.evidence()) == ()
+    assert list(cache.check(story.evidence())) == []
 
 
 def test_a_shared_beginning_may_be_served() -> None:
@@ -110,21 +110,21 @@ def test_a_shared_beginning_may_be_served() -> None:
 
 def test_blocks_kept_elsewhere_make_it_a_hint() -> None:
     """An engine that offloads KV blocks may bring them back after a sleep."""
-    findings = cache.check(hashes_kept(extra_args=("--kv-transfer-config", "{}")).evidence())
+    findings = list(cache.check(hashes_kept(extra_args=("--kv-transfer-config", "{}")).evidence()))
     assert {finding.strength for finding in findings} == {Strength.HINT}
-    findings = cache.check(hashes_kept(extra_args=("--kv-offloading-size=4",)).evidence())
+    findings = list(cache.check(hashes_kept(extra_args=("--kv-offloading-size=4",)).evidence()))
     assert {finding.strength for finding in findings} == {Strength.HINT}
 
 
 def test_a_server_that_does_not_tell_is_not_accused() -> None:
     """Without cached tokens there is nothing to find."""
-    assert cache.check(hashes_kept(tells_cached_tokens=False).evidence()) == ()
+    assert list(cache.check(hashes_kept(tells_cached_tokens=False).evidence())) == []
 
 
 def test_a_warm_control_counts_as_a_warm_pass() -> None:
     """A control under the cell's own salt fills the cache for what follows."""
     story = Story().baseline().null().sleep().wake().control(Control.RESET_PREFIX_CACHE).probe()
-    assert cache.check(story.evidence()) == ()
+    assert list(cache.check(story.evidence())) == []
 
 
 @pytest.mark.parametrize("salted", [True, False])
@@ -136,7 +136,7 @@ def test_without_salts_a_cold_pass_fills_the_cache_too(*, salted: bool) -> None:
         story.call(story._step, "/reset_prefix_cache", {})
     story.ask(Role.AFTER, COLD, cycle=1)
     story.ask(Role.AFTER, WARM, cycle=1, changes={"p0": updated(cached_tokens=48)})
-    assert len(cache.check(story.evidence())) == (1 if salted else 0)
+    assert len(list(cache.check(story.evidence()))) == (1 if salted else 0)
 
 
 def test_a_finding_leads_to_its_answer() -> None:
@@ -149,7 +149,7 @@ def test_a_finding_leads_to_its_answer() -> None:
 def test_a_pass_before_the_sleep_has_nothing_to_do_with_it() -> None:
     """What earlier passes put into the cache the sleep has thrown away."""
     story = Story().baseline().null().cycle(1).sleep(keeps_cache=True).wake()
-    assert len(cache.check(story.probe(2).evidence())) == 4
+    assert len(list(cache.check(story.probe(2).evidence()))) == 4
 
 
 def resetting(*, path: str = "/reset_prefix_cache", elsewhere: bool = False, late: bool = False) -> int:
@@ -163,7 +163,7 @@ def resetting(*, path: str = "/reset_prefix_cache", elsewhere: bool = False, lat
     if late:
         story.call(step, path, {})
     story.ask(Role.AFTER, WARM, cycle=1, changes={"p0": updated(cached_tokens=48)})
-    return len(cache.check(story.evidence()))
+    return len(list(cache.check(story.evidence())))
 
 
 def test_only_its_own_reset_lets_a_cold_pass_fill_the_cache() -> None:

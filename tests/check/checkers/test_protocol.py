@@ -67,7 +67,7 @@ def chosen_at(position: int, value: float, *, top_too: bool = False) -> Change:
 def test_healthy_answers_violate_nothing() -> None:
     """A story without changes has no protocol finding, before or after."""
     evidence = clean_story().evidence()
-    assert protocol.check(evidence) == ()
+    assert list(protocol.check(evidence)) == []
     assert protocol.baseline_violations(evidence) == ()
 
 
