@@ -17,7 +17,7 @@ regress: setup ## does sleep and wake change the answers? (VLLM=0.10.0 RUNTIME=d
 	@$(BIN)/sleepwake run $(if $(VLLM),--vllm '$(VLLM)') $(if $(RUNTIME),--runtime '$(RUNTIME)') \
 		$(if $(MODEL),--model '$(MODEL)') $(ARGS)
 
-test: setup ## the project's own fast tests (ARGS=...)
+test: setup ## the project's own fast tests (ARGS=...; ARGS='-m cell' for whole cells against the fake)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 
 mutation: setup ## how many small changes to the checkers their tests notice (half an hour; ARGS=...)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import anyio.to_thread
@@ -27,16 +28,25 @@ class _Clock(selectors.DefaultSelector):
     def __init__(self) -> None:
         super().__init__()
         self.now_s = BEGINNING_S
-        self.busy_threads = 0
+        self._holders = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0)
         if ready or timeout == 0:
             return ready
-        if timeout is None or self.busy_threads:
+        if timeout is None or self._holders:
             return super().select()
         self.now_s += timeout
         return []
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Wait in real time within the block: for what comes from another thread."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
@@ -68,10 +78,7 @@ def watch_threads(monkeypatch: pytest.MonkeyPatch) -> None:
         loop = asyncio.get_running_loop()
         if not isinstance(loop, VirtualTimeLoop):
             return await run_sync(function, *args, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
-        loop.clock.busy_threads += 1
-        try:
+        with loop.clock.held():
             return await run_sync(function, *args, abandon_on_cancel=abandon_on_cancel, limiter=limiter)
-        finally:
-            loop.clock.busy_threads -= 1
 
     monkeypatch.setattr(anyio.to_thread, "run_sync", counted)

@@ -10,7 +10,7 @@ from harness.history.events import Control, Role
 from harness.history.recording import Recording
 from tests.drive.conftest import Driver
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.cell]
 
 TWO_ADAPTERS = """\
   - probe: base

@@ -17,7 +17,7 @@ from harness.servers.process.runtime import ProcessRuntime
 from tests.drive.conftest import SCENARIOS, Driver
 from tests.picture_model import write_picture_model
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.cell]
 
 
 def shipped_cell() -> Cell:

@@ -17,7 +17,7 @@ from harness.history.recording import gather, load_recording
 from harness.history.store import read_events
 from tests.drive.conftest import Driver
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.cell]
 
 LAST_OF_CYCLE_1 = "3[1].3"
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+import anyio
 import pytest
+from anyio.from_thread import start_blocking_portal
 
 from harness.errors import ServerDiedError, UsageError
 from harness.explore.fuzz import confirming
 from harness.explore.fuzz import run as module
 from harness.explore.fuzz.confirming import FuzzOptions
+from harness.explore.fuzz.engine import FuzzEngine
 from harness.explore.fuzz.findings import DIED, HANGS, WRONG_ANSWERS
 from harness.explore.fuzz.run import (
     FINDINGS_FILE,
@@ -27,9 +32,10 @@ from harness.explore.fuzz.run import (
 )
 from harness.explore.fuzz.sequences import LEGAL_MOVES, SAFE_MOVES, Move, words
 from harness.scenario.cells import load_cells
-from harness.servers.process.runtime import ProcessRuntime
 from harness.servers.select import Choice
 from tests.fake_vllm.behaviours import Behaviour
+from tests.fake_vllm.in_process import InProcessRuntime
+from tests.virtual_time import VirtualTimeLoop
 
 Start: TypeAlias = Callable[..., Fuzz]
 
@@ -43,25 +49,40 @@ def moves(told: tuple[str, ...]) -> tuple[Move, ...]:
     return tuple(move for move in LEGAL_MOVES if words(move[0]) in told)
 
 
+def on_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines hang and die without anybody waiting for them, but for the search that thinks in real time."""
+    options = {"loop_factory": VirtualTimeLoop}
+    run, wait_for_errand = anyio.run, FuzzEngine._wait_for_errand
+
+    async def waits_in_real_time(engine: FuzzEngine) -> object:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        with loop.clock.held():
+            return await wait_for_errand(engine)
+
+    monkeypatch.setattr(anyio, "run", partial(run, backend_options=options))
+    monkeypatch.setattr(
+        module, "start_blocking_portal", partial(start_blocking_portal, backend_options=options)
+    )
+    monkeypatch.setattr(FuzzEngine, "_wait_for_errand", waits_in_real_time)
+
+
 @pytest.fixture
 def search(
     tmp_path: Path,
     toy_model_folder: Path,
-    fake_engine_command: tuple[str, ...],
+    in_process: InProcessRuntime,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Start:
     """Searches of the fake, which misbehaves as asked; a finding is confirmed on one fresh engine."""
     for each in (module, confirming):
         monkeypatch.setattr(each, "CONFIRMATIONS", 1)
-    monkeypatch.setattr("harness.explore.fuzz.scenario.ANSWER_DEADLINE_S", 8.0)
+    on_virtual_time(monkeypatch)
 
     def start(misbehave: str = "", **options: object) -> Fuzz:
         monkeypatch.setenv("FAKE_VLLM", misbehave)
-        runtime = ProcessRuntime(
-            engine_command=fake_engine_command, engine="cpu", cache=tmp_path / "cache", stop_grace_s=2.0
-        )
         asked = FuzzOptions(
-            choice=Choice(runtime=runtime, reason="the fake"),
+            choice=Choice(runtime=in_process, reason="the fake"),
             out=tmp_path / "reports",
             budget_s=None,
             examples=8,
@@ -73,7 +94,7 @@ def search(
     return start
 
 
-@pytest.mark.engine  # minutes: engines that hang or die are started again and again
+@pytest.mark.cell  # engines that hang or die are started again and again
 @pytest.mark.parametrize(
     ("misbehave", "drawn", "kind", "calls"),
     [

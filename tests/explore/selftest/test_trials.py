@@ -15,7 +15,7 @@ from harness.history.events import CellFailed, Event, Role, ServerReady
 from harness.history.recording import load_recording
 from tests.drive.conftest import Driver
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.cell]
 
 
 def trial(shared: CellJob, name: str, fault: str | None, out: Path) -> CellJob:
