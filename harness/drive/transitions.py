@@ -21,6 +21,7 @@ from harness.scenario.steps.loading import (
     ReloadWeights,
     UnloadAdapter,
 )
+from harness.scenario.steps.requests import AbortRequests
 from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallResult
 from harness.vllm_api.versions import Feature
@@ -39,7 +40,7 @@ async def change_engine(session: Session, step: Transition) -> list[str]:
     """
     await session.observe("before")
     before = session.state
-    result = session.call_recorded(await _call(session, step))
+    result = session.call_recorded(await make_call(session, step))
     if not result.unavailable:
         session.state = step.leaves(before)
     seen = await session.observe("after")
@@ -75,7 +76,8 @@ async def forget_pictures(session: Session) -> list[str]:
     return unconfirmed
 
 
-async def _call(session: Session, step: Transition) -> CallResult:  # noqa: C901, PLR0911 - one case a step
+async def make_call(session: Session, step: Transition) -> CallResult:  # noqa: C901, PLR0911 - one case a step
+    """Make the one call that a step is, and return what it answered."""
     http, deadline_s = session.connection.http, session.scenario.deadlines.transition
     match step:
         case Sleep(sleep=options):
@@ -108,6 +110,8 @@ async def _call(session: Session, step: Transition) -> CallResult:  # noqa: C901
             return await lifecycle.reset_mm_cache(http, deadline_s=OBSERVATION_DEADLINE_S)
         case ResetEncoderCache():
             return await lifecycle.reset_encoder_cache(http, deadline_s=OBSERVATION_DEADLINE_S)
+        case AbortRequests():
+            return await lifecycle.abort_requests(http, deadline_s=deadline_s)
 
 
 async def _load_adapter(session: Session, options: LoadAdapterOptions) -> CallResult:

@@ -15,7 +15,7 @@ from harness.scenario.steps.base import BaseStep
 from harness.scenario.steps.caches import ResetEncoderCache, ResetMmCache, ResetPrefixCache
 from harness.scenario.steps.lifecycle import Pause, ReleaseKvCacheMemory, Resume, Sleep, WakeUp
 from harness.scenario.steps.loading import LoadAdapter, ReloadWeights, UnloadAdapter
-from harness.scenario.steps.requests import CancelRequests, FinishRequests, StartRequests
+from harness.scenario.steps.requests import AbortRequests, CancelRequests, FinishRequests, StartRequests
 
 Transition: TypeAlias = (
     Sleep
@@ -29,6 +29,7 @@ Transition: TypeAlias = (
     | ResetPrefixCache
     | ResetMmCache
     | ResetEncoderCache
+    | AbortRequests
 )
 """Steps that are one call to the engine."""
 

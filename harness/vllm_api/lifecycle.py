@@ -123,6 +123,14 @@ async def is_paused(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult
     return await call(http, "GET", "/is_paused", deadline_s=deadline_s)
 
 
+async def abort_requests(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """End all requests early, without a pause; the answer's field ``aborted`` counts them.
+
+    A body without ``request_ids`` means all; without any body vLLM refuses the call.
+    """
+    return await call(http, "POST", "/abort_requests", payload={}, deadline_s=deadline_s)
+
+
 async def release_kv_cache_memory(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
     """Give the KV cache's memory back while paused; the weights stay."""
     return await call(http, "POST", "/release_kv_cache_memory", deadline_s=deadline_s)

@@ -40,6 +40,7 @@ class Feature(StrEnum):
     ZERO_CACHED_TOKENS = "cached_tokens of 0"
     """Before, a request without a cached block has no ``prompt_tokens_details`` at all."""
     FORCED_DECODE = "trace_decode_token_ids in /inference/v1/generate"
+    ABORT_REQUESTS = "/abort_requests"
     RELEASE_KV_CACHE_MEMORY = "/release_kv_cache_memory"
     WEIGHT_CHECKER = "/weight_checker"
 
@@ -62,6 +63,7 @@ SINCE: Mapping[Feature, Release] = MappingProxyType(
         Feature.SLEEP_MODE: (0, 17, 0),
         Feature.LEVEL_ZERO: (0, 17, 0),
         Feature.ZERO_CACHED_TOKENS: (0, 24, 0),
+        Feature.ABORT_REQUESTS: (0, 26, 0),
         Feature.FORCED_DECODE: (0, 30, 0),
         Feature.RELEASE_KV_CACHE_MEMORY: (0, 31, 0),
         Feature.WEIGHT_CHECKER: (0, 32, 0),

@@ -10,7 +10,7 @@ import pytest
 
 from harness.vllm_api import lifecycle
 from harness.vllm_api.streaming import Streamed, stream
-from tests.contract.conftest import Subject
+from tests.contract.conftest import CALL_DEADLINE_S, Subject
 from tests.contract.test_sleep import eventually, is_idle, let_arrive
 
 pytestmark = pytest.mark.anyio
@@ -59,6 +59,18 @@ async def test_an_aborted_stream_says_so_after_its_last_token(subject: Subject) 
     assert streamed.tokens_after_end == 0
     assert 0 < len(streamed.token_ids) < subject.long_answer
     assert streamed.completion_tokens == len(streamed.token_ids)
+
+
+async def test_requests_can_be_aborted_without_a_pause(subject: Subject) -> None:
+    """Each ends with the finish reason ``abort`` and what it had; the engine goes on at once."""
+    before = await subject.generate()
+    async with streaming(subject) as streamed:
+        aborted = await lifecycle.abort_requests(subject.connection.http, deadline_s=CALL_DEADLINE_S)
+    assert aborted.body == {"status": "aborted", "aborted": 1}
+    assert streamed.finish_reasons == ["abort"]
+    assert 0 < len(streamed.token_ids) < subject.long_answer
+    assert await subject.is_sleeping() is False
+    assert (await subject.generate()).token_ids == before.token_ids
 
 
 @pytest.mark.parametrize("level", [0, 1])

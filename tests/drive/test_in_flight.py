@@ -93,6 +93,18 @@ async def test_a_sleep_that_aborts_ends_every_stream(driver: Driver) -> None:
     assert len(recording.requests) == 2
 
 
+async def test_requests_that_are_aborted_end_although_the_engine_goes_on(driver: Driver) -> None:
+    """Without sleep or pause each has the finish reason ``abort`` and the beginning of its answer."""
+    steps = (
+        "- start_requests: {name: held}",
+        "- abort_requests: {}",
+        "- finish_requests: {name: held, expect: aborted}",
+    )
+    recording = await driver.run(script=script(*steps), misbehave=SLOW)
+    assert judge(recording).verdict is Verdict.CLEAN
+    assert kept(recording) == {("abort",)}
+
+
 async def test_a_sleep_that_waits_lets_every_stream_end(driver: Driver) -> None:
     """The engine falls asleep only after the last token."""
     steps = (

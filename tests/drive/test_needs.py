@@ -61,6 +61,7 @@ def script(*steps: dict[str, object]) -> tuple[Step, ...]:
         ({"reset_prefix_cache": {"running_requests": True}}, {Feature.RESET_RUNNING_REQUESTS}),
         ({"reset_prefix_cache": {"external": True}}, {Feature.RESET_EXTERNAL}),
         ({"reset_mm_cache": {}}, {Feature.RESET_MM_CACHE}),
+        ({"abort_requests": {}}, {Feature.ABORT_REQUESTS}),
         ({"reset_encoder_cache": {}}, {Feature.RESET_ENCODER_CACHE}),
         ({"repeat": 2, "steps": [{"pause": {}}]}, {Feature.PAUSE}),
     ],

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from tests.fake_vllm.behaviours import Behaviour, Fault
 from tests.fake_vllm.engine import Engine, EngineError
 from tests.fake_vllm.options import Options
-from tests.fake_vllm.requests import PauseQuery, RpcRequest, SleepQuery, WeightCheckerRequest
+from tests.fake_vllm.requests import AbortRequest, PauseQuery, RpcRequest, SleepQuery, WeightCheckerRequest
 
 _TENSOR_PREFIX = "dp0:pp0:pcp0:tp0:"
 
@@ -33,6 +33,7 @@ class DevelopmentRoutes:
             Route("/is_sleeping", self._is_sleeping),
             Route("/pause", self._pause, methods=["POST"]),
             Route("/resume", self._resume, methods=["POST"]),
+            Route("/abort_requests", self._abort_requests, methods=["POST"]),
             Route("/is_paused", self._is_paused),
             Route("/release_kv_cache_memory", self._release_kv_cache_memory, methods=["POST"]),
             Route("/collective_rpc", self._collective_rpc, methods=["POST"]),
@@ -68,6 +69,10 @@ class DevelopmentRoutes:
     async def _resume(self, _: Request) -> Response:
         self._engine.resume()
         return JSONResponse({"status": "resumed"})
+
+    async def _abort_requests(self, request: Request) -> Response:
+        AbortRequest.model_validate_json(await request.body())
+        return JSONResponse({"status": "aborted", "aborted": self._engine.abort_requests()})
 
     async def _is_paused(self, _: Request) -> Response:
         return JSONResponse({"is_paused": self._engine.is_paused})

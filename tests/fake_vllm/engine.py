@@ -123,6 +123,12 @@ class Engine:
         """Go on."""
         self.scheduler.set_pause(Pause.NOTHING)
 
+    def abort_requests(self) -> int:
+        """End every request, and say how many there were."""
+        held = [*self.scheduler.running, *self.scheduler.waiting]
+        self.scheduler.abort(held)
+        return len(held)
+
     def release_kv_cache_memory(self) -> None:
         """Discard the KV cache while paused."""
         if not self.is_paused or self.scheduler.running or self.scheduler.waiting:

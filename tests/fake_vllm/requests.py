@@ -113,6 +113,10 @@ class PauseQuery(BaseModel):
     clear_cache: bool = True
 
 
+class AbortRequest(BaseModel):
+    """The body of ``POST /abort_requests``, which has to be there; all requests are meant."""
+
+
 class RpcRequest(BaseModel):  # type: ignore[no-redef]  # pydantic's plugin adds **kwargs
     """The body of ``POST /collective_rpc``."""
 

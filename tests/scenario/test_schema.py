@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +35,41 @@ probes = st.one_of(
         }
     ),
 )
-transitions = st.one_of(
-    st.builds(lambda level: {"sleep": {"level": level}}, st.sampled_from([0, 1, 2])),
-    st.builds(
-        lambda tags: {"wake_up": {"tags": tags}},
-        st.lists(st.sampled_from(["weights", "kv_cache"]), unique=True),
+ADAPTERS = st.sampled_from(["first", "second"])
+MODES = st.sampled_from([None, "abort", "wait", "keep"])
+OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
+    "sleep": st.fixed_dictionaries({"level": st.sampled_from([0, 1, 2])}, optional={"mode": MODES}),
+    "wake_up": st.fixed_dictionaries(
+        {"tags": st.lists(st.sampled_from(["weights", "kv_cache", "scheduling"]), unique=True)}
     ),
-    st.just({"reload_weights": {}}),
-    st.just({"reset_prefix_cache": {}}),
-    st.builds(lambda passes: {"null_transition": {"passes": passes}}, st.integers(1, 8)),
+    "pause": st.fixed_dictionaries({"mode": MODES, "clear_cache": st.sampled_from([None, True, False])}),
+    "resume": st.just({}),
+    "release_kv_cache_memory": st.fixed_dictionaries({"must_fail": st.booleans()}),
+    "reload_weights": st.fixed_dictionaries({"weights": st.sampled_from(["own", "other"])}),
+    "load_adapter": st.fixed_dictionaries(
+        {"name": names, "adapter": ADAPTERS, "in_place": st.booleans(), "same_path": st.booleans()}
+    ),
+    "unload_adapter": st.fixed_dictionaries({"name": names}),
+    "reset_prefix_cache": st.fixed_dictionaries({"running_requests": st.booleans()}),
+    "reset_mm_cache": st.just({}),
+    "reset_encoder_cache": st.just({}),
+    "abort_requests": st.just({}),
+    "null_transition": st.fixed_dictionaries({"passes": st.integers(1, 8)}),
+}
+"""What may be written behind the key of each step that stands for itself."""
+
+beside = st.builds(
+    lambda name, ending: [{"start_requests": {"name": name}}, {ending: {"name": name}}],
+    names,
+    st.sampled_from(["finish_requests", "cancel_requests"]),
 )
-steps = st.one_of(probes, transitions)
-repetitions = st.builds(
-    lambda times, inner: {"repeat": times, "steps": inner},
-    st.integers(1, 5),
-    st.lists(steps, min_size=1, max_size=4),
+steps = st.one_of(
+    probes.map(lambda probe: [probe]),
+    *(st.builds(lambda given, key: [{key: given}], OPTIONS[key], st.just(key)) for key in OPTIONS),
+    beside,
 )
+several = st.lists(steps, min_size=1, max_size=4).map(lambda lists: list(chain(*lists)))
+repetitions = st.builds(lambda times, inner: [{"repeat": times, "steps": inner}], st.integers(1, 5), several)
 scenarios: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {
         "name": names,
@@ -59,7 +79,7 @@ scenarios: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         ),
         "prompts": st.fixed_dictionaries({"corpus": names}, optional={"count": st.integers(1, 1000)}),
         "script": st.builds(
-            lambda first, middle, last: [first, *middle, last],
+            lambda first, middle, last: [first, *chain(*middle), last],
             probes,
             st.lists(st.one_of(steps, repetitions), max_size=4),
             probes,
@@ -93,6 +113,12 @@ def test_an_impossible_level_is_refused(tree: dict[str, Any], level: int) -> Non
     script = [*tree["script"][:-1], {"sleep": {"level": level}}, tree["script"][-1]]
     with pytest.raises(ValidationError):
         Scenario.model_validate({**tree, "script": script})
+
+
+def test_every_step_is_tried() -> None:
+    """No step is left out of what these tests write."""
+    others = {"probe", "start_requests", "finish_requests", "cancel_requests", "repeat"}
+    assert set(STEPS) == set(OPTIONS) | others
 
 
 def test_every_step_is_known_by_its_own_key() -> None:

@@ -72,6 +72,11 @@ CALLS: list[tuple[Ask, str, str]] = [
     ),
     (lambda client: lifecycle.pause(client, deadline_s=DEADLINE_S), "POST /pause", ""),
     (lambda client: lifecycle.resume(client, deadline_s=DEADLINE_S), "POST /resume", ""),
+    (
+        lambda client: lifecycle.abort_requests(client, deadline_s=DEADLINE_S),
+        "POST /abort_requests",
+        "{}",
+    ),
     (lambda client: lifecycle.is_paused(client, deadline_s=DEADLINE_S), "GET /is_paused", ""),
     (
         lambda client: lifecycle.release_kv_cache_memory(client, deadline_s=DEADLINE_S),

@@ -40,6 +40,7 @@ from harness.scenario.steps.loading import (
     UnloadAdapterOptions,
 )
 from harness.scenario.steps.requests import (
+    AbortRequests,
     CancelRequests,
     CancelRequestsOptions,
     FinishRequests,
@@ -86,6 +87,7 @@ _RESUME = Resume(resume=NoOptions())
 _START = StartRequests(start_requests=StartRequestsOptions(name=REQUESTS))
 _FINISH = FinishRequests(finish_requests=FinishRequestsOptions(name=REQUESTS, within=FINISHED_WITHIN_S))
 _CANCEL = CancelRequests(cancel_requests=CancelRequestsOptions(name=REQUESTS))
+_ABORT = AbortRequests(abort_requests=NoOptions())
 _UNLOAD = UnloadAdapter(unload_adapter=UnloadAdapterOptions(name=ADAPTER))
 
 _SINGLE: tuple[Step, ...] = (
@@ -120,6 +122,7 @@ _SINGLE: tuple[Step, ...] = (
     _load("second", same_path=True),
     _load("first", in_place=True, same_path=True),
     _load("second", in_place=True, same_path=True),
+    _ABORT,
 )
 
 LEGAL_MOVES: tuple[Move, ...] = tuple((step,) for step in _SINGLE)
@@ -150,7 +153,7 @@ SAFE_MOVES: tuple[Move, ...] = (
 _TOPICS: Mapping[str, tuple[type, ...]] = {
     "adapters": (LoadAdapter, UnloadAdapter),
     "weights": (ReloadWeights, ResetPrefixCache),
-    "requests": (StartRequests, FinishRequests, CancelRequests),
+    "requests": (StartRequests, FinishRequests, CancelRequests, AbortRequests),
     "pausing": (Pause, Resume, ReleaseKvCacheMemory),
     "sleeping": (Sleep, WakeUp),
 }
@@ -259,7 +262,7 @@ class _Walk:
                 return self.running is None
             case FinishRequests():
                 return self.running is not None and (self.over or not self.engine.rests)
-            case CancelRequests():
+            case CancelRequests() | AbortRequests():
                 return self.running is not None
             case LoadAdapter(load_adapter=options):
                 return not self.engine.rests and (self._adapter is not None) is options.in_place
@@ -308,6 +311,8 @@ class _Walk:
                     self._expect_any_end()
             case Pause(pause=options):
                 self._interrupt(options.mode)
+            case AbortRequests():
+                self._interrupt("abort")
             case WakeUp():
                 self.touched = True
             case ReloadWeights():

@@ -6,7 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from harness.scenario.steps.base import BaseStep, Name, Strict
+from harness.scenario.steps.base import BaseStep, Name, NoOptions, Strict
+from harness.vllm_api.versions import Feature
 
 
 class StartRequestsOptions(Strict):
@@ -61,6 +62,19 @@ class FinishRequests(BaseStep):
     finish_requests: FinishRequestsOptions
 
     changes_engine: ClassVar[bool] = False
+
+
+class AbortRequests(BaseStep):
+    """Have the engine end every request that it holds, as trainers do at the end of a step."""
+
+    abort_requests: NoOptions
+
+    takes_memory: ClassVar[bool] = False
+
+    @property
+    def features(self) -> frozenset[Feature]:
+        """Not every release has it."""
+        return frozenset({Feature.ABORT_REQUESTS})
 
 
 class CancelRequests(BaseStep):
