@@ -32,6 +32,7 @@ from harness.errors import UsageError
 from harness.extras import require
 from harness.history.events import CellFailed, CellFinished, Event, ServerLeftDamaged
 from harness.history.recording import load_recording
+from harness.installation import shipped_scenarios
 from harness.models.model import Model, may_read_pictures, provide_model
 from harness.option_sources import is_environment
 from harness.redaction import without_secret_flags
@@ -85,18 +86,6 @@ def without_environment(options: RunOptions) -> RunOptions:
     ambient = {name for name, source in options.sources.items() if is_environment(source)} - OF_ONE_CALL
     kept = [each.name for each in fields(RunOptions) if each.name not in ambient]
     return RunOptions(**{name: getattr(options, name) for name in kept})
-
-
-def shipped_scenarios() -> Path:
-    """The folder of scenarios: that of the current directory, else the one shipped with the package."""
-    here = Path("scenarios")
-    package = Path(__file__).resolve().parent
-    shipped = package / "shipped_scenarios"
-    candidates = [here, shipped, package.parent / "scenarios"]
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
-    raise UsageError("there is no folder of scenarios", remedy="name scenario files")
 
 
 def plan_cells(options: RunOptions) -> list[Cell]:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from harness import installation
 from harness.vllm_api.connection import Connection, connect
 from tests.fake_vllm import in_process as fakes_in_process
 from tests.fake_vllm import vocabulary
@@ -87,8 +88,12 @@ def toy_model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with one small scenario, and nothing of ours or of GitHub's in the environment."""
+    """A working directory with one small scenario, which is all that ships, and a bare environment.
+
+    Nothing of ours or of GitHub's is in that environment.
+    """
     write_scenario(tmp_path)
+    monkeypatch.setattr(installation, "working_copy", lambda: tmp_path)
     for name in [name for name in os.environ if name.startswith("SLEEPWAKE_")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)

@@ -26,6 +26,7 @@ from harness.history.events import CellFailed, CellFinished, Event, ServerReady
 from harness.history.files import replace_json
 from harness.history.layout import LATEST_LINK, OUTSIDE_CELLS, RUN_FILE, cell_folder
 from harness.history.time_spent import TimeSpent, milliseconds
+from harness.installation import as_asked_for
 from harness.models.model import Model
 from harness.redaction import HIDDEN, is_secret_name, without_secret_flags
 from harness.scenario.cells import Cell
@@ -236,7 +237,7 @@ def describe_cell(cell: Cell) -> dict[str, JsonValue]:
     texts = json.dumps([[prompt.id, prompt.text] for prompt in (*cell.prompts, *cell.held_out)])
     return {
         "scenario": scenario,
-        "scenario_file": str(cell.scenario_path),
+        "scenario_file": as_asked_for(cell.scenario_path),
         "arm": cell.arm_name,
         "prompts_checksum": f"sha256:{hashlib.sha256(texts.encode()).hexdigest()}",
     }

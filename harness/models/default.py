@@ -14,6 +14,7 @@ from pathlib import Path
 
 from harness.errors import ModelError
 from harness.extras import require
+from harness.installation import working_copy
 from harness.models.cache import KeptFolder, kept
 
 NAME = "SmolLM2-135M-Instruct"
@@ -53,9 +54,10 @@ def packaged_model() -> tuple[Path, str]:
     try:
         distribution = importlib.metadata.distribution(PACKAGE)
     except importlib.metadata.PackageNotFoundError as error:
+        setup = "make setup, or: " if working_copy() else ""
         raise ModelError(
             f"the Python package {PACKAGE}, which carries the default model, is not installed",
-            remedy=f"run: make setup, or: {INSTALL_COMMAND}, or name another model with --model",
+            remedy=f"run: {setup}{INSTALL_COMMAND}, or name another model with --model",
         ) from error
     path = Path(str(distribution.locate_file(GGUF_FILE)))
     if not path.is_file():

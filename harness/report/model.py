@@ -94,7 +94,7 @@ def assemble(
                 recording=recordings.get(cell.cell),
                 reproduce=reproduce_command(
                     cell,
-                    scenario_file=scenario_files.get(cell.scenario, _usual_file(cell.scenario)),
+                    scenario_file=scenario_files.get(cell.scenario, cell.scenario),
                     run=run,
                 ),
                 server_log=server_logs.get(cell.cell, ""),
@@ -103,10 +103,6 @@ def assemble(
         ),
         run=run,
     )
-
-
-def _usual_file(scenario: str) -> str:
-    return f"scenarios/{scenario.replace('-', '_')}.yaml"
 
 
 def reproduce_command(

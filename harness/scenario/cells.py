@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError
+from harness.installation import shipped_scenarios
 from harness.scenario.corpus import CorpusPrompt, load_corpus
 from harness.scenario.loader import ScenarioFile, find_scenarios, load_scenario_file
 from harness.scenario.schema import Arm, Scenario
@@ -67,7 +68,7 @@ def _expand(loaded: ScenarioFile) -> list[Cell]:
     wanted = scenario.prompts.count + scenario.prompts.held_out
     corpus = load_corpus(
         scenario.prompts.corpus,
-        folder=path.parent / CORPORA_FOLDER,
+        folders=(path.parent / CORPORA_FOLDER, shipped_scenarios() / CORPORA_FOLDER),
         location=loaded.file.location(("prompts", "corpus")),
     )
     if len(corpus) < wanted:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
@@ -44,19 +44,25 @@ _PICTURES: Mapping[str, tuple[str, bytes]] = MappingProxyType(
 """By the end of its name: what a picture is, and how its file begins."""
 
 
-def load_corpus(name: str, *, folder: Path, location: str) -> tuple[CorpusPrompt, ...]:
-    """Read the corpus ``name`` from ``folder``; ``location`` names who asks for it.
+def load_corpus(name: str, *, folders: Sequence[Path], location: str) -> tuple[CorpusPrompt, ...]:
+    """Read the corpus ``name`` from the first of ``folders`` that has it; ``location`` names who asks for it.
 
     Raises:
         ScenarioError: there is no such corpus, or it or one of its pictures is damaged.
     """
-    try:
-        file = load_yaml(folder / f"{name}.yaml", within=folder)
-    except FileNotFoundError as error:
-        known = sorted(file.stem for file in folder.glob("*.yaml"))
-        nearest = difflib.get_close_matches(name, known, n=1)
-        remedy = f"did you mean `{nearest[0]}`?" if nearest else f"the corpora are: {', '.join(known)}"
-        raise ScenarioError(f"unknown corpus {name!r}", location=location, remedy=remedy) from error
+    for folder in folders:
+        try:
+            file = load_yaml(folder / f"{name}.yaml", within=folder)
+        except FileNotFoundError:
+            continue
+        return _corpus(file)
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    nearest = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean `{nearest[0]}`?" if nearest else f"the corpora are: {', '.join(known)}"
+    raise ScenarioError(f"unknown corpus {name!r}", location=location, remedy=remedy)
+
+
+def _corpus(file: YamlFile) -> tuple[CorpusPrompt, ...]:
     try:
         corpus = _CORPUS.validate_python(file.data)
     except ValidationError as error:

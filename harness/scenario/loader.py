@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from harness.errors import ScenarioError
+from harness.installation import shipped_names
 from harness.scenario.coherence import mistakes
 from harness.scenario.schema import Scenario
 from harness.scenario.script import STEPS
@@ -59,7 +60,9 @@ def load_scenario_file(path: Path) -> ScenarioFile:
 
 
 def find_scenarios(paths: Sequence[Path]) -> list[Path]:
-    """The scenario files named by ``paths``: files as they are, folders with every YAML file directly inside.
+    """The scenario files named by ``paths``.
+
+    A folder stands for every YAML file directly inside; what is no path is the name of a scenario that ships.
 
     Raises:
         ScenarioError: a path does not exist, or a folder holds no scenario.
@@ -70,7 +73,8 @@ def find_scenarios(paths: Sequence[Path]) -> list[Path]:
 def _files_of(path: Path) -> Iterator[Path]:
     try:
         if not path.is_dir():
-            yield path
+            shipped = None if path.exists() else shipped_names().get(str(path))
+            yield shipped or path
             return
         files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
     except OSError as error:
@@ -100,9 +104,9 @@ def _read(path: Path) -> YamlFile:
 
 def _nearest_file(path: Path) -> str:
     folder = path.parent
-    names = [file.name for file in folder.iterdir() if file.suffix in _SUFFIXES] if folder.is_dir() else []
-    nearest = difflib.get_close_matches(path.name, names, n=1)
-    return f"did you mean {folder / nearest[0]}?" if nearest else "name a scenario file or a folder of them"
+    names = [str(file) for file in folder.iterdir() if file.suffix in _SUFFIXES] if folder.is_dir() else []
+    nearest = difflib.get_close_matches(str(path), [*names, *shipped_names()], n=1)
+    return f"did you mean {nearest[0]}?" if nearest else "name a scenario file, a folder, or one that ships"
 
 
 def _remedy(file: YamlFile, keys: Sequence[Key], error: ErrorDetails) -> str:

@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from harness.errors import RuntimeUnavailableError
 from harness.extras import Extra, how_to_get, lacks
+from harness.installation import working_copy
 from harness.models.cache import cache_directory
 from harness.servers.docker.presence import examine_docker
 from harness.servers.gpu import gpu_names
@@ -52,10 +53,11 @@ def _installed_engine() -> Finding:
         except importlib.metadata.PackageNotFoundError:
             continue
         return Finding(what="vLLM in this environment", available=True, detail=f"{package} {version}")
+    command = "make setup" if working_copy() else "pip install 'sleepwake[cpu]'"
     return Finding(
         what="vLLM in this environment",
         available=False,
-        detail="`make setup` adds it, and with it the process runtime",
+        detail=f"`{command}` adds it, and with it the process runtime",
     )
 
 

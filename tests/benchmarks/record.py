@@ -26,12 +26,12 @@ from harness.engine_plugin.faults import FAULTS
 from harness.explore.selftest.trials import SWITCHBOARD, run_trials
 from harness.history.events import Event
 from harness.history.layout import RUN_FILE
+from harness.installation import shipped_scenarios
 from harness.models.model import provide_model
 from harness.report.progress import Progress
 from harness.scenario.cells import Cell, load_cells
 from harness.scenario.schema import Scenario
 from harness.servers.process.runtime import ProcessRuntime
-from harness.workflow import shipped_scenarios
 
 OUT = Path("reports/power")
 

@@ -195,7 +195,7 @@ async def subject(running: Running) -> AsyncIterator[Subject]:
 async def _running(base_url: str, model: str, *, long_answer: int, variants: Variants) -> Running:
     prompts = []
     async with connect(base_url) as connection:
-        for prompt in load_corpus("paragraphs", folder=_CORPORA, location="contract")[:16]:
+        for prompt in load_corpus("paragraphs", folders=[_CORPORA], location="contract")[:16]:
             chat = [{"role": "user", "content": prompt.text}]
             tokenized = await lifecycle.tokenize_chat(connection.http, chat, deadline_s=CALL_DEADLINE_S)
             tokens = tokenized.field("tokens")

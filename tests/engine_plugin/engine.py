@@ -22,7 +22,7 @@ MIB = 1 << 20
 DEADLINE_S = 60.0  # the first request of an engine takes up to half a minute
 
 CORPORA = Path(__file__).parents[2] / "scenarios" / "corpora"
-PROMPTS = [prompt.text for prompt in load_corpus("paragraphs", folder=CORPORA, location=__file__)[:6]]
+PROMPTS = [prompt.text for prompt in load_corpus("paragraphs", folders=[CORPORA], location=__file__)[:6]]
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def test_assemble_finds_the_scenario_file() -> None:
     result = examples.result_of(examples.clean_cell())
     named = assemble(result, {}, scenario_files={"prefix-cache-level1": "mine.yaml"})
     assert "run mine.yaml --arm" in named.cells[0].reproduce
-    assert "run scenarios/prefix_cache_level1.yaml --arm" in assemble(result, {}).cells[0].reproduce
+    assert "run prefix-cache-level1 --arm" in assemble(result, {}).cells[0].reproduce
 
 
 def test_a_cell_lasts_until_its_last_event() -> None:

@@ -73,7 +73,7 @@ def test_a_damaged_corpus_is_refused(tmp_path: Path, text: str) -> None:
     """A corpus is a list of prompts with unique ids."""
     (tmp_path / "bad.yaml").write_text(text)
     with pytest.raises(ScenarioError):
-        load_corpus("bad", folder=tmp_path, location="here")
+        load_corpus("bad", folders=[tmp_path], location="here")
 
 
 PNG = b"\x89PNG\r\n\x1a\n and so on"

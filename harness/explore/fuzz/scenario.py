@@ -15,11 +15,11 @@ from ruamel.yaml import YAML
 from harness.errors import StorageError
 from harness.explore.fuzz.findings import Signature
 from harness.explore.fuzz.sequences import Move, setup_for
+from harness.installation import shipped_scenarios
 from harness.scenario.cells import CORPORA_FOLDER
 from harness.scenario.schema import Arm, Deadlines, PromptSet, Sampling, Scenario
 from harness.scenario.script import Step
 from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe, ProbeOptions
-from harness.workflow import shipped_scenarios
 
 ARM = "engine"
 CORPUS = "paragraphs"

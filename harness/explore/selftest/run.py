@@ -23,6 +23,7 @@ from harness.errors import UsageError
 from harness.explore.selftest.trials import SWITCHBOARD, run_trials
 from harness.history.events import CellFailed, CellFinished, Event
 from harness.history.recording import load_recording
+from harness.installation import shipped_scenarios
 from harness.models.model import provide_model
 from harness.report.progress import Progress
 from harness.report.tables import Row, Table
@@ -33,7 +34,7 @@ from harness.scenario.script import Step
 from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe, ProbeOptions
 from harness.scenario.steps.loading import LoadAdapter, LoadAdapterOptions
 from harness.servers.select import Choice
-from harness.workflow import knows_noise, shipped_scenarios
+from harness.workflow import knows_noise
 
 SCENARIO = "selftest.yaml"
 HEALTHY = ("healthy-before", "healthy-after")
@@ -100,7 +101,7 @@ def faults_named(names: Sequence[str]) -> list[Fault]:
         if fault.pictures:
             raise UsageError(
                 f"{fault.name} breaks what only a model that reads pictures has, as the default one is not",
-                remedy=f"sleepwake run scenarios/multimodal_cache.yaml --fault {fault.name} --model MODEL",
+                remedy=f"sleepwake run multimodal-cache --fault {fault.name} --model MODEL",
             )
     return [fault for fault in FAULTS.values() if fault in asked or not (asked or fault.pictures)]
 

@@ -8,9 +8,9 @@ from harness.check.result import Cause, CellResult, Verdict
 from harness.engine_plugin.faults import FAULTS
 from harness.errors import UsageError
 from harness.explore.selftest.run import Outcome, conclusion, faults_named, scenario_for, table
+from harness.installation import shipped_scenarios
 from harness.scenario.loader import load_scenario
 from harness.scenario.schema import Scenario
-from harness.workflow import shipped_scenarios
 from tests.check.stories import Story, failing, garbage
 
 
@@ -30,7 +30,7 @@ def test_all_faults_are_planted_unless_some_are_named() -> None:
     assert [each.name for each in faults_named(())] == [n for n, each in FAULTS.items() if not each.pictures]
     with pytest.raises(UsageError, match="reads pictures") as caught:
         faults_named(("lose-encoder-outputs",))
-    assert "multimodal_cache.yaml --fault lose-encoder-outputs" in caught.value.remedy
+    assert "multimodal-cache --fault lose-encoder-outputs" in caught.value.remedy
     assert [fault.name for fault in faults_named(("swap-rows",))] == ["swap-rows"]
 
 

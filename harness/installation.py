@@ -1,0 +1,40 @@
+"""How the harness came here, as a working copy or from a wheel, and where the scenarios that ship lie."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+_SHIPPED_IN_WHEEL = "shipped"
+"""Where a wheel has the folder ``scenarios`` (``pyproject.toml``): inside the package."""
+
+
+def working_copy() -> Path | None:
+    """The root of the working copy, with its Makefile; None where a wheel was installed."""
+    root = _package().parent
+    return root if (root / "Makefile").is_file() and (root / "scenarios").is_dir() else None
+
+
+def shipped_scenarios() -> Path:
+    """The folder of the scenarios that ship, and of their corpora; relative in the root of a working copy."""
+    root = working_copy()
+    if root is None:
+        return _package() / _SHIPPED_IN_WHEEL
+    return Path("scenarios") if root == Path.cwd() else root / "scenarios"
+
+
+def shipped_names() -> dict[str, Path]:
+    """Every scenario that ships, by the name that it is asked for without a path."""
+    return {file.stem.replace("_", "-"): file for file in sorted(shipped_scenarios().glob("*.yaml"))}
+
+
+def as_asked_for(scenario: Path) -> str:
+    """How to name a scenario file on any machine: by its name where only this installation has it there."""
+    shipped = shipped_scenarios()
+    if shipped.is_absolute() and scenario.parent == shipped:
+        return next(name for name, file in shipped_names().items() if file == scenario)
+    return str(scenario)
+
+
+def _package() -> Path:
+    return Path(str(files("harness")))
