@@ -42,12 +42,12 @@ def judge_handover(fresh: Recording, later: Recording) -> Handover:
         later: One that asked the same, as far as it is recorded, before its first transition.
     """
     if not _same_questions(fresh, later):
-        return Handover(because="it was asked something else when it was fresh")
+        return Handover(because="it was asked other questions when it was fresh")
     if _told_other_checksums(fresh, later):
-        return Handover(damaged=True, because="its weights have other checksums than when it was fresh")
+        return Handover(damaged=True, because="its weight checksums differ from when it was fresh")
     if computed := _no_longer_cached(fresh, later):
         return Handover(
-            because=f"{counted(computed, 'answer')} no longer come from the prefix cache, as they did"
+            because=f"{counted(computed, 'answer')} no longer come from the prefix cache as they did before"
         )
     if _come_again(fresh, later):
         return Handover(whole=True)

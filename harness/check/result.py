@@ -104,7 +104,7 @@ class Side(_Frozen):
     token_ids: tuple[int, ...]
     finish_reason: str | None
     cached_tokens: int | None
-    likeliest: tuple[TokenChoice, ...] = Field(description="top tokens where the two part, likeliest first")
+    likeliest: tuple[TokenChoice, ...] = Field(description="top tokens at the divergence, likeliest first")
 
 
 class Witness(_Frozen):
@@ -138,7 +138,7 @@ class Bound(_Frozen):
     statement: str
     smallest_single_shift: float | None = Field(
         default=None,
-        description="nat; from here on a single answer would have been noticed; null: none differed at all",
+        description="nat; a single answer this far off would have been noticed; null: none differed at all",
     )
     smallest_common_shift: float | None = Field(
         default=None,
@@ -151,7 +151,7 @@ class NoiseFloor(_Frozen):
 
     compared: int
     different: int = Field(
-        description="answers that were not the same bit by bit, log-probabilities included"
+        description="answers that were not the same bit for bit, log-probabilities included"
     )
     reworded: int = Field(default=0, description="answers whose tokens or ending differed")
     exact: bool
@@ -208,5 +208,5 @@ class RunResult(_Frozen):
     cells: tuple[CellResult, ...]
     milliseconds: TimeSpent = Field(
         default=TimeSpent(),
-        description="where the run's time went: that of all cells, and what lay outside of them",
+        description="where the run's time went: that of all cells, and what was spent outside them",
     )

@@ -94,7 +94,7 @@ class _Judgement:
                 "the headline", partial(_headline, evidence, damaged, proofs), otherwise=proofs[0].message
             ),
             f"{attribution.cause.value}: {attribution.because}" if attribution.because else "",
-            f"the run then broke off: {failure.error}" if failure else "",
+            f"the run then stopped: {failure.error}" if failure else "",
         )
         return self._with(
             verdict=Verdict.CORRUPT,
@@ -184,7 +184,7 @@ def _headline(evidence: Evidence, damaged: Sequence[AnswerPair], proofs: Sequenc
         return proofs[0].message
     asked = {reply.answer.prompt for reply in evidence.after_replies}
     after = ", ".join(dict.fromkeys(describe(step) for step in evidence.transitions))
-    return f"{len(affected)} of {counted(len(asked), 'prompt')} no longer answered as before ({after})"
+    return f"answers to {len(affected)} of {counted(len(asked), 'prompt')} changed ({after})"
 
 
 def _summary(proofs: Sequence[Finding]) -> list[str]:
@@ -202,7 +202,7 @@ def _how_equal(after: Sequence[AnswerPair]) -> str:
     if all(pair.identical for pair in after):
         return "equal the baseline"
     if all(pair.same_tokens for pair in after):
-        return "have the baseline's tokens, their log-probabilities differ no more than noise explains"
+        return "have the baseline's tokens, and log-probabilities that differ no more than noise explains"
     return "differ from the baseline no more than noise explains"
 
 

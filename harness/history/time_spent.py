@@ -51,10 +51,12 @@ class TimeSpent(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     boot: int = Field(default=0, ge=0, description="from asking for a server until it is ready")
-    preparation: int = Field(default=0, ge=0, description="asking what the server is, tokenizing the prompts")
-    baseline: int = Field(default=0, ge=0, description="the first probe; warming the engine up falls here")
+    preparation: int = Field(
+        default=0, ge=0, description="asking the server what it is, tokenizing the prompts"
+    )
+    baseline: int = Field(default=0, ge=0, description="the first probe, including the warm-up of the engine")
     null_transitions: int = Field(default=0, ge=0, description="measuring the noise")
-    transitions: int = Field(default=0, ge=0, description="sleeping, waking and what else is under test")
+    transitions: int = Field(default=0, ge=0, description="sleeping, waking and everything else under test")
     probes: int = Field(default=0, ge=0, description="what is judged")
     controls: int = Field(default=0, ge=0, description="questions about the cause of a difference")
     shutdown: int = Field(default=0, ge=0, description="stopping the server")

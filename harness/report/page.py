@@ -199,7 +199,7 @@ def _plots(evidence: Evidence) -> Iterator[tuple[str, str, Markup]]:
     if picture := memory_plot(evidence.recording):
         yield (
             "Memory",
-            "Shaded: the engine was seen asleep. Dotted: a pass began.",
+            "Shaded: the engine was asleep. Dotted lines: a pass began.",
             picture,
         )
 

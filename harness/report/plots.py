@@ -88,7 +88,7 @@ def memory_plot(recording: Recording) -> Markup:
         )
     )
     chart = alt.layer(asleep, passes, line).properties(width=_WIDTH, height=150)
-    return _svg(chart, label="Memory over time; shaded while the engine was seen asleep.")
+    return _svg(chart, label="Memory over time; shaded while the engine was asleep.")
 
 
 def shape_plot(shapes: Sequence[Shape]) -> Markup:

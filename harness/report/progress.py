@@ -134,7 +134,7 @@ class Progress:
 
 def _server(event: ServerReady) -> str:
     if event.shared_with:
-        return f"goes on with the server of {event.shared_with[0]}, if it answers as when it was fresh"
+        return f"reuses the server of {event.shared_with[0]}, if it answers as it did when it was fresh"
     version = f"vLLM {event.vllm_version}" if event.vllm_version else "the server"
     return f"{version} is ready on {event.runtime} after {event.boot_seconds:.0f} s"
 

@@ -88,7 +88,7 @@ def _conditions(cell: CellReport) -> Iterator[Remark]:
         )
     if recording and recording.server and recording.server.shared_with:
         before = ", ".join(recording.server.shared_with)
-        yield Remark("server", one_line(f"shared with {before}; it answered as when it was fresh"))
+        yield Remark("server", one_line(f"shared with {before}; it answered as it did when it was fresh"))
     if result.fault:
         yield Remark("planted fault", one_line(result.fault))
     if result.emulated:

@@ -56,7 +56,7 @@ def moments(evidence: Evidence) -> list[Moment]:
 
 def _server(ready: ServerReady) -> Moment:
     if ready.shared_with:
-        what, took = f"goes on with the server of {ready.shared_with[0]}", ""
+        what, took = f"reuses the server of {ready.shared_with[0]}", ""
     else:
         what, took = "server ready", seconds(ready.boot_seconds)
     return Moment(t=ready.t, kind="server", what=what, took=took, seen="")
@@ -124,7 +124,7 @@ def _reads(each: Pass) -> str:
         return ""  # never reads the prefix cache
     told = [answer.cached_tokens for answer in each.answers.values() if answer.cached_tokens is not None]
     if not told:
-        return "cache reads not told" if each.answers else ""
+        return "cache reads not reported" if each.answers else ""
     return f"{sum(told):,} prompt tokens from the cache" if any(told) else "nothing from the cache"
 
 

@@ -141,7 +141,7 @@ def _noise(noise: NoiseFloor | None) -> str:
         return f"exactly zero over {count(noise.compared, 'answer')}"
     shift = noise.largest_logprob_shift
     shifted = "" if shift is None else f", shifts up to {shift:.3g} nat"
-    return f"{noise.reworded} of {count(noise.compared, 'answer')} reworded{shifted}"
+    return f"{noise.reworded} of {count(noise.compared, 'answer')} with different wording{shifted}"
 
 
 def _settings(report: Report) -> dict[str, str]:

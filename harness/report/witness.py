@@ -79,7 +79,7 @@ def _row(label: str, baseline: str, after: str) -> Row:
 
 
 def _cached(side: Side) -> str:
-    return "not told" if side.cached_tokens is None else str(side.cached_tokens)
+    return "not reported" if side.cached_tokens is None else str(side.cached_tokens)
 
 
 def _chosen(side: Side, *, place: int, texts: Mapping[int, str]) -> str:
@@ -121,11 +121,11 @@ def where_they_part(witness: Witness) -> str:
     if witness.baseline.token_ids == witness.after.token_ids:
         if witness.baseline.likeliest == witness.after.likeliest:
             return "Both answers have the same tokens; the findings say what else is wrong."
-        return f"Both have the same tokens; from index {place} on they are less or more likely than before."
+        return f"Both have the same tokens; from index {place} on their probabilities differ."
     start = (
-        "They part at the first token"
+        "They diverge at the first token"
         if place == 0
-        else f"They part after {count(place, 'equal token')} (at index {place})"
+        else f"They diverge after {count(place, 'equal token')} (at index {place})"
     )
     same = " The texts read the same." if witness.baseline.text == witness.after.text else ""
     return f"{start}.{same} {_sureness(witness)}"
@@ -135,10 +135,8 @@ def _sureness(witness: Witness) -> str:
     if witness.baseline_gap is None:
         return "How sure the baseline was there is not known."
     first, second = [*witness.baseline.likeliest, None, None][:2]
-    gap = f"{witness.baseline_gap:.2f} nat ahead of the next likeliest token"
+    gap = f"{witness.baseline_gap:.2f} nat ahead of the next likeliest"
     if first and second:
-        return (
-            f"The baseline gave its token {percent(probability(first))} "
-            f"against {percent(probability(second))}: {gap}."
-        )
+        sure, other = percent(probability(first)), percent(probability(second))
+        return f"The baseline gave its token {sure}, {gap} ({other})."
     return f"The baseline's token was {gap}."

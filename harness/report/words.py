@@ -31,20 +31,20 @@ def headline(report: Report) -> str:
     if not total:
         return "No cell was run."
     if tally["clean"] == total:
-        everywhere = "The one cell is" if total == 1 else f"All {total} cells are"
+        everywhere = "The cell is" if total == 1 else f"All {total} cells are"
         return f"{everywhere} clean: the model that woke up is the model that fell asleep."
     worst, *others = [
         _tally(report, outcome, number=tally[outcome]) for outcome in SEVERITY if tally[outcome]
     ]
     if total == 1:
-        return f"The one cell {worst.removeprefix('1 ')}."
+        return f"The cell {worst.removeprefix('1 ')}."
     first = worst.replace(" ", f" of {total} cells ", 1)
     return f"{first}; {_join(others)}." if others else f"{first}."
 
 
 def _tally(report: Report, outcome: str, *, number: int) -> str:
     if outcome == "error":
-        return f"{number} {'has' if number == 1 else 'have'} no verdict (the machine got in the way)"
+        return f"{number} {'has' if number == 1 else 'have'} no verdict (infrastructure problems)"
     causes = dict.fromkeys(cause_of(cell) for cell in report.cells if cell.outcome == outcome)
     named = ", ".join(filter(None, causes))
     return f"{number} {'is' if number == 1 else 'are'} {outcome}" + (f" ({named})" if named else "")
@@ -62,9 +62,8 @@ def lead(report: Report) -> str:
         worst = min(broken, key=lambda cell: SEVERITY.index(cell.outcome))
         return f"{worst.title}: {worst.result.reason}"
     if bounds:
-        return (
-            f"What could still hide: {max(bounds, key=lambda bound: bound.affected_prompts_below).statement}."
-        )
+        loosest = max(bounds, key=lambda bound: bound.affected_prompts_below)
+        return f"What could still be hidden: {loosest.statement}."
     return ""
 
 
@@ -112,13 +111,10 @@ def noise_sentence(noise: NoiseFloor | None) -> str:
     if noise is None:
         return "not measured"
     if noise.exact:
-        return (
-            f"exactly zero: {count(noise.compared, 'answer')} the same, bit by bit, when nothing had happened"
-        )
-    reworded = (
-        f"{noise.reworded or 'none'} of {count(noise.compared, 'answer')} had other tokens or another ending"
-    )
-    sentence = f"{reworded} when nothing had happened"
+        compared = count(noise.compared, "answer")
+        return f"exactly zero: {compared} were the same, bit for bit, when nothing had happened"
+    reworded = f"{noise.reworded or 'none'} of {count(noise.compared, 'answer')}"
+    sentence = f"{reworded} had different tokens or a different ending when nothing had happened"
     if noise.largest_logprob_shift is not None:
         sentence += f"; log-probabilities shifted by up to {noise.largest_logprob_shift:.3g} nat"
     return sentence
@@ -126,7 +122,7 @@ def noise_sentence(noise: NoiseFloor | None) -> str:
 
 _CONTROLS = {
     Control.FRESH_SALT: "same prompts, nothing from the prefix cache",
-    Control.UNSEEN_PROMPTS: "prompts not asked since the start",
+    Control.UNSEEN_PROMPTS: "held-out prompts, asked only in the baseline",
     Control.BASE_MODEL: "same prompts, asked of the base model",
     Control.RESET_PREFIX_CACHE: "same prompts after /reset_prefix_cache",
     Control.RESET_ENCODER_CACHE: "same pictures after /reset_mm_cache and /reset_encoder_cache",
@@ -196,7 +192,7 @@ def comparison_sentence(recording: Recording) -> str:
 _METHODS = {
     Method.SCORED: "Scored: the baseline's own tokens, given a log-probability each in one prefill, "
     "which reads no prefix cache.",
-    Method.FORCED: "Forced: the baseline's own tokens, decoded one by one, whatever else was likelier.",
+    Method.FORCED: "Forced: the baseline's own tokens, decoded one by one, even where others were likelier.",
     Method.SAMPLED: "Sampled: at temperature 1 with a fixed seed.",
 }
 

@@ -42,7 +42,7 @@ def test_one_late_token_or_probability_is_damage(change: Change) -> None:
     for story in (later(baseline=change, null=change), later(null=change)):
         seen = judge_handover(first, story.recording())
         assert (seen.whole, seen.damaged) == (False, True)
-        assert "no longer answered as before" in seen.because
+        assert "prompts changed" in seen.because
 
 
 def test_answers_that_fail_are_not_those_of_a_fresh_server() -> None:

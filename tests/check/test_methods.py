@@ -143,9 +143,9 @@ def test_a_moved_seed_is_told_with_what_clears_the_model() -> None:
     """Greedy answers and candidates hold, so only the random numbers are left."""
     reason = damaged(SAMPLED, other_draw(5)).judged().reason
     assert reason == (
-        "8 of 8 prompts no longer answered as before (sleep level 1, wake up); scheduler or protocol: "
-        "greedy answers are the baseline's, and so are the candidates that were sampled from: the random "
-        "numbers are not"
+        "answers to 8 of 8 prompts changed (sleep level 1, wake up); scheduler or protocol: "
+        "greedy answers equal the baseline, and so do the candidates that were sampled from: only "
+        "the random numbers differ"
     )
 
 

@@ -42,7 +42,7 @@ def test_a_clean_verdict_says_how_equal_answers_are() -> None:
     rounded = Story().baseline().null().cycle(1, warm={"p0": shifted(1e-5)}).judged()
     assert rounded.verdict is Verdict.CLEAN
     assert rounded.reason.startswith(
-        "all 8 answers have the baseline's tokens, their log-probabilities differ no more than noise "
+        "all 8 answers have the baseline's tokens, and log-probabilities that differ no more than noise "
         "explains; affected prompts < 52.7% at 95% (4 prompts compared in 2 passes, none off by 0.004 nat)"
     )
     tie = nearly_tied(position=5, gap=5e-4)
@@ -92,7 +92,7 @@ def test_one_damaged_answer_makes_a_cell_corrupt(change: Change, when: str) -> N
     assert result.witness is not None
     assert result.witness.prompt == "p1"
     assert result.bound is None
-    assert "1 of 4 prompts no longer answered as before" in result.reason
+    assert "answers to 1 of 4 prompts changed" in result.reason
 
 
 def test_a_cache_that_outlives_its_blocks_degrades() -> None:
@@ -100,7 +100,7 @@ def test_a_cache_that_outlives_its_blocks_degrades() -> None:
     result = Story().baseline().null().sleep(keeps_cache=True).wake().probe().judged()
     assert result.verdict is Verdict.DEGRADED
     assert result.cause is Cause.STALE_PREFIX_CACHE
-    assert result.reason.endswith("had thrown the KV cache away (and 3 more)")
+    assert result.reason.endswith("had discarded the KV cache (and 3 more)")
     assert result.witness is not None
     assert result.witness.after.cached_tokens == 48
 
@@ -139,7 +139,7 @@ def test_degradation_outweighs_doubt() -> None:
     story = Story().baseline().null({"p0": garbage(3)}).sleep(freed=0).wake().probe()
     result = story.judged()
     assert result.verdict is Verdict.DEGRADED
-    assert "how much answers differ by themselves is not known well enough" in result.reason
+    assert "the noise is not known well enough" in result.reason
 
 
 def test_noise_is_never_rounded_up_or_down() -> None:
@@ -153,7 +153,7 @@ def test_noise_is_never_rounded_up_or_down() -> None:
 
 
 def test_a_failed_cell_has_no_verdict() -> None:
-    """When the machine got in the way the engine is not judged; what was seen is kept."""
+    """When infrastructure problems the engine is not judged; what was seen is kept."""
     result = judge(clean_story().fail().recording())
     assert result.verdict is None
     assert result.error == "ServerDiedError"
@@ -165,11 +165,11 @@ def test_proven_corruption_survives_a_failure() -> None:
     result = judge(Story().baseline().null().cycle(1, warm={"p0": garbage()}).fail().recording())
     assert result.verdict is Verdict.CORRUPT
     assert result.error is None
-    assert result.reason.endswith("the run then broke off: ServerDiedError")
+    assert result.reason.endswith("the run then stopped: ServerDiedError")
 
 
 def test_degradation_does_not_survive_a_failure() -> None:
-    """Whether answers would have held is unknown when the machine got in the way."""
+    """Whether answers would have held is unknown when infrastructure problems."""
     result = judge(Story().baseline().null().sleep(freed=0).fail().recording())
     assert result.verdict is None
 
@@ -208,11 +208,14 @@ def test_a_degradation_is_told_with_one_example_of_each_kind() -> None:
     stale, state, memory, doubt, *rest = story.judged().reason.split("; ")
     assert stale == (
         "p0, cycle 1, warm: 48 prompt tokens came from the prefix cache although the sleep before had "
-        "thrown the KV cache away (and 1 more)"
+        "discarded the KV cache (and 1 more)"
     )
     assert state == "sleep level 1: /is_sleeping says false"
-    assert memory == "sleep level 1: memory in use changed by +0 MiB, it had to fall by more than 16 MiB"
-    assert doubt.startswith("1 of 4 answers differ, but how much answers differ when nothing happened")
+    assert (
+        memory
+        == "sleep level 1: memory in use changed by +0 MiB, but it should have fallen by more than 16 MiB"
+    )
+    assert doubt.startswith("1 of 4 answers differ, but the noise was not measured")
     assert rest == []
 
 
@@ -229,13 +232,13 @@ def test_a_corrupt_cell_is_told_in_full() -> None:
         story.sleep(2).wake().probe(number, warm={"p1": garbage()}, cold={"p1": failing("http", 500)})
     result = judge(story.fail().recording())
     assert result.reason == (
-        "1 of 2 prompts no longer answered as before (sleep level 2, wake up); lost weights: the script "
-        "discards the weights (sleep level 2) and does not load them again; the run then broke off: "
+        "answers to 1 of 2 prompts changed (sleep level 2, wake up); lost weights: the script "
+        "discards the weights (sleep level 2) and does not load them again; the run then stopped: "
         "ServerDiedError"
     )
     assert judge(Story().baseline().cycle(1, warm={"p0": failing("connection")}).recording()).reason == (
-        "1 of 4 prompts no longer answered as before (sleep level 1, wake up); scheduler or protocol: "
-        "requests the engine answered before the transition do not return any more"
+        "answers to 1 of 4 prompts changed (sleep level 1, wake up); scheduler or protocol: "
+        "requests that the engine answered before the transition no longer return"
     )
 
 

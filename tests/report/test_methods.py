@@ -61,7 +61,7 @@ def test_timeline_tells_a_scored_pass_by_its_shift(evidence: Evidence) -> None:
 def test_a_server_that_tells_no_cache_reads_is_not_said_to_have_none() -> None:
     """Unknown is not nothing."""
     story = Story(tells_cached_tokens=False).baseline()
-    assert moments(story.evidence())[-1].seen == "cache reads not told"
+    assert moments(story.evidence())[-1].seen == "cache reads not reported"
 
 
 def test_progress_names_the_method(evidence: Evidence) -> None:

@@ -145,7 +145,7 @@ def test_first_screen_tells_the_verdict(cell: CellResult) -> None:
     """The heading is the verdict in a sentence, and the page's title begins with its word."""
     title, _, heading, *_ = lines(report_html(assemble(examples.result_of(cell), {})))
     assert title.startswith(cell.verdict.value if cell.verdict else "error")
-    assert heading[2:].startswith("The one cell")
+    assert heading[2:].startswith("The cell")
 
 
 def test_broken_cells_stand_open(mixed: str) -> None:

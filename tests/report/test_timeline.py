@@ -28,7 +28,7 @@ def test_a_server_that_was_booted_for_another_cell_was_not_waited_for() -> None:
     assert whole.server
     shared = whole.server.model_copy(update={"shared_with": ("a.first", "a.second"), "boot_seconds": 0.0})
     row = moments(Evidence(dataclasses.replace(whole, server=shared)))[0]
-    assert (row.what, row.took) == ("goes on with the server of a.first", "")
+    assert (row.what, row.took) == ("reuses the server of a.first", "")
 
 
 def test_a_step_shows_what_was_seen_not_what_was_answered() -> None:

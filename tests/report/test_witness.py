@@ -51,7 +51,7 @@ def test_same_tokens_do_not_part(witness: Witness) -> None:
 
 def test_how_sure_the_baseline_was(witness: Witness) -> None:
     """The gap is told in nat and as probabilities; without logprobs it is said to be unknown."""
-    assert "99.6% against 0.3%: 5.90 nat ahead" in where_they_part(witness)
+    assert "99.6%, 5.90 nat ahead of the next likeliest (0.3%)" in where_they_part(witness)
     blind = witness.model_copy(update={"baseline_gap": None})
     assert "not known" in where_they_part(blind)
 
@@ -59,7 +59,7 @@ def test_how_sure_the_baseline_was(witness: Witness) -> None:
 def test_the_first_token_differing_is_a_sentence_of_its_own(witness: Witness) -> None:
     """Nobody reads "after 0 equal tokens"."""
     at_once = witness.model_copy(update={"first_difference": 0})
-    assert where_they_part(at_once).startswith("They part at the first token.")
+    assert where_they_part(at_once).startswith("They diverge at the first token.")
 
 
 def test_tokens_are_named_by_id_and_by_what_they_read() -> None:

@@ -25,14 +25,14 @@ from tests.report import examples
         ((), "No cell was run."),
         (
             (examples.clean_cell(),),
-            "The one cell is clean: the model that woke up is the model that fell asleep.",
+            "The cell is clean: the model that woke up is the model that fell asleep.",
         ),
-        ((examples.corrupt_cell(),), "The one cell is corrupt (stale prefix cache)."),
+        ((examples.corrupt_cell(),), "The cell is corrupt (stale prefix cache)."),
         (
             (examples.corrupt_cell().model_copy(update={"cause": Cause.UNKNOWN}),),
-            "The one cell is corrupt (cause unknown).",
+            "The cell is corrupt (cause unknown).",
         ),
-        ((examples.failed_cell(),), "The one cell has no verdict (the machine got in the way)."),
+        ((examples.failed_cell(),), "The cell has no verdict (infrastructure problems)."),
         (
             (examples.clean_cell(), examples.corrupt_cell(), examples.corrupt_cell(arm="other")),
             "2 of 3 cells are corrupt (stale prefix cache); 1 is clean.",
@@ -51,7 +51,7 @@ def test_headline_tells_the_worst_first(cells: tuple[CellResult, ...], sentence:
 def test_lead_is_the_worst_reason_or_what_could_still_hide() -> None:
     """A broken run is led by its worst cell; a clean one by the weakest of its bounds."""
     assert lead(examples.mixed_report()).startswith("prefix-cache-level1 / prefix-cache-on: 2 of 4 prompts")
-    assert lead(examples.clean_report()).startswith("What could still hide: fewer than 52.7% of prompts")
+    assert lead(examples.clean_report()).startswith("What could still be hidden: fewer than 52.7% of prompts")
     assert lead(assemble(examples.result_of(), {})) == ""
 
 

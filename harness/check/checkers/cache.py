@@ -43,8 +43,8 @@ def keeps_kv_elsewhere(args: Sequence[str]) -> bool:
 
 def _words(call: Call) -> str:
     if call.path == "/sleep":
-        return "the sleep before had thrown the KV cache away"
-    return f"{call.path} before had made it forget everything"
+        return "the sleep before had discarded the KV cache"
+    return f"{call.path} had emptied the cache before"
 
 
 def _first_warm_replies(evidence: Evidence) -> Iterator[tuple[Reply, Call]]:

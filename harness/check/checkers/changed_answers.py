@@ -88,7 +88,7 @@ def termination(evidence: Evidence) -> Iterator[Finding]:
 
 def _tokens(pair: AnswerPair) -> tuple[str, Mapping[str, JsonValue]]:
     position, gap = pair.first_difference, pair.gap
-    sureness = "" if gap is None else f", where the baseline was sure by {gap:.3g} nat"
+    sureness = "" if gap is None else f", where the baseline was ahead by {gap:.3g} nat"
     detail = f"differs from token {position} on{sureness}; {pair.agreement:.0%} of the tokens agree"
     return detail, {
         "first_difference": position,
@@ -101,9 +101,9 @@ def _tokens(pair: AnswerPair) -> tuple[str, Mapping[str, JsonValue]]:
 def _logprobs(pair: AnswerPair) -> tuple[str, Mapping[str, JsonValue]]:
     shift, position = pair.logprob_shift, pair.first_logprob_difference
     if position is None:
-        return "the log-probabilities are of another shape, the tokens the same", {}
-    size = f"by up to {shift:.3g} nat" if shift else "though not of the tokens themselves"
-    detail = f"same tokens, but other log-probabilities from token {position} on, {size}"
+        return "same tokens, but the log-probabilities have a different shape", {}
+    size = f"by up to {shift:.3g} nat" if shift else "although not of the tokens themselves"
+    detail = f"same tokens, but different log-probabilities from token {position} on, {size}"
     return detail, {"first_logprob_difference": position, "logprob_shift": shift}
 
 

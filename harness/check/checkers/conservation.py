@@ -44,7 +44,7 @@ def obstacles(evidence: Evidence) -> Iterator[str]:
     for group, fates in groups.items():
         if all(fate.ended_before_the_transition for fate in fates):
             yield (
-                f"the requests {group} had ended before the transition they were to meet: "
+                f"the requests {group} ended before the transition they were meant to overlap: "
                 "raise sampling.max_tokens"
             )
 
@@ -120,7 +120,7 @@ class _Fate:
         elif self._expected == "same" and reason == ABORTED:
             yield f"was aborted after {counted(len(end.token_ids), 'token')}", Strength.PROOF
         elif self._expected == "aborted" and reason != ABORTED and not self._ended_before_the_call:
-            yield f"should have been aborted and ended by {reason!r}", Strength.PROOF
+            yield f"should have been aborted but ended with {reason!r}", Strength.PROOF
         if self._expected in {"same", "aborted"}:
             yield from self._other_tokens(end, whole=self._expected == "same" and reason != ABORTED)
 
@@ -165,7 +165,7 @@ def _broken(end: RequestEnded) -> Iterator[str]:
     if end.tokens_after_end:
         yield f"got {counted(end.tokens_after_end, 'token')} after its end"
     if end.completion_tokens is not None and end.completion_tokens != len(end.token_ids):
-        yield f"got {counted(len(end.token_ids), 'token')}, usage says {end.completion_tokens}"
+        yield f"got {counted(len(end.token_ids), 'token')}, but usage says {end.completion_tokens}"
 
 
 def _facts(end: RequestEnded) -> Mapping[str, JsonValue]:

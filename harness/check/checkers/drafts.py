@@ -30,7 +30,7 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         Finding(
             checker="drafts",
             message=f"{judged:.0%} of the drafted tokens are accepted after the transition, "
-            f"{usual:.0%} were before",
+            f"compared with {usual:.0%} before",
             strength=Strength.PROOF,
             evidence={"acceptance": judged, "baseline_acceptance": usual},
         ),

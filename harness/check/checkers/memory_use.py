@@ -104,9 +104,9 @@ def _kept_asleep(evidence: Evidence) -> Iterator[Finding]:
         if change is None:
             continue
         if change >= -floor:
-            expected = f"it had to fall by more than {floor / MIB:.0f} MiB"
+            expected = f"but it should have fallen by more than {floor / MIB:.0f} MiB"
         elif kv_cache is not None and abs(-change - kv_cache) < SAME:
-            expected = "which is the KV cache alone: the weights were not given back"
+            expected = "which is the KV cache alone: the weights were not released"
         else:
             continue
         yield _finding(
@@ -130,7 +130,7 @@ def _not_released(evidence: Evidence) -> Iterator[Finding]:
         yield _finding(
             step,
             f"release kv cache memory: memory in use changed by {change / MIB:+.0f} MiB, "
-            f"it had to fall by more than {floor / MIB:.0f} MiB",
+            f"but it should have fallen by more than {floor / MIB:.0f} MiB",
             {"step": step.step, "change_bytes": change, "floor_bytes": floor},
         )
 

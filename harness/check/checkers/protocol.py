@@ -73,7 +73,11 @@ def _violations(evidence: Evidence, replies: tuple[Reply, ...]) -> Iterator[tupl
         for kind, message in inconsistencies(answer, method=reply.start.method, recording=evidence.recording):
             yield reply, kind, message
         if known and _tells_fingerprint(reply) and answer.system_fingerprint not in known:
-            yield reply, "fingerprint", f"answered by another configuration, {answer.system_fingerprint!r}"
+            yield (
+                reply,
+                "fingerprint",
+                f"answered by configuration {answer.system_fingerprint!r}",
+            )
 
 
 def _tells_fingerprint(reply: Reply) -> bool:
@@ -94,14 +98,14 @@ def inconsistencies(answer: Answer, *, method: Method, recording: Recording) -> 
 def _counting(answer: Answer, prompt: Prompt, *, cap: int) -> Iterator[tuple[str, str]]:
     got = len(answer.token_ids)
     if answer.completion_tokens is not None and answer.completion_tokens != got:
-        yield "token count", f"{got} tokens came, usage says {answer.completion_tokens}"
+        yield "token count", f"{got} tokens received, but usage says {answer.completion_tokens}"
     if answer.prompt_tokens is not None and answer.prompt_tokens != len(prompt.token_ids):
         yield (
             "prompt count",
-            f"{len(prompt.token_ids)} prompt tokens were sent, usage says {answer.prompt_tokens}",
+            f"{len(prompt.token_ids)} prompt tokens sent, but usage says {answer.prompt_tokens}",
         )
     if got > cap:
-        yield "over the limit", f"{got} tokens came, {cap} were allowed"
+        yield "over the limit", f"{got} tokens received, but only {cap} allowed"
     if answer.finish_reason == "length" and got < cap:
         yield "early limit", f"ended by length after {got} of {cap} tokens"
     if answer.finish_reason in {None, "error", "abort"}:
@@ -123,7 +127,7 @@ def _tokens(
         lowest, highest = min(answer.token_ids), max(answer.token_ids)
         if lowest < 0 or highest >= vocabulary_size:
             outside = lowest if lowest < 0 else highest
-            yield "out of vocabulary", f"token id {outside} is not among the {vocabulary_size} there are"
+            yield "out of vocabulary", f"token id {outside} is outside the vocabulary of {vocabulary_size}"
 
 
 def _logprobs(answer: Answer, *, greedy: bool) -> Iterator[tuple[str, str]]:
@@ -159,11 +163,11 @@ def _remarkable(
         yield "not finite", f"the log-probability of token {int(np.argmin(sound))} is not a finite number"
         return
     if max(chosen.max(initial=0.0), listed.max(initial=0.0)) > ROUNDING:
-        yield "above one", "a token is more probable than certain"
+        yield "above one", "a token has a probability above 1"
     if not listed.shape[1]:
         return
     if (top[:, 1:] > top[:, :-1]).any():
-        yield "unordered", "the likeliest tokens do not come in the order of their log-probabilities"
+        yield "unordered", "the likeliest tokens are not sorted by log-probability"
     itself = top_ids == ids[:, np.newaxis]
     told_twice = (itself & (np.abs(top - chosen[:, np.newaxis]) > ROUNDING)).any(axis=1)
     passed_over = ~itself.any(axis=1) & (top_ids >= 0).all(axis=1) & (chosen > top.min(axis=1) + ROUNDING)

@@ -48,8 +48,8 @@ def _finding(each: Pass, name: str, compared: int) -> Finding:
     asked = f"the adapter {each.start.adapter}" if each.start.adapter else "the base model"
     return Finding(
         checker="adapters",
-        message=f"{each.start.probe}: {asked} gives {counted(compared, 'answer')} that must not all equal "
-        f"those of {name}, and they do",
+        message=f"{each.start.probe}: {asked} gives {counted(compared, 'answer')}, all equal to "
+        f"those of {name}, but some had to differ",
         strength=Strength.PROOF,
         pass_number=each.start.number,
         cycle=each.start.cycle,

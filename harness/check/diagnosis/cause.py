@@ -69,14 +69,14 @@ def _decide(symptoms: Symptoms) -> tuple[Cause, str]:
         return _decide_without_answers(symptoms)
     if symptoms.only_sampled:
         return Cause.SCHEDULER, (
-            "greedy answers are the baseline's, and so are the candidates that were sampled from: "
-            "the random numbers are not"
+            "greedy answers equal the baseline, and so do the candidates that were sampled from: "
+            "only the random numbers differ"
         )
     if symptoms.cold_is_damaged and symptoms.damaged_adapters and symptoms.heals(Control.BASE_MODEL):
         outcome = symptoms.outcomes[Control.BASE_MODEL]
         return Cause.ADAPTER, (
-            f"only answers of the adapter {' and '.join(symptoms.damaged_adapters)} are damaged, computed "
-            f"ones among them; the base model answers as before: {outcome.healed} of {outcome.asked}"
+            f"only answers of adapter {' and '.join(symptoms.damaged_adapters)} are damaged, including "
+            f"computed ones; the base model answers as before: {outcome.healed} of {outcome.asked}"
         )
     if symptoms.heals(Control.RESET_ENCODER_CACHE):
         return Cause.ENCODER_CACHE, "; ".join(symptoms.for_kept_pictures())
@@ -121,14 +121,14 @@ def _decide_on_reads_past_the_salt(symptoms: Symptoms) -> tuple[Cause, str]:
     return Cause.KV_CONNECTOR, (
         f"{symptoms.read_past_the_salt} of {len(symptoms.damaged)} damaged answers read their prompt from "
         "a cache under a salt never used before, which only a connector can serve; "
-        f"all {symptoms.computed_that_hold} that computed it hold"
+        f"all {symptoms.computed_that_hold} that computed it are right"
     )
 
 
 def _decide_on_likeness(alike: Sequence[Finding]) -> tuple[Cause, str]:
     adapter = alike[0].evidence["adapter"]
     if adapter is None:
-        return Cause.LOST_WEIGHTS, "the weights that were to be loaded answer as those before them did"
+        return Cause.LOST_WEIGHTS, "the newly loaded weights give the same answers as the ones before"
     return Cause.ADAPTER, f"the adapter {adapter} has no effect"
 
 
@@ -142,10 +142,10 @@ def _decide_without_answers(symptoms: Symptoms) -> tuple[Cause, str]:
     if kinds == {"timeout"} and (rejected := drafts.check(symptoms.evidence)):
         return Cause.DRAFT_MODEL, f"{rejected[0].message}, and requests take longer than their deadline"
     if kinds and kinds <= {"timeout", "connection"}:
-        return Cause.SCHEDULER, "requests the engine answered before the transition do not return any more"
+        return Cause.SCHEDULER, "requests that the engine answered before the transition no longer return"
     if kinds == {"http"} and len(failed) < len(symptoms.evidence.after_replies):
         return Cause.DECODE_PATH, (
-            "some requests fail with an error, as NaN logits make them, and all others are answered as before"
+            "some requests fail with an error, as with NaN logits, and all others are answered as before"
         )
     return Cause.UNKNOWN, ""
 
@@ -158,7 +158,7 @@ def _ruled_out(symptoms: Symptoms) -> Iterator[str]:
     if symptoms.checksums_equal:
         yield "lost weights: every weight checksum is unchanged"
     elif symptoms.reload_fails:
-        yield "lost weights alone: loading them again does not heal"
+        yield "lost weights alone: loading them again does not help"
     elif symptoms.unseen_hold:
         yield "lost weights: unseen prompts are answered as before"
 
@@ -183,7 +183,7 @@ def death_of_the_engine(evidence: Evidence) -> str | None:
     if call is not None and call.failure is not None and call.failure.kind == "connection":
         return f"the engine died during {describe(blamed)}"
     answered = sum(reply.answer.t > blamed.t for reply in judged[:first])
-    moment = f"after {counted(answered, 'answer')}, the first" if answered else "at the first request"
+    moment = counted(answered, "answer") if answered else "at the first request"
     return f"the engine died {moment} after {describe(blamed)}{_what_it_said(call)}"
 
 

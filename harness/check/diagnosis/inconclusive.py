@@ -18,7 +18,7 @@ def find(evidence: Evidence) -> tuple[str, ...]:
     if unavailable := evidence.recording.unavailable:
         return (f"not available in vLLM {unavailable.vllm_version}: {', '.join(unavailable.lacking)}",)
     if not evidence.recording.finished:
-        return ("the recording breaks off before the end of the script: run the cell again",)
+        return ("the recording stops before the end of the script: run the cell again",)
     if evidence.recording.skipped:
         return (_left_out(evidence.recording),)
     return tuple(
@@ -39,14 +39,14 @@ def find(evidence: Evidence) -> tuple[str, ...]:
 def _left_damaged(evidence: Evidence) -> Iterator[str]:
     if told := evidence.recording.left_damaged:
         yield (
-            f"the server it left to {told.next_cell} was damaged ({told.because}): probe more after the "
-            "transition, rehit and cold evidence included"
+            f"the server it handed over to {told.next_cell} was damaged ({told.because}): add probes "
+            "after the transition, including rehit and cold evidence"
         )
 
 
 def _left_out(recording: Recording) -> str:
     if recording.skipped_because == CERTAIN:
-        return "a part of the script was left out, as for a proof that is not there: run with --thorough"
+        return "part of the script was skipped because of a proof that is missing: run with --thorough"
     return f"{counted(len(recording.skipped), 'step')} left out: {recording.skipped_because}"
 
 
@@ -54,7 +54,7 @@ def _missing(evidence: Evidence) -> Iterator[str]:
     if evidence.missing:
         start, prompt = evidence.missing[0]
         yield (
-            f"{counted(len(evidence.missing), 'answer')} missing from the recording, the first that of "
+            f"{counted(len(evidence.missing), 'answer')} missing from the recording, first "
             f"{prompt.id} ({occasion(start)}): run the cell again"
         )
 
@@ -67,17 +67,17 @@ def _unsound_baseline(evidence: Evidence) -> Iterator[str]:
     late = [reply for reply in before if reply.answer.failure and reply.answer.failure.kind == "timeout"]
     if late:
         yield (
-            f"{counted(len(late), 'request')} had no answer in time before anything was done to the engine: "
+            f"{counted(len(late), 'request')} were not answered in time, before anything was tested: "
             "raise the answer deadline or use a faster server"
         )
     violations = protocol.baseline_violations(evidence)
     if violations:
-        yield f"the baseline itself is unsound ({violations[0]}): settle that first"
+        yield f"the baseline itself is unsound ({violations[0]}): fix that first"
     torn = next((each for each in evidence.null if each.same_tokens and not each.same_ending), None)
     if torn is not None:
         yield (
             f"the baseline itself is unsound ({torn.prompt.id}, {occasion(torn.reply.start)}: the same "
-            "tokens end in two ways): settle that first"
+            "tokens have two different endings): fix that first"
         )
     if evidence.unmatched:
         reply = evidence.unmatched[0]
@@ -89,7 +89,7 @@ def _unsound_baseline(evidence: Evidence) -> Iterator[str]:
 
 def _nothing_happened(evidence: Evidence) -> Iterator[str]:
     if not evidence.transitions:
-        yield "the script holds no transition: nothing was put to the test"
+        yield "the script contains no transition, so nothing was tested"
     elif not any(each.start.role is Role.AFTER for each in evidence.recording.passes):
         yield "no probe follows a transition: add one to the script"
     lacking = dict.fromkeys(call for _, call in state.unavailable_calls(evidence))
@@ -108,8 +108,8 @@ def _noise(evidence: Evidence) -> Iterator[str]:
     differing = sum(not pair.identical for pair in after)
     if differing:
         yield (
-            f"{differing} of {counted(len(after), 'answer')} differ, but how much answers differ when "
-            "nothing happened was not measured: add a null_transition before the first transition"
+            f"{differing} of {counted(len(after), 'answer')} differ, but the noise was not "
+            "measured: add a null_transition before the first transition"
         )
 
 
@@ -121,12 +121,12 @@ def _could_not_alarm(evidence: Evidence) -> Iterator[str]:
         return
     if any(answer.cached_tokens is not None for answer in answers):
         yield (
-            "no prompt was ever served from the prefix cache, so a stale one could not have shown: "
+            "no prompt was ever served from the prefix cache, so a stale one would not have been noticed: "
             "use prompts longer than a KV block"
         )
     elif not _cache_hits(evidence):
         yield (
-            "nothing shows that the prefix cache was ever read, so a stale one could not have shown: "
+            "nothing shows that the prefix cache was ever read, so a stale one would not have been noticed: "
             "start the server with --enable-prompt-tokens-details"
         )
 

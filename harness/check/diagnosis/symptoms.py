@@ -157,7 +157,7 @@ class Symptoms:
         for control, words in (
             (Control.FRESH_SALT, "a fresh cache salt heals"),
             (Control.RESET_PREFIX_CACHE, "resetting the prefix cache heals"),
-            (Control.UNSEEN_PROMPTS, "unseen prompts hold:"),
+            (Control.UNSEEN_PROMPTS, "unseen prompts are right:"),
         ):
             outcome = self.outcomes.get(control)
             if outcome is not None:
@@ -167,7 +167,7 @@ class Symptoms:
         """Yield what speaks for stale outputs of an encoder."""
         yield "answers computed without the prefix cache are damaged as well"
         outcome = self.outcomes[Control.RESET_ENCODER_CACHE]
-        yield f"forgetting what was kept of pictures heals {outcome.healed} of {outcome.asked}"
+        yield f"resetting the picture caches heals {outcome.healed} of {outcome.asked}"
 
     def for_weights(self) -> Iterator[str]:
         """Yield what speaks for lost weights; nothing if no control does."""

@@ -165,9 +165,9 @@ class Calibration:
         thin = [row for row in self.rows if len(row.pool.null) < least or not row.pool.tells_noise]
         if thin:
             yield (
-                f"how much answers differ by themselves is not known well enough: {len(thin)} of "
-                f"{len(self.rows)} cannot be held against {least} null answers in like conditions; "
-                f"give null_transition {least} passes or more, ask for warm, rehit and cold evidence, "
+                f"the noise is not known well enough: {len(thin)} of {len(self.rows)} answers cannot be "
+                f"compared with {least} null answers under the same conditions; "
+                f"give null_transition {least} or more passes, ask for warm, rehit and cold evidence, "
                 "or serve the model in float32"
             )
         elif self._passes and not self.quiet:
@@ -186,7 +186,7 @@ class Calibration:
     def _how_coarse(self) -> str:
         if self.gross_limit > limits.BOUNDLESS:
             return "irregular that an answer, however far off,"
-        return f"coarse that an answer {self.gross_limit:.2g} nat off"
+        return f"large that an answer off by {self.gross_limit:.2g} nat"
 
     def healed(self, replies: Sequence[Reply]) -> int:
         """How many of ``replies``, the answers of a control, are within the noise.
@@ -210,8 +210,8 @@ class Calibration:
         if len(odd) < CONFIRMED_BY or 2 * len(odd) <= len(self._passes):
             return None
         return (
-            f"in {len(odd)} of {len(self._passes)} passes answers lie off together, in a way that chance "
-            "does not explain but no further than rounding might: serve the model in float32 to tell"
+            f"in {len(odd)} of {len(self._passes)} passes answers deviate together, more than chance "
+            "explains but no further than rounding might: serve the model in float32 to tell which it is"
         )
 
     @cached_property
@@ -249,7 +249,7 @@ class Calibration:
     def _of_gross(self, row: Row) -> Finding:
         off, limit = row.distance, self._gross_limits[row.decoded]
         finite = bool(np.isfinite(off.furthest))
-        how_far = f"lies {off.furthest:.3g} nat off" if finite else "cannot have come about by noise"
+        how_far = f"deviates by {off.furthest:.3g} nat" if finite else "cannot be explained by noise"
         return finding_about(
             row.track.reply,
             f"token {off.furthest_at} {how_far}; {limit:.2g} is the most that noise explains",

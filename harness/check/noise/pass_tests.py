@@ -91,7 +91,7 @@ def _dense(judged: JudgedPass) -> PassTest:
         checker="divergence",
         start=judged.start,
         p_value=rank_test(scores).higher,
-        sentence=f"answers typically lie {ratio:.2g} times as far off as null answers do",
+        sentence=f"answers typically deviate {ratio:.2g} times as far as null answers",
         material=ratio > MARGIN,
         notable=ratio > MARGIN / 2,
     )
@@ -107,7 +107,7 @@ def _sparse(judged: JudgedPass) -> PassTest:
         checker="divergence",
         start=judged.start,
         p_value=exceedance(scores),
-        sentence=f"{beyond} of {len(scores)} prompts lie further off than any null answer",
+        sentence=f"{beyond} of {len(scores)} prompts deviate further than any null answer",
     )
 
 
@@ -142,7 +142,7 @@ def _repetition(judged: JudgedPass) -> PassTest:
         checker="repetition",
         start=judged.start,
         p_value=ranks.two_sided,
-        sentence=f"answers repeat themselves {direction} than null answers do",
+        sentence=f"answers repeat themselves {direction} than null answers",
     )
 
 
@@ -159,8 +159,8 @@ def _sampling(judged: JudgedPass) -> PassTest:
         checker="divergence",
         start=judged.start,
         p_value=rank_test(scores).lower,
-        sentence=f"with the same seed, answers typically part after {np.median(scores[:, -1]):.0f} tokens, "
-        f"null answers after {np.median(scores[:, :-1]):.0f}",
+        sentence=f"with the same seed, answers typically diverge after {np.median(scores[:, -1]):.0f} "
+        f"tokens, null answers after {np.median(scores[:, :-1]):.0f}",
         material=bool(sooner),
         notable=bool(sooner),
     )
@@ -188,5 +188,5 @@ def _ending(judged: JudgedPass) -> PassTest:
         checker="termination",
         start=judged.start,
         p_value=ranks.two_sided,
-        sentence=f"{direction} answers end by themselves than null answers do",
+        sentence=f"{direction} answers end by themselves than null answers",
     )

@@ -25,8 +25,8 @@ def test_hashes_that_outlive_their_blocks_are_found() -> None:
     findings = list(cache.check(hashes_kept().evidence()))
     assert [finding.prompt for finding in findings] == ["p0", "p1", "p2", "p3"]
     assert findings[0].message == (
-        "p0, cycle 1, warm: 48 prompt tokens came from the prefix cache although the sleep before had thrown "
-        "the KV cache away"
+        "p0, cycle 1, warm: 48 prompt tokens came from the prefix cache although the sleep before had "
+        "discarded the KV cache"
     )
     assert findings[0].evidence == {"cached_tokens": 48, "shared_with_other_prompts": 0}
     assert {finding.strength for finding in findings} == {Strength.PROOF}
@@ -61,7 +61,7 @@ def test_a_call_that_empties_the_cache_is_named() -> None:
     story.call(step, "/pause", {})
     findings = list(cache.check(story.probe().evidence()))
     assert [finding.prompt for finding in findings] == ["p0", "p1", "p2", "p3"]
-    assert findings[0].message.endswith("although /pause before had made it forget everything")
+    assert findings[0].message.endswith("although /pause had emptied the cache before")
 
 
 def test_what_the_base_model_left_is_not_for_an_adapter() -> None:

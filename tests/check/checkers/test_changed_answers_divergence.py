@@ -28,7 +28,7 @@ def test_the_first_differing_token_is_reported() -> None:
         "cached_tokens": 0,
     }
     assert finding.message == (
-        f"p1, cycle 2, cold: differs from token 6 on, where the baseline was sure by {gap:.3g} nat; "
+        f"p1, cycle 2, cold: differs from token 6 on, where the baseline was ahead by {gap:.3g} nat; "
         "25% of the tokens agree"
     )
     assert (finding.checker, finding.prompt, finding.cycle) == ("divergence", "p1", 2)
@@ -48,7 +48,7 @@ def test_logprobs_alone_are_reported() -> None:
     """Equal tokens with other log-probabilities are damage that greedy decoding hides."""
     [finding] = Story().baseline().null().cycle(warm={"p2": shifted(0.5, 4)}).findings("divergence")
     assert finding.message == (
-        "p2, cycle 1, warm: same tokens, but other log-probabilities from token 4 on, by up to 0.5 nat"
+        "p2, cycle 1, warm: same tokens, but different log-probabilities from token 4 on, by up to 0.5 nat"
     )
     assert finding.evidence == {"first_logprob_difference": 4, "logprob_shift": 0.5, "cached_tokens": 0}
 
@@ -56,7 +56,7 @@ def test_logprobs_alone_are_reported() -> None:
 def test_lost_logprobs_are_reported() -> None:
     """An answer without the log-probabilities its baseline had is different."""
     [finding] = Story().baseline().null().cycle(warm={"p2": updated(logprobs=None)}).findings("divergence")
-    assert "another shape" in finding.message
+    assert "different shape" in finding.message
 
 
 def test_another_ending_is_left_to_termination() -> None:
@@ -116,8 +116,8 @@ def test_candidates_alone_are_reported() -> None:
     """No log-probability of the answer itself differs, and none is said to."""
     [finding] = Story().baseline().null().cycle(warm={"p2": candidate_moved}).findings("divergence")
     assert finding.message == (
-        "p2, cycle 1, warm: same tokens, but other log-probabilities from token 4 on, "
-        "though not of the tokens themselves"
+        "p2, cycle 1, warm: same tokens, but different log-probabilities from token 4 on, "
+        "although not of the tokens themselves"
     )
     assert finding.evidence["logprob_shift"] == 0.0
 
@@ -126,7 +126,7 @@ def test_lost_logprobs_are_told_in_words() -> None:
     """Nothing is measured where one side has nothing to measure; the cached tokens are told all the same."""
     [finding] = Story().baseline().null().cycle(warm={"p2": updated(logprobs=None)}).findings("divergence")
     assert finding.message == (
-        "p2, cycle 1, warm: the log-probabilities are of another shape, the tokens the same"
+        "p2, cycle 1, warm: same tokens, but the log-probabilities have a different shape"
     )
     assert finding.evidence == {"cached_tokens": 0}
 

@@ -149,7 +149,7 @@ def test_usage_counts_what_came() -> None:
     """A stream that lost a token on its way is found by the server's own count."""
     tokens = len(undisturbed(Story().baseline()).token_ids)
     told = story(end(completion_tokens=tokens + 1))
-    assert only(told)[0] == f"got {tokens} tokens, usage says {tokens + 1}"
+    assert only(told)[0] == f"got {tokens} tokens, but usage says {tokens + 1}"
 
 
 def test_other_tokens_are_proof_where_noise_leaves_tokens_alone() -> None:
@@ -176,11 +176,11 @@ def test_aborting_is_an_end_only_where_it_is_expected() -> None:
 
 def test_what_runs_on_although_it_was_to_be_aborted_is_found() -> None:
     """Unless it had ended before the sleep, which then tested nothing."""
-    assert only(story(end(), expect="aborted"))[0].startswith("should have been aborted and ended by")
+    assert only(story(end(), expect="aborted"))[0].startswith("should have been aborted but ended with")
     early = story(end(), expect="aborted", early=True)
     assert found(early) == []
     result = judge(early.recording())
-    assert (result.verdict, "had ended before" in result.reason) == (Verdict.INCONCLUSIVE, True)
+    assert (result.verdict, "ended before" in result.reason) == (Verdict.INCONCLUSIVE, True)
 
 
 def test_who_ends_while_the_engine_is_looked_at_cannot_be_aborted() -> None:
@@ -192,7 +192,7 @@ def test_who_ends_while_the_engine_is_looked_at_cannot_be_aborted() -> None:
     told.events[place] = ended.model_copy(update={"t": call.t - call.seconds + 0.9 * ON_ITS_WAY_S})
     assert found(told) == []
     told.events[place] = ended.model_copy(update={"t": call.t - call.seconds + 1.1 * ON_ITS_WAY_S})
-    assert only(told)[0].startswith("should have been aborted and ended by")
+    assert only(told)[0].startswith("should have been aborted but ended with")
 
 
 def test_an_aborted_answer_is_the_beginning_of_the_undisturbed_one() -> None:

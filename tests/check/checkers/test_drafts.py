@@ -68,7 +68,10 @@ def test_acceptance_that_halves_is_found(before: tuple[int, int], after: tuple[i
 def test_the_finding_tells_both_rates() -> None:
     """Accepted per drafted token, after and before."""
     [finding] = findings(drafting(before=(1000, 600), after=(1000, 50)))
-    assert finding.message == "5% of the drafted tokens are accepted after the transition, 60% were before"
+    assert (
+        finding.message
+        == "5% of the drafted tokens are accepted after the transition, compared with 60% before"
+    )
     assert finding.strength is Strength.PROOF
     assert finding.evidence == {"acceptance": 0.05, "baseline_acceptance": 0.6}
 
@@ -122,6 +125,9 @@ def test_late_answers_are_the_draft_models_where_every_draft_is_rejected() -> No
     """Without its drafts an engine is slower, not stuck."""
     result = counted_only(drafting(before=(1000, 600), after=(1000, 0), late=True)).judged()
     assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.DRAFT_MODEL)
-    assert "0% of the drafted tokens are accepted after the transition, 60% were before" in result.reason
+    assert (
+        "0% of the drafted tokens are accepted after the transition, compared with 60% before"
+        in result.reason
+    )
     sound = counted_only(drafting(before=(1000, 600), after=(1000, 600), late=True)).judged()
     assert sound.cause is Cause.SCHEDULER

@@ -25,7 +25,7 @@ def test_memory_that_stays_is_found() -> None:
     """An engine that says it sleeps and keeps its memory is degraded."""
     [finding] = findings(Story().baseline().null().sleep(freed=0).wake())
     assert finding.message == (
-        "sleep level 1: memory in use changed by +0 MiB, it had to fall by more than 16 MiB"
+        "sleep level 1: memory in use changed by +0 MiB, but it should have fallen by more than 16 MiB"
     )
     assert finding.strength is Strength.PROOF
     assert finding.evidence == {
@@ -138,7 +138,7 @@ def test_the_kv_cache_alone_is_not_enough(freed: int, kv_cache: int | None, foun
     story = configured(Story().baseline().null().sleep(freed=freed), kv_cache=kv_cache)
     assert len(findings(story)) == found
     assert all(
-        "the KV cache alone: the weights were not given back" in each.message for each in findings(story)
+        "the KV cache alone: the weights were not released" in each.message for each in findings(story)
     )
 
 
@@ -218,7 +218,8 @@ def test_a_release_that_gave_nothing_is_told() -> None:
     """With what it had to exceed."""
     [finding] = findings(released(Story().baseline().null(), freed=0))
     assert finding.message == (
-        "release kv cache memory: memory in use changed by +0 MiB, it had to fall by more than 16 MiB"
+        "release kv cache memory: memory in use changed by +0 MiB, but it should have fallen by more "
+        "than 16 MiB"
     )
     assert finding.evidence == {"step": "4", "change_bytes": 0, "floor_bytes": 16 * MIB}
 

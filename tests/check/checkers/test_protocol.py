@@ -75,7 +75,7 @@ def test_a_finding_names_prompt_pass_and_cycle() -> None:
     """A finding can be followed back to the answer it is about."""
     [finding] = findings_after(updated(completion_tokens=3))
     assert (finding.checker, finding.prompt, finding.cycle) == ("protocol", "p0", 1)
-    assert finding.message == "p0, cycle 1, warm: 24 tokens came, usage says 3"
+    assert finding.message == "p0, cycle 1, warm: 24 tokens received, but usage says 3"
     assert finding.strength is Strength.PROOF
     story = Story().baseline().null().cycle()
     after = [each.start.number for each in story.recording().passes if each.start.role == "after"]
@@ -248,7 +248,7 @@ def test_what_the_baseline_does_as_well_is_only_a_hint() -> None:
     [finding] = protocol.check(story.evidence())
     assert finding.strength is Strength.HINT
     assert protocol.baseline_violations(story.evidence()) == tuple(
-        f"p1, baseline, {cache}: 49 prompt tokens were sent, usage says 7"
+        f"p1, baseline, {cache}: 49 prompt tokens sent, but usage says 7"
         for cache in ("warm", "rehit", "cold")
     )
 
@@ -305,18 +305,18 @@ def ending_in(*tokens: int) -> Change:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (updated(prompt_tokens=48), "49 prompt tokens were sent, usage says 48"),
-        (lambda a: with_tokens(a, (*a.token_ids, 7)), "25 tokens came, 24 were allowed"),
+        (updated(prompt_tokens=48), "49 prompt tokens sent, but usage says 48"),
+        (lambda a: with_tokens(a, (*a.token_ids, 7)), "25 tokens received, but only 24 allowed"),
         (lambda a: with_tokens(a, a.token_ids[:23]), "ended by length after 23 of 24 tokens"),
         (updated(finish_reason="abort"), "ended with finish reason 'abort'"),
         (
             updated(finish_reason="stop"),
             "ended by stop without an end of sequence, a stop token or a stop string",
         ),
-        (ending_in(-1), "token id -1 is not among the 1000 there are"),
-        (ending_in(-1, VOCABULARY), "token id -1 is not among the 1000 there are"),
-        (ending_in(0, VOCABULARY), "token id 1000 is not among the 1000 there are"),
-        (updated(system_fingerprint="other"), "answered by another configuration, 'other'"),
+        (ending_in(-1), "token id -1 is outside the vocabulary of 1000"),
+        (ending_in(-1, VOCABULARY), "token id -1 is outside the vocabulary of 1000"),
+        (ending_in(0, VOCABULARY), "token id 1000 is outside the vocabulary of 1000"),
+        (updated(system_fingerprint="other"), "answered by configuration 'other'"),
         (failing("http", 500), "no answer: no answer came"),
     ],
 )

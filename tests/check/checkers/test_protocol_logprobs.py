@@ -95,7 +95,7 @@ def test_what_float32_rounds_above_certain_is_fine(
     *, value: float, found: bool, runner_up: tuple[int, float]
 ) -> None:
     """A probability may exceed 1 by a rounding error, and by no more; a candidate's as well."""
-    sentence = ("above one", "a token is more probable than certain")
+    sentence = ("above one", "a token has a probability above 1")
     own: Row = (300, value, [(300, value), runner_up, (-1, -INFINITY)])
     assert told(own) == ([sentence] if found else [])
     other: Row = (300, 0.0, [(301, value), (300, 0.0), (-1, -INFINITY)])
@@ -106,9 +106,7 @@ def test_what_float32_rounds_above_certain_is_fine(
 def test_likeliest_tokens_out_of_order_are_found(values: tuple[float, float, float]) -> None:
     """Whichever neighbours of the list are the wrong way round."""
     row: Row = (300, -0.5, list(zip((300, 301, 302), values, strict=True)))
-    assert told(GREEDY, row) == [
-        ("unordered", "the likeliest tokens do not come in the order of their log-probabilities")
-    ]
+    assert told(GREEDY, row) == [("unordered", "the likeliest tokens are not sorted by log-probability")]
 
 
 def test_equal_values_are_in_order() -> None:

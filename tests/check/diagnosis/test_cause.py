@@ -44,9 +44,9 @@ def test_stale_prefix_cache() -> None:
     assert result.cause is Cause.STALE_PREFIX_CACHE
     assert outcomes(result) == {"fresh_salt": (4, 4), "unseen_prompts": (1, 1), "reset_prefix_cache": (4, 4)}
     assert result.reason == (
-        "4 of 4 prompts no longer answered as before (sleep level 1, wake up); stale prefix cache: "
+        "answers to 4 of 4 prompts changed (sleep level 1, wake up); stale prefix cache: "
         "4 of 4 damaged answers read prompt tokens from the cache; a fresh cache salt heals 4 of 4; "
-        "resetting the prefix cache heals 4 of 4; unseen prompts hold: 1 of 1"
+        "resetting the prefix cache heals 4 of 4; unseen prompts are right: 1 of 1"
     )
     assert result.ruled_out == ()
 
@@ -148,11 +148,11 @@ def test_weights_the_script_discards_and_reloads() -> None:
 
 
 def test_weights_discarded_by_the_script_but_a_reload_does_not_heal() -> None:
-    """If loading them again does not heal, discarded weights are not the whole story."""
+    """If loading them again does not help, discarded weights are not the whole story."""
     story = lost_weights(level=2).control(Control.RELOAD_WEIGHTS, damage(ALL))
     result = story.judged()
     assert result.cause is Cause.UNKNOWN
-    assert "lost weights alone: loading them again does not heal" in result.ruled_out
+    assert "lost weights alone: loading them again does not help" in result.ruled_out
 
 
 def test_unseen_prompts_that_hold_clear_the_weights() -> None:
@@ -291,7 +291,7 @@ def test_a_failed_control_has_not_healed() -> None:
     assert result.cause is Cause.UNKNOWN
 
 
-AFFECTED = "4 of 4 prompts no longer answered as before (sleep level 1, wake up)"
+AFFECTED = "answers to 4 of 4 prompts changed (sleep level 1, wake up)"
 
 
 def unexplained() -> list[tuple[str, Story]]:
@@ -349,7 +349,7 @@ def test_a_connector_may_serve_what_no_salt_allows() -> None:
     assert result.cause is Cause.KV_CONNECTOR
     assert result.reason == (
         f"{AFFECTED}; kv connector: 4 of 8 damaged answers read their prompt from a cache under a salt "
-        "never used before, which only a connector can serve; all 4 that computed it hold"
+        "never used before, which only a connector can serve; all 4 that computed it are right"
     )
 
 
@@ -381,8 +381,8 @@ def test_lost_requests_of_two_kinds_accuse_the_scheduler() -> None:
     result = Story().baseline().null().cycle(1, warm=changes).judged()
     assert result.cause is Cause.SCHEDULER
     assert result.reason == (
-        "2 of 4 prompts no longer answered as before (sleep level 1, wake up); scheduler or protocol: "
-        "requests the engine answered before the transition do not return any more"
+        "answers to 2 of 4 prompts changed (sleep level 1, wake up); scheduler or protocol: "
+        "requests that the engine answered before the transition no longer return"
     )
 
 
@@ -390,8 +390,8 @@ def test_single_errors_are_explained() -> None:
     """The reason says what the errors have in common."""
     result = Story().baseline().null().cycle(1, warm={"p1": failing("http", 500)}).judged()
     assert result.reason == (
-        "1 of 4 prompts no longer answered as before (sleep level 1, wake up); graph or decode path: "
-        "some requests fail with an error, as NaN logits make them, and all others are answered as before"
+        "answers to 1 of 4 prompts changed (sleep level 1, wake up); graph or decode path: "
+        "some requests fail with an error, as with NaN logits, and all others are answered as before"
     )
 
 
@@ -433,7 +433,7 @@ def test_lost_weights_are_told_with_all_that_speaks_for_them() -> None:
     story.probe(1, warm=damage(ALL), cold=damage(ALL)).checksums({"a": "1", "b": "9"})
     story.control(Control.RELOAD_WEIGHTS)
     assert story.judged().reason == (
-        "4 of 4 prompts no longer answered as before (sleep level 2, wake up); lost weights: "
+        "answers to 4 of 4 prompts changed (sleep level 2, wake up); lost weights: "
         "the checksums of 1 parameter changed; loading the weights again heals 4 of 4; "
         "the script discards the weights (sleep level 2) and does not load them again"
     )
@@ -479,7 +479,7 @@ def test_an_encoder_cache_is_known_by_what_forgetting_it_heals() -> None:
     story.control(Control.RESET_PREFIX_CACHE, damage(ALL)).control(Control.RESET_ENCODER_CACHE)
     result = story.judged()
     assert result.cause is Cause.ENCODER_CACHE
-    assert "forgetting what was kept of pictures heals 4 of 4" in result.reason
+    assert "resetting the picture caches heals 4 of 4" in result.reason
 
 
 def test_pictures_that_stay_wrong_when_encoded_anew_are_not_the_encoder_cache() -> None:

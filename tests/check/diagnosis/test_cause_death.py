@@ -48,7 +48,7 @@ def test_an_engine_that_dies_after_what_it_refused() -> None:
     result = story.judged()
     assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.SCHEDULER)
     assert result.reason == (
-        "4 of 4 prompts no longer answered as before (reload missing weights (must fail)); scheduler or "
+        "answers to 4 of 4 prompts changed (reload missing weights (must fail)); scheduler or "
         "protocol: the engine died at the first request after reload missing weights (must fail), "
         "which it had refused with status 500"
     )
@@ -68,7 +68,7 @@ def test_answers_that_came_before_the_death_are_counted() -> None:
     """An engine that answered for a while did not die of the first request."""
     story = Story().baseline().null().cycle(1, cold=every(failing("connection")))
     assert cause.death_of_the_engine(story.evidence()) == (
-        "the engine died after 4 answers, the first after wake up, which it had answered with status 200"
+        "the engine died 4 answers after wake up, which it had answered with status 200"
     )
 
 

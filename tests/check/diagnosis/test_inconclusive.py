@@ -28,7 +28,7 @@ def test_a_recording_that_breaks_off() -> None:
     """Without the end of the script there is no clean verdict."""
     story = clean_story()
     assert inconclusive.find(story.evidence()) == (
-        "the recording breaks off before the end of the script: run the cell again",
+        "the recording stops before the end of the script: run the cell again",
     )
 
 
@@ -37,9 +37,7 @@ def test_a_missing_answer() -> None:
     story = clean_story()
     story.events = [event for event in story.events if getattr(event, "prompt", "") != "p1"]
     [reason] = reasons(story)
-    assert reason == (
-        "9 answers missing from the recording, the first that of p1 (baseline, warm): run the cell again"
-    )
+    assert reason == ("9 answers missing from the recording, first p1 (baseline, warm): run the cell again")
 
 
 def test_no_baseline() -> None:
@@ -50,19 +48,21 @@ def test_no_baseline() -> None:
 def test_a_baseline_that_times_out() -> None:
     """A server too slow before anything was done to it cannot be judged."""
     story = Story().baseline({"p1": failing("timeout")}).null().cycle()
-    assert any("3 requests had no answer in time before anything was done" in each for each in reasons(story))
+    assert any(
+        "3 requests were not answered in time, before anything was tested" in each for each in reasons(story)
+    )
 
 
 def test_a_null_transition_that_times_out() -> None:
     """The same holds for a request after a null transition."""
     story = Story().baseline().null({"p1": failing("timeout")}).cycle()
-    assert any("2 requests had no answer in time" in each for each in reasons(story))
+    assert any("2 requests were not answered in time" in each for each in reasons(story))
 
 
 def test_an_unsound_baseline() -> None:
     """A baseline that contradicts itself is no reference."""
     [reason] = reasons(clean_story_with_baseline(updated_tokens=True))
-    assert reason.startswith("the baseline itself is unsound (p1, baseline, warm: 49 prompt tokens were sent")
+    assert reason.startswith("the baseline itself is unsound (p1, baseline, warm: 49 prompt tokens sent")
 
 
 def clean_story_with_baseline(*, updated_tokens: bool) -> Story:
@@ -83,7 +83,7 @@ def test_no_counterpart() -> None:
 
 def test_no_transition() -> None:
     """A script of probes alone tests nothing."""
-    assert "the script holds no transition: nothing was put to the test" in reasons(Story().baseline().null())
+    assert "the script contains no transition, so nothing was tested" in reasons(Story().baseline().null())
 
 
 def test_no_probe_after_the_transition() -> None:
@@ -106,9 +106,9 @@ def test_noise_that_was_seen_too_seldom() -> None:
     """One null answer a prompt is not enough to tell noise from damage."""
     story = Story().baseline().null({"p0": garbage(3)}).cycle()
     assert reasons(story)[0] == (
-        "how much answers differ by themselves is not known well enough: 8 of 8 cannot be held against "
-        "4 null answers in like conditions; give null_transition 4 passes or more, ask for warm, rehit and "
-        "cold evidence, or serve the model in float32"
+        "the noise is not known well enough: 8 of 8 answers cannot be compared with "
+        "4 null answers under the same conditions; give null_transition 4 or more passes, ask for warm, "
+        "rehit and cold evidence, or serve the model in float32"
     )
 
 
@@ -117,7 +117,7 @@ def test_differences_without_a_measure_of_noise() -> None:
     story = Story().baseline().cycle(1, warm={"p0": garbage(3), "p1": shifted()})
     [reason] = reasons(story)
     assert reason == (
-        "2 of 8 answers differ, but how much answers differ when nothing happened was not measured: "
+        "2 of 8 answers differ, but the noise was not measured: "
         "add a null_transition before the first transition"
     )
 
@@ -195,7 +195,7 @@ def test_what_a_baseline_lacks_is_told_in_full() -> None:
     )
     late = reasons(Story().baseline({"p1": failing("timeout")}).null().cycle())
     assert late[0] == (
-        "3 requests had no answer in time before anything was done to the engine: raise the answer deadline "
+        "3 requests were not answered in time, before anything was tested: raise the answer deadline "
         "or use a faster server"
     )
 
@@ -203,9 +203,9 @@ def test_what_a_baseline_lacks_is_told_in_full() -> None:
 def test_a_baseline_request_that_fails_otherwise_is_not_late() -> None:
     """A server error is unsound, not slow."""
     found = reasons(Story().baseline({"p1": failing("http", 500)}).null().cycle())
-    assert not any("had no answer in time" in each for each in found)
+    assert not any("not answered in time" in each for each in found)
     assert found[0] == (
-        "the baseline itself is unsound (p1, baseline, warm: no answer: no answer came): settle that first"
+        "the baseline itself is unsound (p1, baseline, warm: no answer: no answer came): fix that first"
     )
 
 
@@ -213,8 +213,8 @@ def test_a_baseline_that_ends_in_two_ways() -> None:
     """The same tokens before any transition cannot end once by length and once otherwise."""
     story = Story().baseline().null({"p1": updated(finish_reason="repetition")}).cycle()
     assert (
-        "the baseline itself is unsound (p1, null transition, warm: the same tokens end in two ways): settle "
-        "that first"
+        "the baseline itself is unsound (p1, null transition, warm: the same tokens have two different "
+        "endings): fix that first"
     ) in inconclusive.find(story.finish().evidence())
 
 
@@ -234,13 +234,13 @@ def test_a_cache_that_could_not_alarm_is_told_in_full() -> None:
     never = dict.fromkeys(["p0", "p1", "p2", "p3"], updated(cached_tokens=0))
     [unread] = reasons(Story().baseline(never).null(never).cycle())
     assert unread == (
-        "no prompt was ever served from the prefix cache, so a stale one could not have shown: use prompts "
-        "longer than a KV block"
+        "no prompt was ever served from the prefix cache, so a stale one would not have been noticed: use "
+        "prompts longer than a KV block"
     )
     [untold] = reasons(Story(tells_cached_tokens=False).baseline().null().cycle())
     assert untold == (
-        "nothing shows that the prefix cache was ever read, so a stale one could not have shown: start the "
-        "server with --enable-prompt-tokens-details"
+        "nothing shows that the prefix cache was ever read, so a stale one would not have been noticed: "
+        "start the server with --enable-prompt-tokens-details"
     )
 
 

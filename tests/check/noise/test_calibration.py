@@ -137,7 +137,7 @@ def test_small_damage_in_most_passes_is_never_called_clean() -> None:
     result = judge(simulate(0, Setup(damage=biased(0.05))))
 
     assert result.verdict is Verdict.INCONCLUSIVE
-    assert result.reason.startswith("in 3 of 4 passes answers lie off together")
+    assert result.reason.startswith("in 3 of 4 passes answers deviate together")
     assert "float32" in result.reason
 
 
@@ -168,8 +168,8 @@ def test_an_alarm_is_told_with_its_p_value() -> None:
     result = judge(simulate(0, Setup(damage=scaled(0.96))))
     dense = [finding for finding in result.findings if finding.evidence.get("test") == "dense"]
     assert len(dense) == 4
-    assert dense[0].message.startswith("cycle 1, warm: answers typically lie ")
-    assert " times as far off as null answers do (p = " in dense[0].message
+    assert dense[0].message.startswith("cycle 1, warm: answers typically deviate ")
+    assert " times as far as null answers (p = " in dense[0].message
     assert dense[0].strength is Strength.PROOF
     assert dense[0].checker == "divergence"
     adjusted, p_value = dense[0].evidence["adjusted_p_value"], dense[0].evidence["p_value"]
@@ -188,12 +188,12 @@ def test_a_gross_answer_is_told_with_its_limit() -> None:
     assert isinstance(limit, float)
     assert distance > limit
     assert first.message == (
-        f"p3, cycle 1, warm: token {first.evidence['position']} lies {distance:.3g} nat off; "
+        f"p3, cycle 1, warm: token {first.evidence['position']} deviates by {distance:.3g} nat; "
         f"{limit:.2g} is the most that noise explains"
     )
     assert result.witness is not None
     assert result.witness.prompt == "p3"
-    assert "1 of 16 prompts no longer answered as before" in result.reason
+    assert "answers to 1 of 16 prompts changed" in result.reason
 
 
 def test_differences_within_the_noise_are_not_told() -> None:
@@ -207,7 +207,7 @@ def test_too_few_null_passes_are_inconclusive() -> None:
     recording = simulate(0, Setup(null_passes=1))
     result = judge(recording)
     assert result.verdict is Verdict.INCONCLUSIVE
-    assert "give null_transition 4 passes or more" in result.reason
+    assert "give null_transition 4 or more passes" in result.reason
 
 
 def test_too_few_prompts_are_inconclusive() -> None:
@@ -221,7 +221,7 @@ def test_too_much_noise_is_inconclusive() -> None:
     """Where an answer could be garbage and not show, the limit is never loosened to clean."""
     result = judge(simulate(0, Setup(noise=Noise(sd=0.5))))
     assert result.verdict is Verdict.INCONCLUSIVE
-    assert "the noise is so coarse" in result.reason
+    assert "the noise is so large" in result.reason
 
 
 def test_null_passes_that_happen_to_agree_do_not_make_bf16_exact() -> None:

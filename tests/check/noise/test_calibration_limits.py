@@ -43,7 +43,7 @@ def test_a_gross_answer_lies_off_four_times_as_far_as_the_furthest_null_answer()
     [finding] = calibration.findings()
     assert finding == Finding(
         checker="divergence",
-        message="p3, cycle 1, warm: token 23 lies 0.167 nat off; 0.13 is the most that noise explains",
+        message="p3, cycle 1, warm: token 23 deviates by 0.167 nat; 0.13 is the most that noise explains",
         strength=Strength.PROOF,
         prompt="p3",
         pass_number=row.track.reply.start.number,
@@ -63,7 +63,7 @@ def test_what_no_noise_explains_is_told_without_a_number() -> None:
     lost = both(garbage(5), updated(logprobs=None))
     [finding] = calibrated(noisy().probe(1, warm={"p3": lost})).findings()
     assert finding.message == (
-        "p3, cycle 1, warm: token 5 cannot have come about by noise; 0.13 is the most that noise explains"
+        "p3, cycle 1, warm: token 5 cannot be explained by noise; 0.13 is the most that noise explains"
     )
     assert finding.evidence["deviation"] is None
 
@@ -91,7 +91,7 @@ def test_an_alarm_leads_to_its_pass() -> None:
             },
         )
     assert {finding.cycle for finding in calibration.findings()} == {1, 2}
-    assert "cycle 1, warm: 8 of 8 prompts lie further off than any null answer (p = " in (
+    assert "cycle 1, warm: 8 of 8 prompts deviate further than any null answer (p = " in (
         calibration.findings()[1].message
     )
 
@@ -142,7 +142,7 @@ def test_noise_that_hides_too_much_is_named() -> None:
     story = noisy(null=shifted(6.0, 0)).probe(1)
     [obstacle] = calibrated(story).obstacles()
     assert obstacle == (
-        "the noise is so coarse that an answer 8 nat off would not show: serve the model in float32, or "
+        "the noise is so large that an answer off by 8 nat would not show: serve the model in float32, or "
         "lower the concurrency to 1"
     )
 
@@ -164,7 +164,7 @@ def test_null_answers_that_are_too_few_are_counted() -> None:
         if (getattr(event, "prompt", ""), getattr(event, "pass_number", 0)) != ("p2", numbers[-1])
     ]
     [obstacle] = calibrated(story).obstacles()
-    assert "2 of 16 cannot be held against 4 null answers in like conditions" in obstacle
+    assert "2 of 16 answers cannot be compared with 4 null answers under the same conditions" in obstacle
 
 
 @pytest.mark.parametrize(("shift", "quiet"), [(2.9 * RESOLUTION, True), (3.1 * RESOLUTION, False)])
@@ -250,7 +250,7 @@ def controlled(change: Change | None, *, prompts: int = 8) -> int:
 
 
 def test_a_control_is_held_against_the_same_noise() -> None:
-    """Gross answers have not healed; answers that lie off together have not; what noise explains has."""
+    """Gross answers have not healed; answers that deviate together have not; what noise explains has."""
     assert controlled(None) == 8
     assert controlled(garbage(), prompts=3) == 5
     assert controlled(garbage()) == 0

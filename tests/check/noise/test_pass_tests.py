@@ -73,10 +73,10 @@ SAME = updated()
 @pytest.mark.parametrize(
     ("by", "sentence", "p_value", "material"),
     [
-        (0.3, "answers typically lie 3 times as far off as null answers do", SURE, True),
-        (0.13, "answers typically lie 1.3 times as far off as null answers do", SURE, True),
-        (0.12, "answers typically lie 1.2 times as far off as null answers do", SURE, False),
-        (0.05, "answers typically lie 0.5 times as far off as null answers do", 1.0, False),
+        (0.3, "answers typically deviate 3 times as far as null answers", SURE, True),
+        (0.13, "answers typically deviate 1.3 times as far as null answers", SURE, True),
+        (0.12, "answers typically deviate 1.2 times as far as null answers", SURE, False),
+        (0.05, "answers typically deviate 0.5 times as far as null answers", 1.0, False),
     ],
 )
 def test_dense(*, by: float, sentence: str, p_value: float, material: bool) -> None:
@@ -94,7 +94,7 @@ def test_sparse(by: float, prompts: int, beyond: int) -> None:
     after = dict.fromkeys(NAMES[:prompts], shifted(by, 0))
     test = answers_of(judged_pass(of_all(shifted(0.1, 0)), after))["sparse"]
     assert (test.checker, test.material) == ("divergence", True)
-    assert test.sentence == f"{beyond} of 8 prompts lie further off than any null answer"
+    assert test.sentence == f"{beyond} of 8 prompts deviate further than any null answer"
     assert test.p_value == pytest.approx(5.0**-beyond)
 
 
@@ -114,9 +114,9 @@ def test_what_rounding_explains_is_not_sparse() -> None:
 def test_repetition() -> None:
     """Loops raise it and garbage lowers it, and either direction counts."""
     more = answered("repetition", SAME, loop(4))
-    assert is_sure(more, "answers repeat themselves more than null answers do")
+    assert is_sure(more, "answers repeat themselves more than null answers")
     less = answered("repetition", loop(4), garbage(), before=loop(4))
-    assert is_sure(less, "answers repeat themselves less than null answers do")
+    assert is_sure(less, "answers repeat themselves less than null answers")
     assert answered("repetition", SAME, garbage()).p_value == 1.0
 
 
@@ -137,9 +137,9 @@ def test_length() -> None:
 def test_ending() -> None:
     """Answers that stop where none did, or run on where all stopped, however long they are."""
     fewer = answered("ending", stop_after(5), loop(0), before=stop_after(5))
-    assert is_sure(fewer, "fewer answers end by themselves than null answers do")
+    assert is_sure(fewer, "fewer answers end by themselves than null answers")
     more = answered("ending", loop(0), stop_after(24), before=loop(0))
-    assert is_sure(more, "more answers end by themselves than null answers do")
+    assert is_sure(more, "more answers end by themselves than null answers")
     # Any other ending than a stop is no stop.
     assert answered("ending", SAME, updated(finish_reason="length")).p_value > SURE
 
@@ -175,12 +175,12 @@ def test_scale_is_held_against_the_null_passes() -> None:
     ("parts_at", "tokens", "material"), [(5, 6, True), (18, 19, True), (19, 20, False), (23, 24, False)]
 )
 def test_sampling(*, parts_at: int, tokens: int, material: bool) -> None:
-    """With the same seed answers part later on; a fifth sooner than null answers do is damage."""
+    """With the same seed answers part later on; a fifth sooner than null answers is damage."""
     judged = judged_pass({}, of_all(garbage(parts_at)), method=Method.SAMPLED)
     test = answers_of(judged)["sampling"]
     assert (test.checker, test.material) == ("divergence", material)
     assert test.sentence == (
-        f"with the same seed, answers typically part after {tokens} tokens, null answers after 24"
+        f"with the same seed, answers typically diverge after {tokens} tokens, null answers after 24"
     )
 
 
@@ -236,7 +236,7 @@ def test_one_noisy_null_pass_is_not_left_out() -> None:
         assert test.start is judged.start
         assert not test.material
         assert test.sentence == (
-            "with the same seed, answers typically part after 9 tokens, null answers after 24"
+            "with the same seed, answers typically diverge after 9 tokens, null answers after 24"
         )
 
 
