@@ -106,6 +106,7 @@ def test_a_null_transition_asks_what_it_names() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.cell
 async def test_a_cell_with_all_evidence_is_clean(driver: Driver) -> None:
     """The server scores the baseline's own tokens, decodes along them, and samples the same ones again."""
     recording = await driver.run(more=EVERYTHING)
@@ -128,6 +129,7 @@ async def test_a_cell_with_all_evidence_is_clean(driver: Driver) -> None:
     ("fault", "seen_by"),
     [("lose-weights", {"warm", "cold", "scored", "forced"}), ("keep-prefix-cache", {"warm"})],
 )
+@pytest.mark.cell
 async def test_given_tokens_see_lost_weights_and_not_a_stale_prefix_cache(
     driver: Driver, fault: str, seen_by: set[str]
 ) -> None:

@@ -88,6 +88,7 @@ def answers(recording: Recording) -> set[tuple[str, tuple[int, ...]]]:
     }
 
 
+@pytest.mark.cell
 async def test_healthy_cells_share_a_server(driver: Driver) -> None:
     """The second cell says with whom, has no boot of its own, and the same answers."""
     booted, recorded = await run(driver, jobs_of(driver), is_clean=really)
@@ -102,6 +103,7 @@ async def test_healthy_cells_share_a_server(driver: Driver) -> None:
     assert not {judge(first).verdict, judge(second).verdict} & {Verdict.CORRUPT, Verdict.INCONCLUSIVE}
 
 
+@pytest.mark.cell
 async def test_after_a_corrupt_cell_the_next_gets_a_fresh_server(driver: Driver) -> None:
     """Verdicts and causes are those of cells with a server each."""
     booted, recorded = await run(driver, jobs_of(driver, fault="keep-prefix-cache"), is_clean=really)
@@ -110,6 +112,7 @@ async def test_after_a_corrupt_cell_the_next_gets_a_fresh_server(driver: Driver)
     assert [result.cause for result in results] == [Cause.STALE_PREFIX_CACHE] * 2
 
 
+@pytest.mark.cell
 async def test_a_damaged_server_is_found_by_the_questions_of_the_next_cell(driver: Driver) -> None:
     """Whatever the verdict overlooked: the next cell begins again on a fresh server."""
     jobs = jobs_of(driver, fault="lose-weights")
@@ -131,6 +134,7 @@ ONLY_WARM = """\
 """After the wake-up every prompt is computed anew: nothing that was cached is read again."""
 
 
+@pytest.mark.cell
 async def test_the_cell_before_is_told_of_the_damage_it_left(driver: Driver) -> None:
     """What its own probes could not see its history holds afterwards: clean becomes corrupt."""
     said: list[tuple[str, str]] = []
@@ -154,11 +158,11 @@ def test_cells_that_ask_otherwise_share_no_server(driver: Driver) -> None:
     assert [job.cell.arm_name for job in by_server(jobs)] == ["0", "2", "1"]
 
 
-@pytest.mark.engine
 @pytest.mark.parametrize(
     ("fault", "corrupt"),
     [(None, set()), ("damage-late-tokens", {"prefix-cache-level1", "prefix-cache-level2"})],
 )
+@pytest.mark.cell
 async def test_the_default_run_finds_damage_of_late_tokens(
     driver: Driver, fault: str | None, corrupt: set[str]
 ) -> None:
@@ -192,6 +196,7 @@ def test_a_cell_that_spoils_its_server_comes_last(driver: Driver) -> None:
     assert [job.cell.arm_name for job in by_server(jobs)] == ["pauses", "sleeps", "asks-too-soon", "spoils"]
 
 
+@pytest.mark.cell
 async def test_cells_with_requests_in_flight_share_a_server(driver: Driver) -> None:
     """Streams that stood still over a sleep and have ended leave nothing behind."""
     script = """\

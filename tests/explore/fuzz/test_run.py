@@ -37,6 +37,8 @@ from tests.fake_vllm.behaviours import Behaviour
 from tests.fake_vllm.in_process import InProcessRuntime
 from tests.virtual_time import VirtualTimeLoop
 
+pytestmark = pytest.mark.cell
+
 Start: TypeAlias = Callable[..., Fuzz]
 
 SLEEPING = ("sleep level=1", "wake_up", "sleep level=0")
@@ -61,9 +63,8 @@ def on_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
             return await wait_for_errand(engine)
 
     monkeypatch.setattr(anyio, "run", partial(run, backend_options=options))
-    monkeypatch.setattr(
-        module, "start_blocking_portal", partial(start_blocking_portal, backend_options=options)
-    )
+    portal = partial(start_blocking_portal, backend_options=options)
+    monkeypatch.setattr(module, "start_blocking_portal", portal)
     monkeypatch.setattr(FuzzEngine, "_wait_for_errand", waits_in_real_time)
 
 
@@ -94,7 +95,6 @@ def search(
     return start
 
 
-@pytest.mark.cell  # engines that hang or die are started again and again
 @pytest.mark.parametrize(
     ("misbehave", "drawn", "kind", "calls"),
     [
