@@ -263,8 +263,8 @@ def fuzz(
     require("fuzz", for_what="a search")
     from harness import workflow
     from harness.explore.fuzz.confirming import FuzzOptions
+    from harness.explore.fuzz.moves import LEGAL_MOVES, SAFE_MOVES
     from harness.explore.fuzz.run import Fuzz, conclusion, seconds_in, table
-    from harness.explore.fuzz.sequences import LEGAL_MOVES, SAFE_MOVES
 
     if budget is None and examples is None:
         budget = "10m"

@@ -16,9 +16,9 @@ from harness.drive.run import run_cells
 from harness.drive.run_directory import RunPlan
 from harness.errors import StorageError
 from harness.explore.fuzz.findings import Signature, failure_in
+from harness.explore.fuzz.moves import LEGAL_MOVES, Move
 from harness.explore.fuzz.scenario import SETTINGS, SMALLER, WHOLE, Size, scenario_of, write_scenario
 from harness.explore.fuzz.search import Minimal
-from harness.explore.fuzz.sequences import LEGAL_MOVES, Move
 from harness.history.events import Event
 from harness.models.model import Model
 from harness.report import bug_report, write_report

@@ -23,8 +23,9 @@ from harness.drive.script import PlacedStep, run_step
 from harness.drive.session import Session
 from harness.errors import InfrastructureError, ServerDiedError
 from harness.explore.fuzz.findings import HANGS, failure_in
+from harness.explore.fuzz.moves import ADAPTER
 from harness.explore.fuzz.scenario import BEGINNING
-from harness.explore.fuzz.sequences import ADAPTER, setup_for
+from harness.explore.fuzz.sequences import setup_for
 from harness.history.events import Event
 from harness.history.layout import HISTORY_FILE
 from harness.history.recording import load_recording

@@ -14,7 +14,8 @@ from ruamel.yaml import YAML
 
 from harness.errors import StorageError
 from harness.explore.fuzz.findings import Signature
-from harness.explore.fuzz.sequences import Move, setup_for
+from harness.explore.fuzz.moves import Move
+from harness.explore.fuzz.sequences import setup_for
 from harness.installation import shipped_scenarios
 from harness.scenario.cells import CORPORA_FOLDER
 from harness.scenario.schema import Arm, Deadlines, PromptSet, Sampling, Scenario

@@ -23,7 +23,8 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 
 from harness.explore.fuzz.engine import Carried
 from harness.explore.fuzz.findings import Failure, KnownFindings, Signature, failure_in
-from harness.explore.fuzz.sequences import Move, carried_out, topic_of
+from harness.explore.fuzz.moves import Move, topic_of
+from harness.explore.fuzz.sequences import carried_out
 from harness.scenario.script import Step
 
 MOST_STEPS = 12

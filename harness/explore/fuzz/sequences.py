@@ -9,32 +9,38 @@ were: that is what makes shrinking work.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from harness.drive.script import PlacedStep
-from harness.scenario.engine_state import AdapterName, EngineState, Tag
+from harness.explore.fuzz.moves import (
+    ADAPTER,
+    ADAPTER_BASELINES,
+    FINISH,
+    OTHER_WEIGHTS,
+    PROBE,
+    RESET,
+    RESUME,
+    Move,
+    reload,
+    wake,
+)
+from harness.scenario.engine_state import AdapterName, EngineState
 from harness.scenario.script import Step
 from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe, ProbeOptions
-from harness.scenario.steps.base import NoOptions
-from harness.scenario.steps.caches import ResetPrefixCache, ResetPrefixCacheOptions
+from harness.scenario.steps.caches import ResetPrefixCache
 from harness.scenario.steps.lifecycle import (
     Mode,
     Pause,
-    PauseOptions,
     ReleaseKvCacheMemory,
-    ReleaseOptions,
     Resume,
     Sleep,
-    SleepOptions,
-    WakeOptions,
     WakeUp,
 )
 from harness.scenario.steps.loading import (
     LoadAdapter,
     LoadAdapterOptions,
-    ReloadOptions,
     ReloadWeights,
     UnloadAdapter,
     UnloadAdapterOptions,
@@ -42,129 +48,9 @@ from harness.scenario.steps.loading import (
 from harness.scenario.steps.requests import (
     AbortRequests,
     CancelRequests,
-    CancelRequestsOptions,
     FinishRequests,
-    FinishRequestsOptions,
     StartRequests,
-    StartRequestsOptions,
 )
-
-Move: TypeAlias = tuple[Step, ...]
-"""Steps that are taken together; most moves are one."""
-
-REQUESTS = "held"
-ADAPTER = "tuned"
-OTHER_WEIGHTS = "other-weights"
-"""The baseline of the weights' variant."""
-ADAPTER_BASELINES: Mapping[AdapterName, str] = {"first": "first-adapter", "second": "second-adapter"}
-FINISHED_WITHIN_S = 30.0
-
-
-def _sleep(level: Literal[0, 1, 2], mode: Mode | None = None) -> Sleep:
-    return Sleep(sleep=SleepOptions(level=level, mode=mode))
-
-
-def _wake(*tags: Tag) -> WakeUp:
-    return WakeUp(wake_up=WakeOptions(tags=tags))
-
-
-def _reload(weights: Literal["own", "other"]) -> ReloadWeights:
-    return ReloadWeights(reload_weights=ReloadOptions(weights=weights))
-
-
-def _pause(mode: Mode | None = None, *, clear_cache: bool | None = None) -> Pause:
-    return Pause(pause=PauseOptions(mode=mode, clear_cache=clear_cache))
-
-
-def _load(adapter: AdapterName, *, in_place: bool = False, same_path: bool = False) -> LoadAdapter:
-    options = LoadAdapterOptions(name=ADAPTER, adapter=adapter, in_place=in_place, same_path=same_path)
-    return LoadAdapter(load_adapter=options)
-
-
-_PROBE = Probe(probe=ProbeOptions(name="after", evidence=("warm",)))
-_RESET = ResetPrefixCache(reset_prefix_cache=ResetPrefixCacheOptions())
-_RESUME = Resume(resume=NoOptions())
-_START = StartRequests(start_requests=StartRequestsOptions(name=REQUESTS))
-_FINISH = FinishRequests(finish_requests=FinishRequestsOptions(name=REQUESTS, within=FINISHED_WITHIN_S))
-_CANCEL = CancelRequests(cancel_requests=CancelRequestsOptions(name=REQUESTS))
-_ABORT = AbortRequests(abort_requests=NoOptions())
-_UNLOAD = UnloadAdapter(unload_adapter=UnloadAdapterOptions(name=ADAPTER))
-
-_SINGLE: tuple[Step, ...] = (
-    _PROBE,
-    _sleep(1),
-    _wake(),
-    _sleep(2),
-    _reload("own"),
-    _RESET,
-    _pause(),
-    _RESUME,
-    _sleep(0),
-    _wake("weights"),
-    _wake("kv_cache"),
-    ReleaseKvCacheMemory(release_kv_cache_memory=ReleaseOptions()),
-    _reload("other"),
-    _START,
-    _FINISH,
-    _CANCEL,
-    _sleep(1, "keep"),
-    _sleep(0, "keep"),
-    _sleep(1, "wait"),
-    _sleep(2, "keep"),
-    _pause("keep"),
-    _pause("keep", clear_cache=False),
-    _pause("wait"),
-    _load("first"),
-    _load("second"),
-    _UNLOAD,
-    _load("second", in_place=True),
-    _load("first", same_path=True),
-    _load("second", same_path=True),
-    _load("first", in_place=True, same_path=True),
-    _load("second", in_place=True, same_path=True),
-    _ABORT,
-)
-
-LEGAL_MOVES: tuple[Move, ...] = tuple((step,) for step in _SINGLE)
-"""Every call that the API offers, the plainest first: shrinking goes that way."""
-
-SAFE_MOVES: tuple[Move, ...] = (
-    (_PROBE,),
-    (_sleep(1), _wake()),
-    (_sleep(0), _wake()),
-    (_sleep(2), _wake("weights"), _reload("own"), _wake("kv_cache")),
-    (_pause(), _RESUME),
-    (_sleep(1), _wake("weights"), _wake("kv_cache")),
-    (_RESET,),
-    (_pause(), _reload("other"), _RESET, _RESUME),
-    (_pause(), _reload("own"), _RESET, _RESUME),
-    (_START, _FINISH),
-    (_START, _sleep(1), _FINISH, _wake()),
-    (_START, _sleep(1, "wait"), _FINISH, _wake()),
-    (_START, _sleep(1, "keep"), _wake(), _FINISH),
-    (_START, _sleep(0, "keep"), _wake(), _FINISH),
-    (_START, _pause("keep"), _RESUME, _FINISH),
-    (_START, _pause("wait"), _FINISH, _RESUME),
-    (_sleep(1), _START, _wake(), _FINISH),
-    (_pause(), _START, _RESUME, _FINISH),
-)
-"""Only what vLLM documents as safe, each documented procedure in one piece."""
-
-_TOPICS: Mapping[str, tuple[type, ...]] = {
-    "adapters": (LoadAdapter, UnloadAdapter),
-    "weights": (ReloadWeights, ResetPrefixCache),
-    "requests": (StartRequests, FinishRequests, CancelRequests, AbortRequests),
-    "pausing": (Pause, Resume, ReleaseKvCacheMemory),
-    "sleeping": (Sleep, WakeUp),
-}
-
-
-def topic_of(move: Move) -> str | None:
-    """What a move is about; of several things, the rarest.  None where it only asks."""
-    for topic, steps in _TOPICS.items():
-        if any(isinstance(step, steps) for step in move):
-            return topic
-    return None
 
 
 def carried_out(moves: Iterable[Move]) -> tuple[Step, ...]:
@@ -234,11 +120,11 @@ class _Walk:
     def close(self) -> None:
         """Wake up, finish what runs, and ask."""
         if self.engine.asleep:
-            self.take(_wake())
+            self.take(wake())
         elif self.engine.paused:
-            self.take(_RESUME)
-        self.take(_FINISH)
-        self.take(_PROBE)
+            self.take(RESUME)
+        self.take(FINISH)
+        self.take(PROBE)
 
     def _legal(self, step: Step) -> bool:  # noqa: C901, PLR0911, PLR0912 - one case a step
         if step.asks and self.engine.rests:
@@ -347,14 +233,14 @@ def setup_for(steps: Sequence[Step], *, taken: Container[str] = ()) -> tuple[Ste
     setup: list[Step] = []
     reloaded = {step.reload_weights.weights for step in steps if isinstance(step, ReloadWeights)}
     if "other" in reloaded and OTHER_WEIGHTS not in taken:
-        setup += [_reload("other"), _RESET, *_baseline(OTHER_WEIGHTS), _reload("own"), _RESET]
+        setup += [reload("other"), RESET, *_baseline(OTHER_WEIGHTS), reload("own"), RESET]
     loaded = {step.load_adapter.adapter for step in steps if isinstance(step, LoadAdapter)}
     for adapter, name in ADAPTER_BASELINES.items():
         if adapter in loaded and name not in taken:
             setup += _adapter_baseline(adapter, name)
     if setup:
         # What the sequence finds in the prefix cache is what it would find after the first baseline.
-        setup += [_RESET, Probe(probe=ProbeOptions(name="before", evidence=("warm",)))]
+        setup += [RESET, Probe(probe=ProbeOptions(name="before", evidence=("warm",)))]
     return tuple(setup)
 
 

@@ -22,6 +22,7 @@ from harness.explore.fuzz import run as module
 from harness.explore.fuzz.confirming import FuzzOptions
 from harness.explore.fuzz.engine import FuzzEngine
 from harness.explore.fuzz.findings import DIED, HANGS, WRONG_ANSWERS
+from harness.explore.fuzz.moves import LEGAL_MOVES, SAFE_MOVES, Move
 from harness.explore.fuzz.run import (
     FINDINGS_FILE,
     KNOWN_FILE,
@@ -30,7 +31,7 @@ from harness.explore.fuzz.run import (
     conclusion,
     table,
 )
-from harness.explore.fuzz.sequences import LEGAL_MOVES, SAFE_MOVES, Move, words
+from harness.explore.fuzz.sequences import words
 from harness.scenario.cells import load_cells
 from harness.servers.select import Choice
 from tests.fake_vllm.behaviours import Behaviour

@@ -22,9 +22,9 @@ from harness.explore.fuzz.findings import (
     gists,
     signature,
 )
+from harness.explore.fuzz.moves import LEGAL_MOVES, SAFE_MOVES
 from harness.explore.fuzz.run import seconds_in
 from harness.explore.fuzz.search import Budget, Minimal, Search, Steps, Tried
-from harness.explore.fuzz.sequences import LEGAL_MOVES, SAFE_MOVES
 
 Rule = Callable[[tuple[str, ...]], Cause | None]
 """How an engine fails after these calls; None where it does not."""

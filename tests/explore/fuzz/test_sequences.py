@@ -7,16 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.explore.fuzz.findings import Failure, gists, signature
+from harness.explore.fuzz.moves import LEGAL_MOVES, SAFE_MOVES, Move
 from harness.explore.fuzz.scenario import WHOLE, base_scenario, scenario_of
-from harness.explore.fuzz.sequences import (
-    LEGAL_MOVES,
-    SAFE_MOVES,
-    Move,
-    carried_out,
-    counts,
-    setup_for,
-    words,
-)
+from harness.explore.fuzz.sequences import carried_out, counts, setup_for, words
 from harness.scenario.schema import Scenario
 from harness.scenario.script import Step
 from harness.scenario.steps.asking import Probe

@@ -1,0 +1,160 @@
+"""The calls that a sequence may be made of, one by one or each documented procedure in one piece."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, TypeAlias
+
+from harness.scenario.engine_state import AdapterName, Tag, Weights
+from harness.scenario.script import Step
+from harness.scenario.steps.asking import Probe, ProbeOptions
+from harness.scenario.steps.base import NoOptions
+from harness.scenario.steps.caches import ResetPrefixCache, ResetPrefixCacheOptions
+from harness.scenario.steps.lifecycle import (
+    Mode,
+    Pause,
+    PauseOptions,
+    ReleaseKvCacheMemory,
+    ReleaseOptions,
+    Resume,
+    Sleep,
+    SleepOptions,
+    WakeOptions,
+    WakeUp,
+)
+from harness.scenario.steps.loading import (
+    LoadAdapter,
+    LoadAdapterOptions,
+    ReloadOptions,
+    ReloadWeights,
+    UnloadAdapter,
+    UnloadAdapterOptions,
+)
+from harness.scenario.steps.requests import (
+    AbortRequests,
+    CancelRequests,
+    CancelRequestsOptions,
+    FinishRequests,
+    FinishRequestsOptions,
+    StartRequests,
+    StartRequestsOptions,
+)
+
+Move: TypeAlias = tuple[Step, ...]
+"""Steps that are taken together; most moves are one."""
+
+REQUESTS = "held"
+ADAPTER = "tuned"
+OTHER_WEIGHTS = "other-weights"
+"""The baseline of the weights' variant."""
+ADAPTER_BASELINES: Mapping[AdapterName, str] = {"first": "first-adapter", "second": "second-adapter"}
+FINISHED_WITHIN_S = 30.0
+
+
+def _sleep(level: Literal[0, 1, 2], mode: Mode | None = None) -> Sleep:
+    return Sleep(sleep=SleepOptions(level=level, mode=mode))
+
+
+def wake(*tags: Tag) -> WakeUp:
+    """Wake these tags, or everything."""
+    return WakeUp(wake_up=WakeOptions(tags=tags))
+
+
+def reload(weights: Weights) -> ReloadWeights:
+    """Load the model's own weights, or those of the variant."""
+    return ReloadWeights(reload_weights=ReloadOptions(weights=weights))
+
+
+def _pause(mode: Mode | None = None, *, clear_cache: bool | None = None) -> Pause:
+    return Pause(pause=PauseOptions(mode=mode, clear_cache=clear_cache))
+
+
+def _load(adapter: AdapterName, *, in_place: bool = False, same_path: bool = False) -> LoadAdapter:
+    options = LoadAdapterOptions(name=ADAPTER, adapter=adapter, in_place=in_place, same_path=same_path)
+    return LoadAdapter(load_adapter=options)
+
+
+PROBE = Probe(probe=ProbeOptions(name="after", evidence=("warm",)))
+RESET = ResetPrefixCache(reset_prefix_cache=ResetPrefixCacheOptions())
+RESUME = Resume(resume=NoOptions())
+_START = StartRequests(start_requests=StartRequestsOptions(name=REQUESTS))
+FINISH = FinishRequests(finish_requests=FinishRequestsOptions(name=REQUESTS, within=FINISHED_WITHIN_S))
+_CANCEL = CancelRequests(cancel_requests=CancelRequestsOptions(name=REQUESTS))
+_ABORT = AbortRequests(abort_requests=NoOptions())
+_UNLOAD = UnloadAdapter(unload_adapter=UnloadAdapterOptions(name=ADAPTER))
+
+_SINGLE: tuple[Step, ...] = (
+    PROBE,
+    _sleep(1),
+    wake(),
+    _sleep(2),
+    reload("own"),
+    RESET,
+    _pause(),
+    RESUME,
+    _sleep(0),
+    wake("weights"),
+    wake("kv_cache"),
+    ReleaseKvCacheMemory(release_kv_cache_memory=ReleaseOptions()),
+    reload("other"),
+    _START,
+    FINISH,
+    _CANCEL,
+    _sleep(1, "keep"),
+    _sleep(0, "keep"),
+    _sleep(1, "wait"),
+    _sleep(2, "keep"),
+    _pause("keep"),
+    _pause("keep", clear_cache=False),
+    _pause("wait"),
+    _load("first"),
+    _load("second"),
+    _UNLOAD,
+    _load("second", in_place=True),
+    _load("first", same_path=True),
+    _load("second", same_path=True),
+    _load("first", in_place=True, same_path=True),
+    _load("second", in_place=True, same_path=True),
+    _ABORT,
+)
+
+LEGAL_MOVES: tuple[Move, ...] = tuple((step,) for step in _SINGLE)
+"""Every call that the API offers, the plainest first: shrinking goes that way."""
+
+SAFE_MOVES: tuple[Move, ...] = (
+    (PROBE,),
+    (_sleep(1), wake()),
+    (_sleep(0), wake()),
+    (_sleep(2), wake("weights"), reload("own"), wake("kv_cache")),
+    (_pause(), RESUME),
+    (_sleep(1), wake("weights"), wake("kv_cache")),
+    (RESET,),
+    (_pause(), reload("other"), RESET, RESUME),
+    (_pause(), reload("own"), RESET, RESUME),
+    (_START, FINISH),
+    (_START, _sleep(1), FINISH, wake()),
+    (_START, _sleep(1, "wait"), FINISH, wake()),
+    (_START, _sleep(1, "keep"), wake(), FINISH),
+    (_START, _sleep(0, "keep"), wake(), FINISH),
+    (_START, _pause("keep"), RESUME, FINISH),
+    (_START, _pause("wait"), FINISH, RESUME),
+    (_sleep(1), _START, wake(), FINISH),
+    (_pause(), _START, RESUME, FINISH),
+)
+"""Only what vLLM documents as safe, each documented procedure in one piece."""
+
+_TOPICS: Mapping[str, tuple[type, ...]] = {
+    "adapters": (LoadAdapter, UnloadAdapter),
+    "weights": (ReloadWeights, ResetPrefixCache),
+    "requests": (StartRequests, FinishRequests, CancelRequests, AbortRequests),
+    "pausing": (Pause, Resume, ReleaseKvCacheMemory),
+    "sleeping": (Sleep, WakeUp),
+}
+
+
+def topic_of(move: Move) -> str | None:
+    """What a move is about; of several things, the rarest.  None where it only asks."""
+    for topic, steps in _TOPICS.items():
+        if any(isinstance(step, steps) for step in move):
+            return topic
+    return None
