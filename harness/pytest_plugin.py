@@ -92,15 +92,18 @@ class CellItem(pytest.Item):
         require("run", for_what="running scenarios")
         from harness import workflow
         from harness.report.progress import Progress
+        from harness.runs.judging import judge_directory
+        from harness.runs.options import RunOptions
 
         chosen = {name: self.config.getoption(f"--sleepwake-{name}") for name in _OPTIONS}
-        options = workflow.RunOptions(**{name: value for name, value in chosen.items() if value is not None})
+        options = RunOptions(**{name: value for name, value in chosen.items() if value is not None})
         choice = workflow.choose(options)
         if reason := workflow.obstacle(self.cell, choice.runtime, options):
             pytest.skip(f"{self.cell.id} {reason}")
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled(), Progress(Console(highlight=False), cells=1) as progress:
-            return workflow.run_one(options, self.cell, choice, progress=progress)
+            finished = workflow.run(options, [self.cell], choice, progress=progress)
+        return judge_directory(finished.directory).result.cells[0]
 
     def repr_failure(
         self,

@@ -18,12 +18,12 @@ from harness import workflow
 from harness.cli import call
 from harness.cli.application import app
 from harness.errors import ExitCode
+from harness.runs.options import RunOptions
 from harness.scenario.schema import Scenario
 from harness.servers.attached import AttachedRuntime
 from harness.servers.owner import Owner
 from harness.servers.process.runtime import ProcessRuntime
 from harness.servers.select import Choice
-from harness.workflow import RunOptions
 from tests.fake_vllm.behaviours import Behaviour, Fault, Misbehaviour
 from tests.fake_vllm.threads import Served
 from tests.small_scenario import SCENARIO
@@ -364,7 +364,7 @@ def test_a_defect_of_ours_is_no_verdict(
     def fail(_options: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(workflow, "plan_cells", fail)
+    monkeypatch.setattr(workflow, "load", fail)
 
     assert call(["run", "--list"]) == ExitCode.DEFECT
     assert "ZeroDivisionError" in (told := capsys.readouterr().err)

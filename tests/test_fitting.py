@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
+from harness.runs.options import RunOptions
 from harness.scenario.cells import Cell
 from harness.scenario.schema import Scenario
 from harness.servers.attached import AttachedRuntime
 from harness.servers.base import Runtime
 from harness.servers.process.runtime import ProcessRuntime
-from harness.workflow import RunOptions, fitting
+from harness.workflow import fit
 
 
 def _cell(name: str, requires: str | None = None) -> Cell:
@@ -48,7 +49,7 @@ def cpu(tmp_path: Path) -> ProcessRuntime:
 
 def test_what_needs_a_gpu_is_left_out_on_a_cpu(cpu: ProcessRuntime) -> None:
     """The rest runs, and one line names every cell that does not and says why."""
-    cells, left_out = fitting([GPU, ANYWHERE, GPU_TOO], cpu, RunOptions())
+    cells, left_out = fit([GPU, ANYWHERE, GPU_TOO], cpu, RunOptions())
     assert cells == [ANYWHERE]
     assert left_out is not None
     assert "graphs.only" in left_out
@@ -63,14 +64,14 @@ def test_nothing_is_left_out_without_need(cpu: ProcessRuntime, tmp_path: Path) -
         AttachedRuntime(endpoint="http://127.0.0.1:1"),
     ]
     for runtime in runtimes:
-        assert fitting([GPU, ANYWHERE], runtime, RunOptions()) == ([GPU, ANYWHERE], None)
-    assert fitting([ANYWHERE], cpu, RunOptions()) == ([ANYWHERE], None)
+        assert fit([GPU, ANYWHERE], runtime, RunOptions()) == ([GPU, ANYWHERE], None)
+    assert fit([ANYWHERE], cpu, RunOptions()) == ([ANYWHERE], None)
 
 
 def test_a_run_of_nothing_is_a_mistake(cpu: ProcessRuntime) -> None:
     """Where no cell can run, the user hears which and what to do, before anything starts."""
     with pytest.raises(UsageError, match=r"graphs\.only.*needs a GPU") as caught:
-        fitting([GPU], cpu, RunOptions())
+        fit([GPU], cpu, RunOptions())
     assert "--endpoint" in str(caught.value)
 
 
@@ -87,7 +88,7 @@ def test_pictures_take_a_model_that_reads_them(
     """The default model does not, a folder says so, and a folder that says nothing is told about later."""
     model = None if configuration is None else str(tmp_path)
     (tmp_path / "config.json").write_text(configuration or "")
-    cells, left_out = fitting([ANYWHERE, PICTURES], cpu, RunOptions(model=model))
+    cells, left_out = fit([ANYWHERE, PICTURES], cpu, RunOptions(model=model))
     assert (PICTURES in cells) is runs
     assert runs or (left_out and "pictures.only needs a model that reads pictures" in left_out)
 
@@ -95,18 +96,18 @@ def test_pictures_take_a_model_that_reads_them(
 def test_a_model_that_nobody_has_looked_at_may_read_pictures(cpu: ProcessRuntime) -> None:
     """One of a hub, or of a server that runs already, is tried."""
     attached = AttachedRuntime(endpoint="http://127.0.0.1:1")
-    assert fitting([PICTURES], cpu, RunOptions(model="some/model")) == ([PICTURES], None)
-    assert fitting([PICTURES], attached, RunOptions()) == ([PICTURES], None)
+    assert fit([PICTURES], cpu, RunOptions(model="some/model")) == ([PICTURES], None)
+    assert fit([PICTURES], attached, RunOptions()) == ([PICTURES], None)
 
 
 def test_what_shows_that_a_fault_is_noticed_takes_one(cpu: ProcessRuntime) -> None:
     """Without any it would say nothing that the others do not."""
-    cells, left_out = fitting([ANYWHERE, FAULT], cpu, RunOptions())
+    cells, left_out = fit([ANYWHERE, FAULT], cpu, RunOptions())
     assert (cells, left_out) == (
         [ANYWHERE],
         "left out: selftest.only needs a planted fault: name one with --fault",
     )
     with pytest.raises(UsageError, match="no cell can run") as caught:
-        fitting([FAULT], cpu, RunOptions())
+        fit([FAULT], cpu, RunOptions())
     assert "sleepwake selftest" in str(caught.value)
-    assert fitting([FAULT], cpu, RunOptions(fault="lose-weights")) == ([FAULT], None)
+    assert fit([FAULT], cpu, RunOptions(fault="lose-weights")) == ([FAULT], None)

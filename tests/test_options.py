@@ -11,15 +11,15 @@ import pytest
 
 from harness import workflow
 from harness.cli import call
+from harness.cli.option_sources import VARIABLES
 from harness.errors import ExitCode
 from harness.history.layout import cell_folder
 from harness.history.recording import load_recording
-from harness.option_sources import VARIABLES
+from harness.runs.options import RunOptions
 from harness.scenario.cells import Cell, load_cells
 from harness.servers.docker.images.options import BuildOptions
 from harness.servers.process.runtime import ProcessRuntime
 from harness.servers.select import Choice
-from harness.workflow import RunOptions
 from tests.fake_vllm.options import Options
 from tests.fake_vllm.threads import Served
 
@@ -39,7 +39,7 @@ def asked(here: Path, monkeypatch: pytest.MonkeyPatch) -> Asked:
         assert call(["run", "--list", *arguments]) == ExitCode.CLEAN
         return seen[-1]
 
-    monkeypatch.setattr(workflow, "plan_cells", look)
+    monkeypatch.setattr(workflow, "load", look)
     return ask
 
 
@@ -158,7 +158,7 @@ def test_the_run_says_where_every_value_came_from(
     assert call(["run", "--runtime", "attached"]) == ExitCode.CLEAN
     assert "environment SLEEPWAKE" not in capsys.readouterr().out
     assert _sources(here / "elsewhere" / "latest") == {
-        **dict.fromkeys(RunOptions.__dataclass_fields__.keys() - {"sources"}, "default"),
+        **dict.fromkeys(RunOptions.model_fields.keys() - {"sources"}, "default"),
         "runtime": "command line",
         "endpoint": "environment SLEEPWAKE_ENDPOINT",
         "out": "environment SLEEPWAKE_OUT",

@@ -13,9 +13,9 @@ from rich.text import Text
 
 from harness import __version__
 from harness.cli import machine, stored_runs, with_servers
+from harness.cli.option_sources import check_variables, note_sources, variables_taken
 from harness.cli.shared import write_out
 from harness.errors import ExitCode, SleepwakeError
-from harness.option_sources import check_variables, note_sources, variables_taken
 
 app = App(
     name="sleepwake",

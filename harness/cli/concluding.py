@@ -10,7 +10,7 @@ from rich.console import Console
 from harness.cli.shared import print_lines
 from harness.report import show_report, write_report
 from harness.report.github import append_summary, commands_stopped, on_github, workflow_commands
-from harness.stored_run import judge_directory
+from harness.runs.judging import judge_directory
 
 
 def conclude(directory: Path, console: Console) -> int:

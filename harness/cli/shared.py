@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from harness.option_sources import OUT_VARIABLE, variable, variable_of_words
+from harness.cli.option_sources import OUT_VARIABLE, variable, variable_of_words
 
 RunArgument = Annotated[str | None, Parameter(name="RUN")]
 RuntimeOption = Annotated[Literal["auto", "docker", "process", "attached"], variable("SLEEPWAKE_RUNTIME")]

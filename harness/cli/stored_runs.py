@@ -10,14 +10,15 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from harness.cli.option_sources import runs_folder
 from harness.cli.shared import OutOption, RunArgument, new_console, print_lines
 from harness.errors import ExitCode
 from harness.extras import require
-from harness.option_sources import runs_folder
 from harness.report import show_report, write_report
 from harness.report.tables import show_table
 from harness.report.writer import HTML_FILE, VERDICT_FILE
-from harness.stored_run import REPORTS, find_run, judge_directory
+from harness.runs.finding import REPORTS, find_run
+from harness.runs.judging import judge_directory
 
 
 def check(name: RunArgument = None, /) -> int:
@@ -63,7 +64,7 @@ def merge(
         out: The folder that holds the run directories; the merged one is written there.
     """
     from harness.cli.concluding import conclude
-    from harness.merge import merge as merge_shards
+    from harness.runs.merging import merge as merge_shards
 
     merged = merge_shards([find_run(str(run), out=out) for run in runs], out=out)
     return conclude(merged, new_console())
@@ -144,7 +145,7 @@ def history(*, out: OutOption = REPORTS) -> int:
     Args:
         out: The folder that holds the run directories.
     """
-    from harness.past_runs import past_runs, past_runs_table
+    from harness.runs.listing import past_runs, past_runs_table
 
     runs = past_runs(out)
     if runs:

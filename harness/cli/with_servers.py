@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from rich.text import Text
 
 from harness.cli.concluding import conclude
+from harness.cli.option_sources import given_options, variable
 from harness.cli.shared import (
     ArmsOption,
     ModelOption,
@@ -24,10 +25,9 @@ from harness.cli.shared import (
 )
 from harness.errors import ExitCode
 from harness.extras import require
-from harness.option_sources import given_options, variable
 from harness.report.tables import show_table
 from harness.report.text import count
-from harness.stored_run import REPORTS
+from harness.runs.finding import REPORTS
 
 _NEEDED = {
     "gpu": "  (needs a GPU)",
@@ -37,10 +37,10 @@ _NEEDED = {
 """What stands in the list behind a cell, by what its scenario requires."""
 
 if TYPE_CHECKING:
-    from harness.resume import Resumption
+    from harness.runs.options import RunOptions
+    from harness.runs.resuming import Resumption
     from harness.scenario.cells import Cell
     from harness.servers.select import Choice
-    from harness.workflow import RunOptions
 
 
 def run(
@@ -104,9 +104,10 @@ def run(
     """
     require("run", for_what="running scenarios")
     from harness import workflow
-    from harness.resume import resume as take_up
+    from harness.runs.options import RunOptions
+    from harness.runs.resuming import resume as take_up
 
-    options = workflow.RunOptions(
+    options = RunOptions(
         paths=paths,
         arms=arms,
         expression=expression,
@@ -127,9 +128,9 @@ def run(
         resources=resources,
         sources=given_options(),
     )
-    resumed = take_up(resume, workflow.without_environment(options)) if resume is not None else None
+    resumed = take_up(resume, options.without_environment()) if resume is not None else None
     options = resumed.options if resumed else options
-    cells = list(resumed.cells) if resumed else workflow.plan_cells(options)
+    cells = list(resumed.cells) if resumed else workflow.load(options)
     if list_cells:
         print_lines(cell.id + _NEEDED.get(cell.scenario.requires or "", "") for cell in cells)
         return ExitCode.CLEAN
@@ -137,7 +138,7 @@ def run(
         print_lines([f"nothing to run: {count(len(resumed.kept), 'cell')} with a verdict"])
         return conclude(resumed.directory, new_console())
     choice = workflow.choose(options)
-    cells, left_out = workflow.fitting(cells, choice.runtime, options)
+    cells, left_out = workflow.fit(cells, choice.runtime, options)
     if left_out:
         print_lines([f"# {left_out}" if dry_run else left_out])
     if dry_run:
@@ -193,14 +194,14 @@ def bisect(
         out: The folder that holds the run directories and the search's own file.
     """
     require("run", for_what="a search")
-    from harness import workflow
     from harness.explore.bisect import run as search
     from harness.explore.bisect.search import conclusion
     from harness.report.bisection import show_bisection
     from harness.report.progress import Progress
+    from harness.runs.options import RunOptions
     from harness.servers.docker.images import supported_versions
 
-    options = workflow.RunOptions(
+    options = RunOptions(
         paths=paths,
         arms=arms,
         runtime=runtime,
@@ -265,10 +266,11 @@ def fuzz(
     from harness.explore.fuzz.confirming import FuzzOptions
     from harness.explore.fuzz.moves import LEGAL_MOVES, SAFE_MOVES
     from harness.explore.fuzz.run import Fuzz, conclusion, seconds_in, table
+    from harness.runs.options import RunOptions
 
     if budget is None and examples is None:
         budget = "10m"
-    choice = workflow.choose(workflow.RunOptions(runtime=runtime))
+    choice = workflow.choose(RunOptions(runtime=runtime))
     console = new_console()
     chosen_seed = secrets.randbelow(10**6) if seed is None else seed
     first = f"runtime: {choice.runtime.name} ({choice.reason}); seed {chosen_seed}"
@@ -319,9 +321,10 @@ def selftest(
     from harness import workflow
     from harness.explore.selftest.run import Selftest, conclusion, faults_named, table
     from harness.report.progress import Progress
+    from harness.runs.options import RunOptions
 
     faults = faults_named(fault)
-    choice = workflow.choose(workflow.RunOptions(runtime=runtime))
+    choice = workflow.choose(RunOptions(runtime=runtime))
     console = new_console()
     console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)
     planned = Selftest(faults=faults, choice=choice, out=out, vllm_args=vllm_args, sources=given_options())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from harness.drive.cell import CellJob, EarlyLooks, run_cell
+from harness.drive.cell import EarlyLooks, run_cell
+from harness.drive.job import CellJob
 from harness.drive.recorder import Watcher
 from harness.drive.sharing import Judges, SharedServers, by_server
 from harness.errors import ServerNotFreshError, StorageError
@@ -29,8 +30,8 @@ class Work:
 
     jobs: tuple[CellJob, ...]
     watcher_of: Callable[[CellJob], Watcher]
-    looks: EarlyLooks
-    sharing: Judges | None
+    looks: EarlyLooks = field(default_factory=EarlyLooks)
+    sharing: Judges | None = None
 
 
 class Executor(Protocol):

@@ -47,6 +47,12 @@ def require_fault(fault: str) -> str:
     return f"{file.resolve()}:{function}"
 
 
+def fault_file(fault: str | None) -> Path | None:
+    """The file a fault of the user's own is in; None for those that ship, and without one."""
+    path, _, _ = (fault or "").rpartition(":")
+    return Path(path) if path.endswith(".py") else None
+
+
 def known_fault(name: str) -> Fault:
     """Return the fault of ours with this name.
 

@@ -22,8 +22,9 @@ from ray.actor import ActorHandle
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from harness.drive.cell import CellJob, EarlyLooks, cell_started
+from harness.drive.cell import EarlyLooks, cell_started
 from harness.drive.executors import Work, make_room
+from harness.drive.job import CellJob
 from harness.drive.ray_node import CellOnNode, Delivery, Lines, LogPiece, Refusal, Setting, refusal_of
 from harness.drive.recorder import Recorder, Watcher
 from harness.errors import NodeLostError, RuntimeUnavailableError, StorageError

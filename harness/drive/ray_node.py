@@ -15,7 +15,8 @@ import anyio
 import anyio.to_thread
 
 from harness import __version__
-from harness.drive.cell import CellJob, EarlyLooks, run_cell
+from harness.drive.cell import EarlyLooks, run_cell
+from harness.drive.job import CellJob
 from harness.errors import ModelError, RuntimeUnavailableError, SleepwakeError, UsageError
 from harness.history.events import Event
 from harness.models.model import Model, provide_model

@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import Self
 
 from harness.drive.aftermath import asks_without_weights, leaves_it_whole
-from harness.drive.cell import CellJob
+from harness.drive.job import CellJob
 from harness.drive.recorder import Watcher
 from harness.errors import ServerNotFreshError
 from harness.history.appending import tell_of_damage

@@ -7,8 +7,6 @@ from pathlib import Path
 
 RUN_FILE = "run.json"
 """Resolved configuration, versions, machine."""
-OUTSIDE_CELLS = "milliseconds_outside_cells"
-"""The key of ``run.json`` under which the time is that no history holds."""
 CELLS_FOLDER = "cells"
 """One folder a cell, named after it."""
 HISTORY_FILE = "history.jsonl"

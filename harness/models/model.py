@@ -45,6 +45,18 @@ class Model:
     bytes_on_disk: int | None
 
 
+THE_SERVERS_OWN = Model(
+    location="",
+    folder=None,
+    served_name="",
+    dtype="auto",
+    checksum=None,
+    source="whatever the attached server serves",
+    bytes_on_disk=None,
+)
+"""Stands for the model of a server that somebody else started."""
+
+
 def provide_model(reference: str | None = None, *, dtype: Dtype, cache_dir: Path | None = None) -> Model:
     """Return the model that ``reference`` names, ready for vLLM to load.
 

@@ -42,12 +42,10 @@ def commands_stopped() -> Iterator[None]:
 
 def workflow_commands(report: Report) -> Iterator[str]:
     """Yield one annotation for every cell that is not clean, at its scenario's file."""
-    cells = report.run.get("cells")
     for cell in report.cells:
         if cell.outcome in _LEVELS:
-            described = cells.get(cell.result.cell) if isinstance(cells, dict) else None
-            file = described.get("scenario_file") if isinstance(described, dict) else None
-            yield _annotation(cell, file=file if isinstance(file, str) else None)
+            described = report.run.cells.get(cell.result.cell)
+            yield _annotation(cell, file=described.scenario_file if described else None)
 
 
 def _annotation(cell: CellReport, *, file: str | None) -> str:

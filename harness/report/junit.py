@@ -27,7 +27,7 @@ def junit_xml(report: Report) -> str:
     root = ET.Element("testsuites")
     for number, scenario in enumerate(dict.fromkeys(cell.result.scenario for cell in report.cells)):
         cells = [cell for cell in report.cells if cell.result.scenario == scenario]
-        root.append(_suite(scenario, cells, number=number, run_started=report.run.get("started_at")))
+        root.append(_suite(scenario, cells, number=number, run_started=report.run.started_at))
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 

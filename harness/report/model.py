@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
-
-from pydantic import JsonValue
 
 from harness.check.result import CellResult, RunResult
 from harness.history.recording import Recording
+from harness.history.run_description import DescribedCell, RunDescription
+
+_UNDESCRIBED = RunDescription(run="", cells={})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,8 @@ class Report:
 
     result: RunResult
     cells: tuple[CellReport, ...]
-    run: Mapping[str, JsonValue] = field(default_factory=lambda: MappingProxyType({}))
-    """The content of ``run.json``: resolved configuration, versions, machine."""
+    run: RunDescription = _UNDESCRIBED
+    """Resolved configuration, versions, machine."""
 
     @property
     def emulated(self) -> tuple[str, ...]:
@@ -73,8 +74,7 @@ def assemble(
     result: RunResult,
     recordings: Mapping[str, Recording],
     *,
-    run: Mapping[str, JsonValue] = MappingProxyType({}),
-    scenario_files: Mapping[str, str] = MappingProxyType({}),
+    run: RunDescription | None = None,
     server_logs: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
     """Gather what the reports tell.
@@ -82,73 +82,60 @@ def assemble(
     Args:
         result: the judged run.
         recordings: recordings by cell; a cell without one is reported by its judgement alone.
-        run: the content of ``run.json``.
-        scenario_files: by scenario, the file it was read from, for the reproduce command.
+        run: what is known of it besides its cells' recordings.
         server_logs: by cell, the end of what its server printed.
     """
+    described = run or RunDescription(run=result.run, cells={})
     return Report(
         result=result,
         cells=tuple(
             CellReport(
                 result=cell,
                 recording=recordings.get(cell.cell),
-                reproduce=reproduce_command(
-                    cell,
-                    scenario_file=scenario_files.get(cell.scenario, cell.scenario),
-                    run=run,
-                ),
+                reproduce=reproduce_command(cell, described),
                 server_log=server_logs.get(cell.cell, ""),
             )
             for cell in result.cells
         ),
-        run=run,
+        run=described,
     )
 
 
-def reproduce_command(
-    cell: CellResult, *, scenario_file: str, run: Mapping[str, JsonValue] = MappingProxyType({})
-) -> str:
+def reproduce_command(cell: CellResult, run: RunDescription) -> str:
     """Return the shell command that runs ``cell`` again under the same conditions.
 
     An attached server has to be named by whoever repeats the run, its version with it.
 
     Args:
         cell: the cell.
-        scenario_file: where its scenario is.
-        run: the content of ``run.json``, for what was asked of every cell.
+        run: where its scenario is, and what was asked of every cell.
     """
-    words = ["sleepwake", "run", scenario_file]
-    if _is_an_arm(cell, run):
+    described = run.cells.get(cell.cell, DescribedCell())
+    words = ["sleepwake", "run", described.scenario_file or cell.scenario]
+    if _is_an_arm(cell, described):
         words += ["--arm", cell.arm]
     if cell.fault:
         words += ["--fault", cell.fault]
     if cell.runtime:
         words += ["--runtime", cell.runtime]
-    options = _part(run, "options")
     if cell.runtime == "attached":
         words += ["--endpoint", "URL"]
-    elif image := options.get("image"):
-        words += ["--image", str(image)]
+    elif run.options.image:
+        words += ["--image", run.options.image]
     elif cell.vllm_version:
         words += ["--vllm", cell.vllm_version.partition("+")[0]]
-    if model := options.get("model"):
-        words += ["--model", str(model)]
-    flags = run.get("extra_args")
-    words += [f"--vllm-arg={flag}" for flag in flags] if isinstance(flags, list) else []
-    if options.get("thorough"):
+    if run.options.model:
+        words += ["--model", run.options.model]
+    words += [f"--vllm-arg={flag}" for flag in run.extra_args]
+    if run.options.thorough:
         words.append("--thorough")
     return shlex.join(words)
 
 
-def _is_an_arm(cell: CellResult, run: Mapping[str, JsonValue]) -> bool:
+def _is_an_arm(cell: CellResult, described: DescribedCell) -> bool:
     """Searches give one arm many names, a trial each: these are not in the scenario's file."""
-    arms = _part(_part(_part(run, "cells"), cell.cell), "scenario").get("arms")
-    return not isinstance(arms, dict) or cell.arm in arms
-
-
-def _part(whole: Mapping[str, JsonValue], name: str) -> Mapping[str, JsonValue]:
-    part = whole.get(name)
-    return part if isinstance(part, dict) else {}
+    arms = described.scenario.arms
+    return not arms or cell.arm in arms
 
 
 def last_moment(recording: Recording) -> float:

@@ -94,7 +94,7 @@ def report_html(report: Report) -> str:
             arms=list(dict.fromkeys(cell.result.arm for cell in report.cells)),
             grounds=_grounds(report),
             spending=spending(report),
-            settings=list(_settings(report.run)),
+            settings=list(_settings(report.run.as_json())),
             rows_shown=_ROWS_SHOWN,
         )
     )

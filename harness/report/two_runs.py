@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from pydantic import JsonValue
 from rich.console import Console
 from rich.text import Text
 
@@ -148,30 +147,21 @@ def _settings(report: Report) -> dict[str, str]:
     servers = [cell.recording.server for cell in report.cells if cell.recording and cell.recording.server]
     told: dict[str, list[str | None]] = {
         "verdict": [run_outcome(report)],
-        "started": [_leaf(report.run, "started_at")],
+        "started": [report.run.started_at],
         "vLLM": [server.vllm_version for server in servers],
         "runtime": [server.runtime for server in servers],
         "image": [server.image for server in servers],
         "image digest": [server.image_digest for server in servers],
         "emulated": list(report.emulated),
         "planted fault": list(report.faults),
-        "model": [_leaf(report.run, "model", "name")],
-        "model checksum": [_leaf(report.run, "model", "checksum")],
-        "further vLLM flags": [_leaf(report.run, "extra_args")],
-        "processor": [_leaf(report.run, "machine", "processor")],
-        "cores": [_leaf(report.run, "machine", "cores")],
-        "sleepwake": [_leaf(report.run, "sleepwake")],
+        "model": [report.run.model.name],
+        "model checksum": [report.run.model.checksum],
+        "further vLLM flags": [" ".join(report.run.extra_args)],
+        "processor": [report.run.machine.processor],
+        "cores": [str(report.run.machine.cores or "")],
+        "sleepwake": [report.run.sleepwake],
     }
     return {name: ", ".join(dict.fromkeys(filter(None, values))) or _NOTHING for name, values in told.items()}
-
-
-def _leaf(run: Mapping[str, JsonValue], *path: str) -> str:
-    value: JsonValue = dict(run)
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    if isinstance(value, list):
-        return " ".join(map(str, value))
-    return "" if value is None else str(value)
 
 
 def show_two_runs(runs: TwoRuns, console: Console) -> None:

@@ -21,13 +21,15 @@ import anyio
 from ray.cluster_utils import Cluster
 
 from harness import __version__
+from harness.drive.executors import Work
 from harness.drive.ray_executor import RayExecutor, connected
 from harness.drive.ray_node import Setting
 from harness.drive.run import run_cells
-from harness.drive.run_directory import RunPlan
 from harness.errors import ServerError
 from harness.history.layout import cell_folder
 from harness.history.recording import load_recording
+from harness.history.run_description import ChosenRuntime
+from harness.runs.plan import RunPlan
 from harness.servers.base import Server, ServerSpec
 from harness.servers.process.runtime import ProcessRuntime
 from tests.benchmarks.overhead import one_cell
@@ -77,13 +79,10 @@ def _plan(folder: Path, *, cells: int) -> RunPlan:
     folder.mkdir()
     job, _ = one_cell(folder, prompts=2, cycles=1)
     return RunPlan(
-        run_id="many-machines",
         directory=folder,
         cells=tuple(replace(job.cell, arm_name=f"arm-{number}") for number in range(cells)),
         model=job.model,
-        runtime_name="process",
-        runtime_reason="a benchmark",
-        fault=None,
+        runtime=ChosenRuntime(name="process", why="a benchmark"),
         command=tuple(sys.argv),
     )
 
@@ -99,7 +98,7 @@ def _measured(plan: RunPlan, *, seconds: float, cache: Path) -> float:
     executor = RayExecutor(setting=setting, engine="cpu", tell=print)
     executor.require_ready([plan.job(cell) for cell in plan.cells])
     began = time.monotonic()
-    anyio.run(lambda: run_cells(plan, executor, watcher_of=lambda _: lambda _: None))
+    anyio.run(run_cells, executor, Work(jobs=plan.jobs, watcher_of=lambda _: lambda _: None))
     took = time.monotonic() - began
     for cell in plan.cells:
         if not load_recording(cell_folder(plan.directory, cell.id)).finished:

@@ -19,7 +19,8 @@ from pathlib import Path
 import anyio
 
 from harness.check import judge
-from harness.drive.cell import CellJob, run_cell
+from harness.drive.cell import run_cell
+from harness.drive.job import CellJob
 from harness.history.events import Answer, Event
 from harness.history.recording import load_recording
 from harness.models.model import model_in_folder

@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -18,17 +19,19 @@ from cyclopts import App
 from pydantic import JsonValue
 from rich.console import Console
 
-from harness.drive.cell import CellJob
+from harness.drive.job import CellJob
 from harness.drive.recorder import Watcher
 from harness.drive.run import run_interruptibly
-from harness.drive.run_directory import RunPlan
 from harness.engine_plugin.faults import FAULTS
 from harness.explore.selftest.trials import SWITCHBOARD, run_trials
 from harness.history.events import Event
 from harness.history.layout import RUN_FILE
+from harness.history.run_description import ChosenRuntime
 from harness.installation import shipped_scenarios
 from harness.models.model import provide_model
 from harness.report.progress import Progress
+from harness.runs.plan import RunPlan
+from harness.runs.record import recorded
 from harness.scenario.cells import Cell, load_cells
 from harness.scenario.schema import Scenario
 from harness.servers.process.runtime import ProcessRuntime
@@ -152,29 +155,24 @@ def _record(subject: Subject, directory: Path, *, faults: tuple[str, ...]) -> No
     )
     trials = list(_trials(subject, base, faults))
     plan = RunPlan(
-        run_id=subject.name,
         directory=directory,
         cells=tuple(cell for cell, _ in trials),
         model=provide_model(None, dtype="float32"),
-        runtime_name="process",
-        runtime_reason="recordings are made without a container",
-        fault=None,
+        runtime=ChosenRuntime(name="process", why="recordings are made without a container"),
         command=tuple(sys.argv),
     )
     shared = replace(plan.job(base), directory=directory / "shared", fault=SWITCHBOARD)
     with Progress(Console(highlight=False), cells=len(trials) + 1) as progress:  # and what they share
-        anyio.run(
-            lambda: run_interruptibly(
-                plan,
-                lambda _: run_trials(
-                    shared,
-                    ProcessRuntime(),
-                    [replace(plan.job(cell), fault=planted) for cell, planted in trials],
-                    with_controls=subject.with_controls,
-                    watcher_of=lambda job: _watcher(job, progress),
-                ),
-            )
+        boot = partial(
+            run_trials,
+            shared,
+            ProcessRuntime(),
+            [replace(plan.job(cell), fault=planted) for cell, planted in trials],
+            with_controls=subject.with_controls,
+            watcher_of=lambda job: _watcher(job, progress),
         )
+        with recorded(plan) as record:
+            record.interrupted = not anyio.run(run_interruptibly, boot)
 
 
 def _trials(subject: Subject, base: Cell, faults: tuple[str, ...]) -> Iterator[tuple[Cell, str | None]]:

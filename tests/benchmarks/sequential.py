@@ -26,6 +26,7 @@ from harness.history.layout import CELLS_FOLDER, HISTORY_FILE
 from harness.history.recording import gather
 from harness.history.store import read_events
 from harness.report.progress import Progress
+from harness.runs.options import RunOptions
 from harness.scenario.cells import Cell
 from harness.scenario.schema import Scenario
 
@@ -134,7 +135,7 @@ def benchmark(
 
 
 def _record(out: Path) -> None:
-    choice = workflow.choose(workflow.RunOptions(runtime="process"))
+    choice = workflow.choose(RunOptions(runtime="process"))
     trial = Selftest(faults=faults_named(()), choice=choice, out=out, base=repeating_cell())
     trial.run(progress=lambda cells: Progress(Console(highlight=False), cells=cells))
 

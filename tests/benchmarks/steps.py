@@ -15,16 +15,17 @@ import psutil
 from rich.console import Console
 
 from harness import workflow
-from harness.drive.cell import CellJob
+from harness.drive.job import CellJob
 from harness.history.recording import Recording
 from harness.models.model import provide_model
 from harness.report.progress import Progress
+from harness.runs.judging import judge_directory
+from harness.runs.options import RunOptions
 from harness.scenario.cells import Cell
 from harness.scenario.script import flat_steps
 from harness.scenario.steps.lifecycle import Sleep
 from harness.servers.base import Server
 from harness.servers.process.runtime import ProcessRuntime
-from harness.stored_run import judge_directory
 from tests.benchmarks import overhead, procedures
 
 AT_ONCE = (16, 24, 32, 64)
@@ -44,14 +45,14 @@ class Wanted:
     expression: str | None = None
 
     @cached_property
-    def options(self) -> workflow.RunOptions:
+    def options(self) -> RunOptions:
         """The run that is measured: the default scenarios, engines as processes."""
-        return workflow.RunOptions(runtime="process", expression=self.expression, out=self.out / "runs")
+        return RunOptions(runtime="process", expression=self.expression, out=self.out / "runs")
 
     @cached_property
     def cells(self) -> list[Cell]:
         """Its cells."""
-        return workflow.plan_cells(self.options)
+        return workflow.load(self.options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +103,7 @@ def measure_ours(_step: Step, wanted: Wanted) -> Mapping[str, object]:
     }
 
 
-def _run(options: workflow.RunOptions, cells: list[Cell]) -> Path:
+def _run(options: RunOptions, cells: list[Cell]) -> Path:
     with Progress(Console(highlight=False), cells=len(cells)) as progress:
         finished = workflow.run(options, cells, workflow.choose(options), progress=progress)
     if not finished.whole:
@@ -116,8 +117,8 @@ def _tokens(recording: Recording) -> int:
 
 def measure_bug(_step: Step, wanted: Wanted) -> Mapping[str, object]:
     """Plant the founding bug in the first cell of level 1: how long after its server is ready is it known?"""
-    options = workflow.RunOptions(runtime="process", fault=FAULT, out=wanted.out / "runs")
-    cell = next(cell for cell in workflow.plan_cells(options) if _level(cell) == 1)
+    options = RunOptions(runtime="process", fault=FAULT, out=wanted.out / "runs")
+    cell = next(cell for cell in workflow.load(options) if _level(cell) == 1)
     judged = judge_directory(_run(options, [cell]))
     result = judged.result.cells[0]
     spent = result.milliseconds

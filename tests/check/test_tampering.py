@@ -18,7 +18,7 @@ from harness.check.result import RunResult, Verdict
 from harness.errors import ExitCode
 from harness.history.layout import HISTORY_FILE, RUN_FILE, cell_folder
 from harness.history.store import HistoryWriter
-from harness.stored_run import judge_directory
+from harness.runs.judging import judge_directory
 from tests.check.stories import VOCABULARY, Story
 from tests.check.strategies import clean_stories
 

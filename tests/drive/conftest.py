@@ -9,7 +9,8 @@ from textwrap import indent
 
 import pytest
 
-from harness.drive.cell import CellJob, run_cell
+from harness.drive.cell import run_cell
+from harness.drive.job import CellJob
 from harness.history.events import Event
 from harness.history.recording import Recording, load_recording
 from harness.models.model import model_in_folder

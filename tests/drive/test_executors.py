@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from harness.cli import call
-from harness.drive.cell import CellJob
+from harness.drive.job import CellJob
 from harness.drive.ray_executor import Node, demand_of
 from harness.errors import ExitCode
 from harness.servers.base import Engine

@@ -8,7 +8,8 @@ import pytest
 
 from harness.check import judge
 from harness.check.result import Cause, Verdict
-from harness.drive.cell import CellJob, run_cell
+from harness.drive.cell import run_cell
+from harness.drive.job import CellJob
 from harness.history.events import Control, Role
 from harness.history.recording import Recording, load_recording
 from harness.models.model import model_in_folder

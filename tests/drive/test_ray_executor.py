@@ -21,16 +21,18 @@ from ray.cluster_utils import Cluster
 from harness import __version__
 from harness.check import judge
 from harness.check.result import Verdict
-from harness.drive.cell import CellJob
+from harness.drive.executors import Work
+from harness.drive.job import CellJob
 from harness.drive.ray_executor import TRIES, RayExecutor, connected
 from harness.drive.ray_node import Setting
 from harness.drive.recorder import Watcher
 from harness.drive.run import run_cells
-from harness.drive.run_directory import RunPlan
 from harness.errors import RuntimeUnavailableError
 from harness.history.events import Answer, CellFailed, CellFinished, Event
 from harness.history.layout import HISTORY_FILE, SERVER_LOG, cell_folder, earlier_histories
 from harness.history.recording import load_recording
+from harness.history.run_description import ChosenRuntime
+from harness.runs.plan import RunPlan
 from harness.scenario.schema import Deadlines
 from harness.servers.process.runtime import ProcessRuntime
 from tests.conftest import FAKE_ENGINE
@@ -102,13 +104,10 @@ def plan_of(process_driver: Driver, *, cells: int) -> RunPlan:
     directory = process_driver.folder / "run"
     directory.mkdir()
     return RunPlan(
-        run_id="run",
         directory=directory,
         cells=tuple(replace(job.cell, scenario=scenario, arm_name=name) for name in names),
         model=job.model,
-        runtime_name="process",
-        runtime_reason="a test",
-        fault=None,
+        runtime=ChosenRuntime(name="process", why="a test"),
         command=("sleepwake",),
     )
 
@@ -164,7 +163,7 @@ def test_a_lost_node_costs_no_cell_its_verdict(process_driver: Driver, nodes: No
     with connected(nodes.address):
         executor = executor_for(process_driver, plan, told)
         executor.require_ready([plan.job(cell) for cell in plan.cells])
-        assert anyio.run(lambda: run_cells(plan, executor, watcher_of=watched(watch)))
+        assert anyio.run(run_cells, executor, Work(jobs=plan.jobs, watcher_of=watched(watch)))
     killer[0].join()
 
     folders = [cell_folder(plan.directory, cell.id) for cell in plan.cells]
@@ -188,7 +187,7 @@ def test_an_interrupt_stops_every_node_in_order(process_driver: Driver, nodes: N
 
     with connected(nodes.address):
         executor = executor_for(process_driver, plan, [])
-        whole = anyio.run(lambda: run_cells(plan, executor, watcher_of=watched(watch)))
+        whole = anyio.run(run_cells, executor, Work(jobs=plan.jobs, watcher_of=watched(watch)))
     assert not whole
     assert engines_of(process_driver.model.parent) == []
     cut_short = load_recording(cell_folder(plan.directory, interrupted[0]))

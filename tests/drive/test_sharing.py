@@ -11,8 +11,9 @@ import pytest
 from harness.check import judge
 from harness.check.handover import judge_handover
 from harness.check.result import Cause, Verdict
-from harness.drive.cell import CellJob, EarlyLooks
+from harness.drive.cell import EarlyLooks
 from harness.drive.executors import run_on_shared
+from harness.drive.job import CellJob
 from harness.drive.recorder import Watcher
 from harness.drive.sharing import Judges, SeenAgain, SharedServers, by_server
 from harness.history.events import Role, ServerLeftDamaged

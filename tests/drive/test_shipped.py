@@ -9,7 +9,8 @@ import pytest
 
 from harness.check import judge
 from harness.check.result import Cause, CellResult, Verdict
-from harness.drive.cell import CellJob, run_cell
+from harness.drive.cell import run_cell
+from harness.drive.job import CellJob
 from harness.history.recording import load_recording
 from harness.models.model import model_in_folder
 from harness.scenario.cells import Cell, load_cells

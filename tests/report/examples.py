@@ -38,6 +38,7 @@ from harness.history.events import (
     StepStarted,
 )
 from harness.history.recording import Pass, Recording
+from harness.history.run_description import ChosenRuntime, DescribedCell, Machine, RunDescription
 from harness.report.model import Report, assemble
 from tests.history.begun import step_started
 
@@ -502,15 +503,15 @@ def mixed_report() -> Report:
     return assemble(
         result_of(*cells),
         recordings,
-        run={
-            "run": "2026-11-22T10-00-00",
-            "sleepwake": "0.1.0",
-            "runtime": {"name": "process", "why": "no Docker Engine answers"},
-            "machine": {"cores": 2, "system": "Linux"},
-            "fault": None,
-            "command": ["sleepwake", "run"],
-            "cells": {"boot.small": {"arm": "small"}},
-        },
+        run=RunDescription(
+            run="2026-11-22T10-00-00",
+            sleepwake="0.1.0",
+            runtime=ChosenRuntime(name="process", why="no Docker Engine answers"),
+            machine=Machine(cores=2, system="Linux"),
+            fault=None,
+            command=("sleepwake", "run"),
+            cells={"boot.small": DescribedCell(arm="small")},
+        ),
     )
 
 
@@ -537,5 +538,5 @@ def hostile_report(text: str = HOSTILE) -> Report:
                 observations=(),
             ),
         },
-        run={"note": text},
+        run=RunDescription(run=text, command=(text,), fault=text, sources={text: text}, cells={}),
     )

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
-from pydantic import JsonValue
 
+from harness.history.run_description import DescribedCell, RunDescription
 from harness.report.github import (
     SUMMARY_LIMIT_BYTES,
     append_summary,
@@ -31,8 +31,8 @@ def test_an_annotation_names_file_cell_and_cause() -> None:
     """Colons and commas of values are escaped, as GitHub asks."""
     report = examples.mixed_report()
     name = "prefix-cache-level1.prefix-cache-on"
-    described: JsonValue = {name: {"scenario_file": "scenarios/a,b.yaml"}}
-    (first, *_) = workflow_commands(replace(report, run={"cells": described}))
+    run = RunDescription(run="r", cells={name: DescribedCell(scenario_file="scenarios/a,b.yaml")})
+    (first, *_) = workflow_commands(replace(report, run=run))
     title = "prefix-cache-level1 / prefix-cache-on%3A corrupt (stale prefix cache)"
     assert first.startswith(f"::error title={title},file=scenarios/a%2Cb.yaml::")
 

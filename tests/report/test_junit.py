@@ -13,6 +13,7 @@ import xmlschema
 from hypothesis import given
 from syrupy.assertion import SnapshotAssertion
 
+from harness.history.run_description import RunDescription
 from harness.report.junit import junit_xml
 from harness.report.model import Report, assemble
 from tests.report import examples
@@ -131,7 +132,7 @@ def test_counts_are_those_of_the_cases() -> None:
 def test_suites_know_when_they_ran() -> None:
     """A scenario none of whose cells was ever started has the start of the run."""
     result = examples.result_of(examples.clean_cell())
-    (suite,) = parsed(assemble(result, {}, run={"started_at": "2026-11-22T09:00:00+00:00"}))
+    (suite,) = parsed(assemble(result, {}, run=STARTED))
     assert suite.get("timestamp") == "2026-11-22T09:00:00"
 
 
@@ -156,7 +157,7 @@ def test_a_run_without_cells_is_a_document() -> None:
     assert list(parsed(Report(result=examples.result_of(), cells=()))) == []
 
 
-STARTED = {"started_at": "2026-11-22T09:00:00+00:00"}
+STARTED = RunDescription(run="r", started_at="2026-11-22T09:00:00+00:00", cells={})
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,21 @@ from __future__ import annotations
 import shlex
 
 import pytest
-from pydantic import JsonValue
 
+from harness.history.run_description import AskedOptions, DescribedCell, DescribedScenario, RunDescription
 from harness.report.model import assemble, last_moment, reproduce_command
 from tests.report import examples
 
 
+def run_from(scenario_file: str) -> RunDescription:
+    """A run whose clean cell was read from this file."""
+    asked = DescribedCell(scenario_file=scenario_file)
+    return RunDescription(run="r", cells={examples.clean_cell().cell: asked})
+
+
 def test_reproduce_command_names_everything_that_decides_the_run() -> None:
     """Scenario file, arm, fault, runtime and version are all in the command."""
-    command = reproduce_command(examples.corrupt_cell(), scenario_file="scenarios/prefix_cache_level1.yaml")
+    command = reproduce_command(examples.corrupt_cell(), RunDescription(run="r", cells={}))
     assert command == (
         "sleepwake run scenarios/prefix_cache_level1.yaml --arm prefix-cache-on "
         "--fault keep-prefix-cache --runtime process --vllm 0.32.0"
@@ -22,45 +28,44 @@ def test_reproduce_command_names_everything_that_decides_the_run() -> None:
 
 def test_reproduce_command_is_safe_to_paste() -> None:
     """A path with spaces or shell syntax stays one word."""
-    command = reproduce_command(examples.clean_cell(), scenario_file="my files/a; rm -rf b.yaml")
+    command = reproduce_command(examples.clean_cell(), run_from("my files/a; rm -rf b.yaml"))
     assert shlex.split(command)[2] == "my files/a; rm -rf b.yaml"
 
 
 def test_reproduce_command_of_an_attached_server_asks_for_its_address() -> None:
     """An attached server is found by its address, and its version is its own."""
     attached = examples.clean_cell().model_copy(update={"runtime": "attached"})
-    command = reproduce_command(attached, scenario_file="a.yaml")
+    command = reproduce_command(attached, run_from("a.yaml"))
     assert command.endswith("--runtime attached --endpoint URL")
 
 
 def test_reproduce_command_asks_for_what_was_asked_of_every_cell() -> None:
     """Image, model and further flags are the run's own; an image has its version in it."""
-    run: dict[str, JsonValue] = {
-        "options": {"image": "registry/vllm:mine", "model": "Qwen/Qwen3-0.6B", "thorough": True},
-        "extra_args": ["--dtype=bfloat16", "--seed", "3"],
-    }
+    asked = AskedOptions(image="registry/vllm:mine", model="Qwen/Qwen3-0.6B", thorough=True)
+    flags = ("--dtype=bfloat16", "--seed", "3")
+    run = run_from("a.yaml").model_copy(update={"options": asked, "extra_args": flags})
     cell = examples.clean_cell().model_copy(update={"runtime": "docker", "vllm_version": "0.32.0+cpu"})
-    assert reproduce_command(cell, scenario_file="a.yaml", run=run) == (
+    assert reproduce_command(cell, run) == (
         "sleepwake run a.yaml --arm prefix-cache-off --runtime docker --image registry/vllm:mine "
         "--model Qwen/Qwen3-0.6B --vllm-arg=--dtype=bfloat16 --vllm-arg=--seed --vllm-arg=3 --thorough"
     )
-    assert "--vllm 0.32.0 --model" in reproduce_command(
-        cell, scenario_file="a.yaml", run={"options": {"image": None, "model": "m"}}
-    )
+    without_image = run.model_copy(update={"options": AskedOptions(model="m")})
+    assert "--vllm 0.32.0 --model" in reproduce_command(cell, without_image)
 
 
 @pytest.mark.parametrize(("arm", "command"), [("small", "a.yaml --arm small"), ("fresh-2", "a.yaml")])
 def test_reproduce_command_of_a_trial_names_no_arm(arm: str, command: str) -> None:
     """What a search calls its engines is not in the scenario's file."""
     cell = examples.failed_cell().model_copy(update={"arm": arm, "runtime": None})
-    run: dict[str, JsonValue] = {"cells": {cell.cell: {"arm": arm, "scenario": {"arms": {"small": {}}}}}}
-    assert reproduce_command(cell, scenario_file="a.yaml", run=run) == f"sleepwake run {command}"
+    asked = DescribedCell(scenario_file="a.yaml", arm=arm, scenario=DescribedScenario(arms={"small": {}}))
+    run = RunDescription(run="r", cells={cell.cell: asked})
+    assert reproduce_command(cell, run) == f"sleepwake run {command}"
 
 
 def test_assemble_finds_the_scenario_file() -> None:
     """The file a scenario was read from is in the command; without it, the shipped one of that name."""
     result = examples.result_of(examples.clean_cell())
-    named = assemble(result, {}, scenario_files={"prefix-cache-level1": "mine.yaml"})
+    named = assemble(result, {}, run=run_from("mine.yaml"))
     assert "run mine.yaml --arm" in named.cells[0].reproduce
     assert "run prefix-cache-level1 --arm" in assemble(result, {}).cells[0].reproduce
 

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 from ruamel.yaml import YAML
 
 from harness.check.result import Cause, CellResult, RunResult, Verdict
+from harness.history.run_description import read_description
 from harness.report.writer import VERDICT_FILE
-from harness.stored_run import read_description
 from tests.scenario.catalogue import ROOT
 
 SEEN = ROOT / "docs" / "seen.yaml"
@@ -71,14 +71,13 @@ def sightings_of(run: Path) -> Iterator[Sighting]:
         HistoryError: it is not a run directory.
     """
     description = read_description(run)
-    if description.get("extra_args") or not (run / VERDICT_FILE).exists():
+    if description.extra_args or not (run / VERDICT_FILE).exists():
         return
-    model = description.get("model")
-    started = datetime.fromisoformat(str(description["started_at"]))
+    model = description.model.name or "unknown"
+    started = datetime.fromisoformat(str(description.started_at))
     for cell in RunResult.model_validate_json((run / VERDICT_FILE).read_bytes()).cells:
         if cell.verdict is not None:
-            name = str(model["name"]) if isinstance(model, dict) else "unknown"
-            yield _sighting(cell, cell.verdict, model=name, at=started)
+            yield _sighting(cell, cell.verdict, model=model, at=started)
 
 
 def _sighting(cell: CellResult, verdict: Verdict, *, model: str, at: datetime) -> Sighting:

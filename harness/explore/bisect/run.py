@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
@@ -24,8 +23,9 @@ from harness.history.files import replace_file
 from harness.redaction import without_secret_flags
 from harness.report.progress import Progress
 from harness.report.words import cause_words
-from harness.stored_run import judge_directory
-from harness.workflow import RunOptions, choose, fitting, plan_cells, run
+from harness.runs.judging import judge_directory
+from harness.runs.options import RunOptions
+from harness.workflow import choose, fit, load, run
 
 
 def begin(
@@ -72,7 +72,7 @@ def carry_on(
     """
     while (version := search.next_version()) is not None:
         tell(f"trying vLLM {version}")
-        trial = _try(version, replace(options, vllm=version), progress)
+        trial = _try(version, options.model_copy(update={"vllm": version}), progress)
         tell(f"vLLM {version} is {trial.outcome}: {trial.reason}")
         search = search.seen(trial)
         _write(remember_in, search)
@@ -117,10 +117,10 @@ def outcome_of(result: RunResult) -> tuple[Outcome, str]:
 
 
 def _try(version: str, options: RunOptions, progress: Callable[[int], Progress]) -> Trial:
-    cells = plan_cells(options)
+    cells = load(options)
     try:
         choice = choose(options)
-        cells, left_out = fitting(cells, choice.runtime, options)
+        cells, left_out = fit(cells, choice.runtime, options)
         with progress(len(cells)) as shown:
             if left_out:
                 shown.note(left_out)
@@ -138,7 +138,7 @@ def _try(version: str, options: RunOptions, progress: Callable[[int], Progress])
 
 
 def _scenario_name(options: RunOptions) -> str:
-    names = list(dict.fromkeys(cell.id for cell in plan_cells(options)))
+    names = list(dict.fromkeys(cell.id for cell in load(options)))
     return ", ".join(names)
 
 

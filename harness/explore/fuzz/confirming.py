@@ -11,20 +11,23 @@ from pathlib import Path
 import anyio
 
 from harness.check.result import CellResult
-from harness.drive.executors import LocalExecutor
+from harness.drive.executors import LocalExecutor, Work
 from harness.drive.run import run_cells
-from harness.drive.run_directory import RunPlan
 from harness.errors import StorageError
 from harness.explore.fuzz.findings import Signature, failure_in
 from harness.explore.fuzz.moves import LEGAL_MOVES, Move
 from harness.explore.fuzz.scenario import SETTINGS, SMALLER, WHOLE, Size, scenario_of, write_scenario
 from harness.explore.fuzz.search import Minimal
 from harness.history.events import Event
+from harness.history.run_description import ChosenRuntime
 from harness.models.model import Model
 from harness.report import bug_report, write_report
+from harness.runs.judging import judge_directory
+from harness.runs.options import RunOptions
+from harness.runs.plan import RunPlan
+from harness.runs.record import recorded
 from harness.scenario.cells import load_cells
 from harness.servers.select import Choice
-from harness.stored_run import judge_directory
 
 CONFIRMATIONS = 3
 """Fresh engines that a finding is tried on."""
@@ -102,20 +105,19 @@ class Confirmation:
         """Run the scenario on fresh engines, as a run of its own; return its directory."""
         scenario = scenario_of(minimal.steps, its, size, SETTINGS[minimal.setting])
         (cell,) = load_cells([write_scenario(scenario, directory)])
+        choice = self.options.choice
         plan = RunPlan(
-            run_id=directory.name,
             directory=directory,
             cells=tuple(replace(cell, arm_name=f"fresh-{number}") for number in range(1, times + 1)),
             model=self.model,
-            runtime_name=self.options.choice.runtime.name,
-            runtime_reason=self.options.choice.reason,
-            fault=None,
+            runtime=ChosenRuntime(name=choice.runtime.name, why=choice.reason),
+            options=RunOptions(vllm_args=self.options.vllm_args, sources=self.options.sources),
             command=tuple(sys.argv),
-            extra_args=self.options.vllm_args,
-            sources=self.options.sources,
         )
-        executor = LocalExecutor(self.options.choice.runtime)
-        whole = anyio.run(lambda: run_cells(plan, executor, watcher_of=lambda _: _unwatched))
+        with recorded(plan) as record:
+            work = Work(jobs=plan.jobs, watcher_of=lambda job: record.noting(job.cell.id, _unwatched))
+            whole = anyio.run(run_cells, LocalExecutor(choice.runtime), work)
+            record.interrupted = not whole
         if not whole:
             raise KeyboardInterrupt
         return directory

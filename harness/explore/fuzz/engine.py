@@ -16,7 +16,8 @@ import anyio
 
 from harness.check import judge
 from harness.check.result import CellResult, Verdict
-from harness.drive.cell import CellJob, LooksAt, cell_started, ended_in_order, run_on_server
+from harness.drive.cell import LooksAt, cell_started, ended_in_order, run_on_server
+from harness.drive.job import CellJob
 from harness.drive.probing import role_and_target, run_probe
 from harness.drive.recorder import Recorder
 from harness.drive.script import PlacedStep, run_step

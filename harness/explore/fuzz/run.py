@@ -19,8 +19,7 @@ from pathlib import Path
 from anyio.from_thread import start_blocking_portal
 from pydantic import JsonValue
 
-from harness.drive.cell import CellJob
-from harness.drive.run_directory import new_run_directory
+from harness.drive.job import CellJob
 from harness.errors import StorageError, UsageError
 from harness.explore.fuzz.confirming import CONFIRMATIONS, Confirmation, Confirmed, FuzzOptions
 from harness.explore.fuzz.engine import Carried, FuzzEngine
@@ -39,8 +38,9 @@ from harness.history.files import replace_json
 from harness.models.model import provide_model
 from harness.report.tables import Row, Table
 from harness.report.text import count
+from harness.runs.finding import new_run_directory
+from harness.runs.looks import knows_noise
 from harness.scenario.cells import load_cells
-from harness.workflow import knows_noise
 
 SEQUENCES_FILE = "sequences.jsonl"
 FINDINGS_FILE = "findings.json"

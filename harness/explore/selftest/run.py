@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -13,28 +14,32 @@ import anyio
 
 from harness.check import judge
 from harness.check.result import CellResult, Verdict
-from harness.drive.cell import CellJob
 from harness.drive.faults import known_fault
+from harness.drive.job import CellJob
 from harness.drive.recorder import Watcher
 from harness.drive.run import run_interruptibly
-from harness.drive.run_directory import RunPlan, RunRecord, new_run_directory
 from harness.engine_plugin.faults import FAULTS, Fault
 from harness.errors import UsageError
 from harness.explore.selftest.trials import SWITCHBOARD, run_trials
 from harness.history.events import CellFailed, CellFinished, Event
 from harness.history.recording import load_recording
+from harness.history.run_description import ChosenRuntime
 from harness.installation import shipped_scenarios
 from harness.models.model import provide_model
 from harness.report.progress import Progress
 from harness.report.tables import Row, Table
 from harness.report.text import count
+from harness.runs.finding import new_run_directory
+from harness.runs.looks import knows_noise
+from harness.runs.options import RunOptions
+from harness.runs.plan import RunPlan
+from harness.runs.record import RunRecord, recorded
 from harness.scenario.cells import Cell, load_cells
 from harness.scenario.schema import Deadlines, Scenario
 from harness.scenario.script import Step
 from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe, ProbeOptions
 from harness.scenario.steps.loading import LoadAdapter, LoadAdapterOptions
 from harness.servers.select import Choice
-from harness.workflow import knows_noise
 
 SCENARIO = "selftest.yaml"
 HEALTHY = ("healthy-before", "healthy-after")
@@ -136,21 +141,16 @@ class Selftest:
         directory = new_run_directory(self.out)
         trials = [*self._trials()]
         plan = RunPlan(
-            run_id=directory.name,
             directory=directory,
             cells=tuple(replace(base, arm_name=name) for name, _ in trials),
             model=model,
-            runtime_name=self.choice.runtime.name,
-            runtime_reason=self.choice.reason,
-            fault=None,
+            runtime=ChosenRuntime(name=self.choice.runtime.name, why=self.choice.reason),
+            options=RunOptions(vllm_args=self.vllm_args, sources=self.sources),
             command=tuple(sys.argv),
-            extra_args=self.vllm_args,
-            sources=self.sources,
         )
-        with progress(len(trials)) as shown:
-            anyio.run(
-                lambda: run_interruptibly(plan, lambda record: self._boots(plan, base, trials, record, shown))
-            )
+        with progress(len(trials)) as shown, recorded(plan) as record:
+            boots = partial(self._boots, plan, base, trials, record, shown)
+            record.interrupted = not anyio.run(run_interruptibly, boots)
         return directory, [_outcome(plan, base, name, fault) for name, fault in trials]
 
     def _trials(self) -> Iterator[Trial]:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from harness.drive.cell import CellJob, LooksAt, cell_started, ended_in_order, run_on_server
+from harness.drive.cell import LooksAt, cell_started, ended_in_order, run_on_server
+from harness.drive.job import CellJob
 from harness.drive.recorder import Recorder, Watcher
 from harness.drive.script import PlacedStep, run_step, unrolled
 from harness.drive.session import Session

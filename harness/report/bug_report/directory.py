@@ -9,12 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pydantic import JsonValue
-
 from harness.check import judge_run
 from harness.errors import HistoryError, StorageError, UsageError
 from harness.history.files import replace_file
 from harness.history.layout import HISTORY_FILE, RUN_FILE, SERVER_LOG, cell_folder
+from harness.history.run_description import DescribedCell
 from harness.report.bug_report.issue import issue_md
 from harness.report.bug_report.private import Private, is_telling
 from harness.report.bug_report.reproduction import reproduction
@@ -85,7 +84,7 @@ def write_bug_report(
 
 
 def _texts(report: Report, cell: CellReport, run_directory: Path) -> Iterator[tuple[str, str]]:
-    described = _described(report, cell)
+    described = report.run.cells.get(cell.result.cell, DescribedCell())
     repro = reproduction(cell, described)
     script = repro_py(repro, recorded_with=_recorded_with(cell)) if repro else None
     yield "ISSUE.md", issue_md(cell, report.run, repro=repro, script=script)
@@ -96,24 +95,17 @@ def _texts(report: Report, cell: CellReport, run_directory: Path) -> Iterator[tu
     alone = replace(report, cells=(cell,), result=judge_run([cell.result], run=report.result.run))
     yield HTML_FILE, report_html(alone)
     yield VERDICT_FILE, verdict_json(alone.result)
-    run = {**report.run, "cells": {cell.result.cell: dict(described)}}
-    yield RUN_FILE, json.dumps(run, indent=2, ensure_ascii=False) + "\n"
+    run = report.run.model_copy(update={"cells": {cell.result.cell: described}})
+    yield RUN_FILE, json.dumps(run.as_json(), indent=2, ensure_ascii=False) + "\n"
     yield HISTORY_FILE, _read(cell_folder(run_directory, cell.result.cell) / HISTORY_FILE)
     log = cell_folder(run_directory, cell.log_cell) / SERVER_LOG
     if log.exists():
         yield SERVER_LOG, _read(log)
 
 
-def _described(report: Report, cell: CellReport) -> dict[str, JsonValue]:
-    cells = report.run.get("cells")
-    described = cells.get(cell.result.cell) if isinstance(cells, dict) else None
-    return described if isinstance(described, dict) else {}
-
-
 def _endpoint_hosts(report: Report) -> frozenset[str]:
-    options = report.run.get("options")
-    endpoint = options.get("endpoint") if isinstance(options, dict) else None
-    host = urlsplit(endpoint).hostname if isinstance(endpoint, str) else None
+    endpoint = report.run.options.endpoint
+    host = urlsplit(endpoint).hostname if endpoint else None
     return frozenset([host] if host and is_telling(host) else [])
 
 

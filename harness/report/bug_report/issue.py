@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-
-from pydantic import JsonValue
+from collections.abc import Iterator
 
 from harness.check.evidence import Evidence
+from harness.history.run_description import RunDescription
 from harness.report.bug_report.reproduction import Reproduction, obstacle
 from harness.report.model import CellReport
 from harness.report.summary import block, escaped, witness_md
@@ -42,14 +41,12 @@ _ESCAPED = len("&quot;")
 """The most that one visible character becomes in a block."""
 
 
-def issue_md(
-    cell: CellReport, run: Mapping[str, JsonValue], *, repro: Reproduction | None, script: str | None
-) -> str:
+def issue_md(cell: CellReport, run: RunDescription, *, repro: Reproduction | None, script: str | None) -> str:
     """Return the text of the issue.
 
     Args:
         cell: what is reported.
-        run: the content of ``run.json``.
+        run: what it belongs to.
         repro: what ``repro.py`` does.
         script: the text of ``repro.py``.
     """
@@ -89,7 +86,7 @@ def title(cell: CellReport) -> str:
     return f"{what}{after}{cause}"
 
 
-def _environment(cell: CellReport, run: Mapping[str, JsonValue], *, room: int) -> Iterator[str]:
+def _environment(cell: CellReport, run: RunDescription, *, room: int) -> Iterator[str]:
     facts = block("\n".join(f"{name}: {value}" for name, value in _facts(cell, run)))
     collected = list(_collected(cell))
     more = "and what the server collected as" if collected else "please add the output of"
@@ -104,25 +101,21 @@ def _environment(cell: CellReport, run: Mapping[str, JsonValue], *, room: int) -
     yield "</details>"
 
 
-def _facts(cell: CellReport, run: Mapping[str, JsonValue]) -> Iterator[tuple[str, str]]:
+def _facts(cell: CellReport, run: RunDescription) -> Iterator[tuple[str, str]]:
     server = cell.recording.server if cell.recording else None
-    machine, model = _part(run, "machine"), _part(run, "model")
+    machine, model = run.machine, run.model
     if server:
         yield "vLLM", server.vllm_version or "unknown"
         yield "runtime", server.runtime
         if server.image:
             yield "image", f"{server.image} {server.image_digest or ''}".rstrip()
     yield "emulated", "; ".join(cell.result.emulated) or "nothing"
-    yield (
-        "model",
-        f"{model.get('name', 'unknown')} ({model.get('source', 'unknown')}, {model.get('checksum')})",
-    )
-    yield "system", str(machine.get("system", "unknown"))
-    yield "processor", f"{machine.get('processor', 'unknown')}, {machine.get('cores', '?')} cores"
-    memory = machine.get("memory_bytes")
-    yield "memory", mebibytes(memory if isinstance(memory, int) else None)
-    yield "Python", str(machine.get("python", "unknown"))
-    yield "sleepwake", str(run.get("sleepwake", "unknown"))
+    yield "model", f"{model.name or 'unknown'} ({model.source or 'unknown'}, {model.checksum})"
+    yield "system", machine.system or "unknown"
+    yield "processor", f"{machine.processor or 'unknown'}, {machine.cores or '?'} cores"
+    yield "memory", mebibytes(machine.memory_bytes)
+    yield "Python", machine.python or "unknown"
+    yield "sleepwake", run.sleepwake or "unknown"
     if server:
         yield "server", shorten(server.command, limit=_COMMAND_SHOWN) or "was running already"
 
@@ -135,11 +128,6 @@ def _collected(cell: CellReport) -> Iterator[str]:
         if value not in (None, ""):
             text = str(value).strip("\n")
             yield f"{name}:\n{text}" if "\n" in text else f"{name}: {text}"
-
-
-def _part(run: Mapping[str, JsonValue], name: str) -> Mapping[str, JsonValue]:
-    part = run.get(name)
-    return part if isinstance(part, dict) else {}
 
 
 def _description(cell: CellReport) -> Iterator[str]:

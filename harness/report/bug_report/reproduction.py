@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from harness.check.result import Witness
 from harness.history.events import Answer, Call, Method, Role
 from harness.history.recording import Pass, Recording
+from harness.history.run_description import DescribedCell
 from harness.report.model import CellReport
 
 _SAMPLED_TEMPERATURE = 1.0
@@ -83,17 +84,18 @@ def obstacle(cell: CellReport) -> str | None:
     return None
 
 
-def reproduction(cell: CellReport, described: Mapping[str, JsonValue]) -> Reproduction | None:
+def reproduction(cell: CellReport, described: DescribedCell) -> Reproduction | None:
     """Take a cell's reproduction from its recording; None where there is an :func:`obstacle`.
 
     Args:
         cell: the damaged cell.
-        described: what ``run.json`` says of it.
+        described: what was asked of it.
     """
     recording, witness = cell.recording, cell.result.witness
     baseline = _first_baseline(recording) if recording else None
     if recording is None or baseline is None or obstacle(cell):
         return None
+    scenario = described.scenario
     name = witness.prompt if witness else next(iter(baseline.answers), None)
     if name is None or name not in recording.prompts:
         return None
@@ -107,12 +109,12 @@ def reproduction(cell: CellReport, described: Mapping[str, JsonValue]) -> Reprod
         temperature=_SAMPLED_TEMPERATURE
         if seen and seen.start.method is Method.SAMPLED
         else recording.cell.temperature,
-        seed=int(_number(described, "sampling", "seed", default=0)),
+        seed=scenario.sampling.seed,
         cycles=tuple(_cycles(recording, until=seen.start.t if seen else float("inf"))),
         logprob_tolerance=_tolerance(recording, witness) if witness else None,
-        answer_deadline_s=_number(described, "deadlines", "answer", default=180.0),
-        transition_deadline_s=_number(described, "deadlines", "transition", default=120.0),
-        boot_deadline_s=_number(described, "deadlines", "boot", default=600.0),
+        answer_deadline_s=scenario.deadlines.answer,
+        transition_deadline_s=scenario.deadlines.transition,
+        boot_deadline_s=scenario.deadlines.boot,
         server=invocation(recording),
     )
 
@@ -159,13 +161,6 @@ def _tolerance(recording: Recording, witness: Witness) -> float | None:
 
 def _answer(recording: Recording, number: int, prompt: str) -> Answer | None:
     return next((each.answers.get(prompt) for each in recording.passes if each.number == number), None)
-
-
-def _number(described: Mapping[str, JsonValue], *path: str, default: float) -> float:
-    value: JsonValue = described.get("scenario")
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return float(value) if isinstance(value, int | float) else default
 
 
 def invocation(recording: Recording) -> Invocation:

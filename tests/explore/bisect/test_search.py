@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness.errors import UsageError
 from harness.explore.bisect.run import command, release_key
 from harness.explore.bisect.search import Bisection, Outcome, Trial, conclusion
-from harness.workflow import RunOptions
+from harness.runs.options import RunOptions
 
 VERSIONS = tuple(f"0.{minor}.0" for minor in range(40))
 

@@ -9,7 +9,7 @@ import pytest
 
 from harness.check import judge
 from harness.check.result import Cause, CellResult, Verdict
-from harness.drive.cell import CellJob
+from harness.drive.job import CellJob
 from harness.explore.selftest.trials import SWITCHBOARD, run_trials
 from harness.history.events import CellFailed, Event, Role, ServerReady
 from harness.history.recording import load_recording

@@ -21,7 +21,7 @@ from harness.history.events import (
 from harness.history.layout import CELLS_FOLDER, HISTORY_FILE, RUN_FILE, SERVER_LOG
 from harness.history.store import HistoryWriter
 from harness.report.writer import write_report
-from harness.stored_run import judge_directory
+from harness.runs.judging import judge_directory
 from tests.check.stories import Story, clean_story, garbage, loop
 
 _METHODS = (Method.SCORED, Method.SAMPLED)

@@ -12,6 +12,7 @@ from harness.check.result import RunResult
 from harness.errors import ExitCode, UsageError
 from harness.history.layout import cell_folder
 from harness.history.recording import load_recording
+from harness.history.run_description import AskedOptions, RunDescription
 from harness.history.store import HistoryWriter
 from harness.report.bug_report import Private, choose_cell, write_bug_report
 from harness.report.model import Report, assemble
@@ -39,7 +40,12 @@ def failed_report() -> Report:
     return assemble(
         examples.result_of(examples.failed_cell()),
         {"boot.small": examples.failed_recording()},
-        run={"options": {"endpoint": "http://inference.corp.example:8000"}, "command": [HOME]},
+        run=RunDescription(
+            run="r",
+            options=AskedOptions(endpoint="http://inference.corp.example:8000"),
+            command=(HOME,),
+            cells={},
+        ),
     )
 
 

@@ -12,11 +12,14 @@ from pydantic import JsonValue
 
 from harness.history.events import RequestStarted
 from harness.history.recording import InFlight
+from harness.history.run_description import DescribedCell, RunDescription
 from harness.report.bug_report.issue import LIMIT_CHARACTERS, issue_md, title
 from harness.report.bug_report.reproduction import reproduction
 from harness.report.model import CellReport, Report
 from tests.report import examples
 from tests.report.test_text import ANYTHING, rendering, shows_itself
+
+RUN = RunDescription(run="r", cells={})
 
 
 def issue(report: Report, number: int = 0) -> str:
@@ -100,10 +103,10 @@ def test_the_environment_is_what_the_server_says_of_it() -> None:
     """Its own collect_env, nothing that is unknown; only where it told nothing somebody has to run that."""
     cell = examples.mixed_report().cells[0]
     told: dict[str, JsonValue] = {"os": "Debian <13>", "cpu_info": "a\nb\n", "cudnn_version": None}
-    text = issue_md(in_environment(cell, told), {}, repro=None, script=None)
+    text = issue_md(in_environment(cell, told), RUN, repro=None, script=None)
     assert "<pre>os: Debian &lt;13&gt;&#10;cpu_info:&#10;a&#10;b</pre>" in text
     assert "please add the output" not in text
-    assert "please add the output" in issue_md(cell, {}, repro=None, script=None)
+    assert "please add the output" in issue_md(cell, RUN, repro=None, script=None)
 
 
 def test_a_failed_cell_shows_the_end_of_the_log() -> None:
@@ -111,7 +114,7 @@ def test_a_failed_cell_shows_the_end_of_the_log() -> None:
     cell = CellReport(
         result=examples.failed_cell(), recording=examples.failed_recording(), reproduce="sleepwake run a"
     )
-    text = issue_md(cell, {}, repro=None, script=None)
+    text = issue_md(cell, RUN, repro=None, script=None)
     assert "no script that shows it with vLLM alone: no prompt was ever answered.\n" in text
     assert "The whole cell: sleepwake run a\n" in text
     assert "The end of the server's log" in text
@@ -124,7 +127,7 @@ def test_a_script_without_the_requests_in_flight_says_so() -> None:
     start = RequestStarted(t=1, number=1, step="3[1].1", group="load", prompt="india")
     loaded = replace(cell.recording, requests=(InFlight(start=start, running=None, ends=()),))
     said = [
-        issue_md(each, {}, repro=reproduction(each, {}), script="pass")
+        issue_md(each, RUN, repro=reproduction(each, DescribedCell()), script="pass")
         for each in (cell, replace(cell, recording=loaded))
     ]
     assert ["sent requests beside the transitions" in text for text in said] == [False, True]

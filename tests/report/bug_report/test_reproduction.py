@@ -10,6 +10,7 @@ import pytest
 from harness.check.result import Cause
 from harness.history.events import Answer, Logprobs, ServerReady
 from harness.history.recording import Recording
+from harness.history.run_description import Deadlines, DescribedCell, DescribedScenario, Sampling
 from harness.report.bug_report.reproduction import Invocation, invocation, obstacle, reproduction
 from harness.report.model import CellReport
 from tests.report import examples
@@ -66,7 +67,8 @@ def test_an_attached_server_is_described_by_what_it_told() -> None:
 def test_transitions_are_those_up_to_the_damaged_answer() -> None:
     """Sleep and wake-up of the witness's cycle, with their parameters; later cycles are left out."""
     cell = CellReport(result=examples.corrupt_cell(), recording=examples.recording(stuck=("india", "rivers")))
-    found = reproduction(cell, {"scenario": {"sampling": {"seed": 7}, "deadlines": {"answer": 12.5}}})
+    scenario = DescribedScenario(sampling=Sampling(seed=7), deadlines=Deadlines(answer=12.5))
+    found = reproduction(cell, DescribedCell(scenario=scenario))
     assert found
     assert found.prompt == "rivers"
     assert found.prompt_token_ids == examples.PROMPTS[1].token_ids
@@ -93,7 +95,7 @@ def test_where_only_probabilities_moved_these_decide() -> None:
         result=result.model_copy(update={"witness": witness}),
         recording=replace(recorded, passes=(*recorded.passes[:-1], damaged)),
     )
-    found = reproduction(cell, {})
+    found = reproduction(cell, DescribedCell())
     assert found
     assert found.logprob_tolerance == pytest.approx(0.25)
 
@@ -110,7 +112,7 @@ def moved(answer: Answer, *, by: float) -> Logprobs:
 def test_without_a_witness_all_cycles_are_repeated() -> None:
     """A degraded cell may have no damaged answer: every transition is carried out."""
     result = examples.degraded_cell().model_copy(update={"witness": None, "cause": Cause.MEMORY})
-    found = reproduction(CellReport(result=result, recording=examples.recording()), {})
+    found = reproduction(CellReport(result=result, recording=examples.recording()), DescribedCell())
     assert found
     assert len(found.cycles) == 2
 
@@ -134,12 +136,12 @@ def test_what_one_prompt_asked_twice_cannot_show_has_no_reproduction(
         for each in recorded.passes
     )
     cell = CellReport(result=result, recording=replace(recorded, passes=passes))
-    assert reproduction(cell, {}) is None
+    assert reproduction(cell, DescribedCell()) is None
     assert why in (obstacle(cell) or "")
 
 
 def test_a_cell_that_never_answered_has_no_reproduction() -> None:
     """There is nothing to compare answers with."""
     cell = CellReport(result=examples.failed_cell(), recording=examples.failed_recording())
-    assert reproduction(cell, {}) is None
+    assert reproduction(cell, DescribedCell()) is None
     assert obstacle(cell) == "no prompt was ever answered"

@@ -6,24 +6,28 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 
-from pydantic import JsonValue
-
-from harness.drive.run_directory import new_run_directory
 from harness.errors import HistoryError, StorageError, UsageError
-from harness.history.files import replace_json
-from harness.history.layout import OUTSIDE_CELLS, RUN_FILE, cell_folder
+from harness.history.layout import RUN_FILE, cell_folder
+from harness.history.run_description import (
+    AskedOptions,
+    DescribedCell,
+    DescribedScenario,
+    MergedShard,
+    RunDescription,
+    read_description,
+    write_description,
+)
 from harness.history.time_spent import TimeSpent
+from harness.redaction import without_secret_flags
 from harness.report.text import count
+from harness.runs.finding import new_run_directory
 from harness.scenario.shard import Shard
-from harness.stored_run import outside_cells, planned_cells, read_description
 
-_OF_A_MACHINE = {"paths", "shard"}
-"""Options that may differ between machines."""
-_TOLD_OF_A_SHARD = ("run", "shard", "started_at", "finished_at", "interrupted", "command", "machine")
+_MACHINES_MAY_DIFFER: Mapping[str, None] = {"paths": None, "shard": None}
+"""Options that are left out where shards are held against each other."""
 
 
 @dataclass(frozen=True)
@@ -31,47 +35,36 @@ class ShardRun:
     """The run directory of one shard."""
 
     directory: Path
-    description: Mapping[str, JsonValue]
+    description: RunDescription
     shard: Shard
     matrix: tuple[str, ...]
     """Every cell of the whole matrix, in order."""
 
-    @cached_property
-    def cells(self) -> Mapping[str, Mapping[str, JsonValue]]:
-        """What the run says of its cells."""
-        return planned_cells(self.description, self.directory)
+    @property
+    def cells(self) -> Mapping[str, DescribedCell]:
+        """What was asked of its cells."""
+        return self.description.cells
 
     @property
-    def question(self) -> JsonValue:
+    def question(self) -> tuple[AskedOptions, str | None, str | None, str | None]:
         """Everything that has to be the same on every machine, so that the cells are of one run."""
-        options, model, runtime = (self._mapping(name) for name in ("options", "model", "runtime"))
-        return {
-            "options": {name: value for name, value in options.items() if name not in _OF_A_MACHINE},
-            "model": model.get("checksum") or model.get("name"),
-            "runtime": runtime.get("name"),
-            "fault": self.description.get("fault"),
-        }
+        described = self.description
+        return (
+            described.options.model_copy(update=_MACHINES_MAY_DIFFER),
+            described.model.checksum or described.model.name,
+            described.runtime.name,
+            described.fault,
+        )
 
     @property
-    def servers(self) -> Mapping[str, JsonValue]:
-        """What each cell's server said it is."""
-        return self._mapping("servers")
-
-    @property
-    def scenarios(self) -> Mapping[str, JsonValue]:
+    def scenarios(self) -> Mapping[str, DescribedScenario]:
         """Each scenario by its name, as it was run."""
-        found = (cell["scenario"] for cell in self.cells.values())
-        return {str(scenario["name"]): scenario for scenario in found if isinstance(scenario, dict)}
+        return {cell.scenario.name: cell.scenario for cell in self.cells.values()}
 
     @property
     def releases(self) -> set[str]:
         """The vLLM releases its servers said they are."""
-        told = (facts.get("vllm_version") for facts in self.servers.values() if isinstance(facts, dict))
-        return {str(version) for version in told if version}
-
-    def _mapping(self, name: str) -> Mapping[str, JsonValue]:
-        value = self.description.get(name)
-        return value if isinstance(value, dict) else {}
+        return set(self.description.vllm_versions)
 
 
 def merge(directories: Sequence[Path], *, out: Path) -> Path:
@@ -101,7 +94,7 @@ def merge(directories: Sequence[Path], *, out: Path) -> Path:
         raise StorageError(
             f"{merged}: cannot be written: {error.strerror}", remedy="free disk space"
         ) from error
-    replace_json(merged / RUN_FILE, _description(runs, name=merged.name))
+    write_description(merged, _merged(runs, name=merged.name))
     return merged
 
 
@@ -112,22 +105,21 @@ def read_shard(directory: Path) -> ShardRun:
         HistoryError: it is not the run of a shard.
     """
     description = read_description(directory)
-    match description.get("shard"):
-        case {"index": int(index), "of": int(of), "matrix": list(matrix)}:
-            shard = Shard(index=index, of=of)
-            return ShardRun(directory, description, shard, tuple(str(cell) for cell in matrix))
-    raise HistoryError(
-        "was not run with --shard",
-        path=directory / RUN_FILE,
-        remedy="name the runs of all shards of one matrix; `sleepwake compare` sets other runs side by side",
-    )
+    if (told := description.shard) is None:
+        raise HistoryError(
+            "was not run with --shard",
+            path=directory / RUN_FILE,
+            remedy="name the runs of all shards of one matrix; "
+            "`sleepwake compare` sets other runs side by side",
+        )
+    return ShardRun(directory, description, Shard(index=told.index, of=told.of), told.matrix)
 
 
 def _require_same_matrix(first: ShardRun, other: ShardRun) -> None:
-    same: list[tuple[str, Callable[[ShardRun], JsonValue], str]] = [
-        ("another version of sleepwake", lambda run: run.description.get("sleepwake"), "the same version"),
+    same: list[tuple[str, Callable[[ShardRun], object], str]] = [
+        ("another version of sleepwake", lambda run: run.description.sleepwake, "the same version"),
         ("a division into another number of shards", lambda run: run.shard.of, "the same --shard i/n"),
-        ("another matrix of cells", lambda run: [*run.matrix], "the same scenarios and options"),
+        ("another matrix of cells", lambda run: run.matrix, "the same scenarios and options"),
         ("other options, or another model or runtime", lambda run: run.question, "the same options"),
     ]
     for difference, told, remedy in same:
@@ -167,24 +159,31 @@ def _require_each_once(runs: Sequence[ShardRun]) -> None:
         )
 
 
-def _description(runs: Sequence[ShardRun], *, name: str) -> Mapping[str, JsonValue]:
+def _merged(runs: Sequence[ShardRun], *, name: str) -> RunDescription:
     """``run.json`` of the merged run: what the shards share, each cell's own, what was each shard's."""
-    first = {key: value for key, value in runs[0].description.items() if key != "shard"}
-    cells = {cell: told for run in runs for cell, told in run.cells.items()}
-    servers = {cell: told for run in runs for cell, told in run.servers.items()}
-    options = first.get("options")
-    ends = [run.description.get("finished_at") for run in runs]
-    outside = sum((outside_cells(run.description) for run in runs), start=TimeSpent())
-    return {
-        **first,
+    first, matrix = runs[0].description, runs[0].matrix
+    described = [run.description for run in runs]
+    cells = {cell: told for each in described for cell, told in each.cells.items()}
+    servers = {cell: told for each in described for cell, told in each.servers.items()}
+    ends = [each.finished_at for each in described]
+    shared = {key: getattr(first, key) for key in first.model_fields_set - {"shard"}}
+    merged = {
         "run": name,
-        "started_at": min(str(run.description.get("started_at")) for run in runs),
-        "finished_at": None if None in ends else max(map(str, ends)),
-        "interrupted": any(run.description.get("interrupted") for run in runs),
-        "command": [*sys.argv],
-        "options": {**(options if isinstance(options, dict) else {}), "shard": None},
-        "cells": {cell: dict(cells[cell]) for cell in runs[0].matrix},
-        "shards": [{key: run.description.get(key) for key in _TOLD_OF_A_SHARD} for run in runs],
-        OUTSIDE_CELLS: dict(outside.model_dump(exclude_defaults=True)),
-        "servers": {cell: servers[cell] for cell in runs[0].matrix if cell in servers},
+        "started_at": min((each.started_at for each in described if each.started_at), default=None),
+        "finished_at": None if None in ends else max(filter(None, ends), default=None),
+        "interrupted": any(each.interrupted for each in described),
+        "command": tuple(without_secret_flags(sys.argv)),
+        "options": first.options.model_copy(update={"shard": None}),
+        "cells": {cell: cells[cell] for cell in matrix},
+        "shards": tuple(map(_shard, described)),
+        "milliseconds_outside_cells": sum(
+            (each.milliseconds_outside_cells for each in described), start=TimeSpent()
+        ),
+        "servers": {cell: servers[cell] for cell in matrix if cell in servers},
     }
+    return RunDescription(**{**shared, **merged})
+
+
+def _shard(description: RunDescription) -> MergedShard:
+    """What was the shard's own."""
+    return MergedShard(**{key: getattr(description, key) for key in MergedShard.model_fields})

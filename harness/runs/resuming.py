@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import JsonValue, ValidationError
+from pydantic import ValidationError
 
 from harness.check import judge
 from harness.check.result import Verdict
-from harness.drive.run_directory import describe_cell
 from harness.errors import HistoryError, UsageError
-from harness.history.layout import HISTORY_FILE, RUN_FILE, cell_folder
+from harness.history.layout import HISTORY_FILE, cell_folder
 from harness.history.recording import load_recording
+from harness.history.run_description import AskedOptions, DescribedCell, RunDescription, read_description
 from harness.redaction import HIDDEN
+from harness.runs.finding import find_run
+from harness.runs.options import RunOptions
+from harness.runs.plan import describe_cell
 from harness.scenario.cells import Cell, load_cells
 from harness.scenario.schema import Scenario
-from harness.stored_run import find_run, planned_cells, read_description
-from harness.workflow import OF_ONE_CALL, OPTIONS, RunOptions
 
 _FLAGS = {"vllm_args": "--vllm-arg", "arms": "--arm", "expression": "-k", "paths": "the scenario paths"}
 """How options are spelt that are not spelt like their field."""
@@ -51,14 +51,13 @@ def resume(name: str, given: RunOptions) -> Resumption:
     """
     directory = find_run(name, out=given.out)
     description = read_description(directory)
-    stored = _options_of(description, directory)
-    options = replace(stored, **{name: getattr(given, name) for name in OF_ONE_CALL})
-    _require_agreement(given, options)
-    cells = _cells_of(description, directory)
+    asked = _asked(description)
+    _require_agreement(given, asked)
+    cells = _cells_of(description)
     unfinished = tuple(cell for cell in cells if _lacks_verdict(cell_folder(directory, cell.id)))
     return Resumption(
         directory=directory,
-        options=options,
+        options=given.of_this_call(asked),
         cells=unfinished,
         kept=tuple(cell.id for cell in cells if cell not in unfinished),
     )
@@ -77,42 +76,31 @@ def _lacks_verdict(cell_directory: Path) -> bool:
     return verdict is None or not recording.finished
 
 
-def _options_of(description: Mapping[str, JsonValue], directory: Path) -> RunOptions:
+def _asked(description: RunDescription) -> AskedOptions:
     """The options of the run, with what had been left to the machine as the machine decided it."""
-    try:
-        options = OPTIONS.validate_python(description["options"])
-    except (KeyError, ValidationError) as error:
-        raise HistoryError(
-            "does not say with which options it was run",
-            path=directory / RUN_FILE,
-            remedy="it was written by another version of sleepwake; start a new run",
-        ) from error
-    if any(HIDDEN in word for word in options.vllm_args):
+    asked = description.options
+    if any(HIDDEN in word for word in asked.vllm_args):
         raise UsageError(
             "the run was given a secret, which is not stored", remedy="start a new run with the same options"
         )
-    runtime = description.get("runtime")
-    chosen = runtime.get("name") if isinstance(runtime, dict) else None
-    return replace(options, runtime=str(chosen or options.runtime), vllm=_release(description, options))
+    decided = {"runtime": description.runtime.name or asked.runtime, "vllm": _release(description)}
+    return asked.model_copy(update={**decided, "fault": description.fault})
 
 
-def _release(description: Mapping[str, JsonValue], options: RunOptions) -> str | None:
+def _release(description: RunDescription) -> str | None:
     """The release the kept cells ran on, so that the others run on the same."""
-    if options.vllm or options.image or options.endpoint:
-        return options.vllm
-    servers = description.get("servers")
-    for facts in servers.values() if isinstance(servers, dict) else ():
-        if isinstance(facts, dict) and isinstance(version := facts.get("vllm_version"), str):
-            return version.partition("+")[0]
-    return None
+    asked = description.options
+    if asked.vllm or asked.image or asked.endpoint:
+        return asked.vllm
+    return next((version.partition("+")[0] for version in description.vllm_versions), None)
 
 
-def _require_agreement(given: RunOptions, stored: RunOptions) -> None:
-    for field in fields(RunOptions):
-        asked, was = getattr(given, field.name), getattr(stored, field.name)
-        if field.name not in OF_ONE_CALL and asked not in (field.default, was):
+def _require_agreement(given: RunOptions, stored: AskedOptions) -> None:
+    for name, option in AskedOptions.model_fields.items():
+        asked, was = getattr(given, name), getattr(stored, name)
+        if asked not in (option.default, was):
             raise UsageError(
-                f"--resume: {_spelt(field.name)} {_shown(asked)}; the run has {_shown(was)}",
+                f"--resume: {_spelt(name)} {_shown(asked)}; the run has {_shown(was)}",
                 remedy="leave it out, or start a new run",
             )
 
@@ -127,30 +115,29 @@ def _shown(value: object) -> str:
     return "none" if value is None else str(value)
 
 
-def _cells_of(description: Mapping[str, JsonValue], directory: Path) -> list[Cell]:
+def _cells_of(description: RunDescription) -> list[Cell]:
     """The cells of the run, from their files as these are now.
 
     Raises:
         UsageError: a cell is not there any more, or asks something else than it did.
     """
-    planned = planned_cells(description, directory)
-    files = dict.fromkeys(Path(str(cell.get("scenario_file"))) for cell in planned.values())
+    files = dict.fromkeys(Path(cell.scenario_file) for cell in description.cells.values())
     found = {cell.id: cell for cell in load_cells(list(files))}
-    for name, was in planned.items():
+    for name, was in description.cells.items():
         if name not in found or not _asks_the_same(found[name], was):
             raise UsageError(
                 f"--resume: the scenario of {name} has changed since the run began",
                 remedy="start a new run: cells that were asked different things cannot be set side by side",
             )
-    return [found[name] for name in planned]
+    return [found[name] for name in description.cells]
 
 
-def _asks_the_same(cell: Cell, was: Mapping[str, JsonValue]) -> bool:
+def _asks_the_same(cell: Cell, was: DescribedCell) -> bool:
     now = describe_cell(cell)
     try:
         # Read by today's schema, so that a key that is new and left at its default makes no difference.
-        before = Scenario.model_validate(was.get("scenario"))
+        before = Scenario.model_validate(was.scenario.model_dump(mode="json", exclude_unset=True))
     except ValidationError:
         return False
-    same_script = before == Scenario.model_validate(now["scenario"])
-    return same_script and was.get("prompts_checksum") == now["prompts_checksum"]
+    same_script = before == Scenario.model_validate(now.scenario.model_dump(mode="json"))
+    return same_script and was.prompts_checksum == now.prompts_checksum

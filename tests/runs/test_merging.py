@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from harness.cli import call
 from harness.errors import ExitCode, UsageError
-from harness.merge import merge
+from harness.runs.merging import merge
 from tests.fake_vllm.behaviours import Fault, Misbehaviour
 from tests.fake_vllm.threads import Served
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from cyclopts import App, ArgumentCollection, Parameter
 
 from harness.errors import UsageError
+from harness.runs.options import environment_source, is_environment, variable_in
 
 OUT_VARIABLE = "SLEEPWAKE_OUT"
 PREFIX = "SLEEPWAKE_"
@@ -33,8 +34,6 @@ VARIABLES = frozenset(
     )
 )
 """Every environment variable of ours."""
-
-_ENVIRONMENT = "environment "
 
 _sources: ContextVar[Mapping[str, str]] = ContextVar("option_sources")
 
@@ -76,7 +75,7 @@ def note_sources(_app: App, _commands: tuple[str, ...], arguments: ArgumentColle
     """Remember where each option's value comes from; cyclopts calls this once it has read them all."""
     _sources.set(
         {
-            argument.field_info.name: f"{_ENVIRONMENT}{token.keyword}"
+            argument.field_info.name: environment_source(str(token.keyword))
             if token.source == "env"
             else "command line"
             for argument in arguments
@@ -92,16 +91,7 @@ def given_options() -> Mapping[str, str]:
 
 def variables_taken() -> list[str]:
     """The environment variables that gave this call an option."""
-    return sorted(map(_variable_in, filter(is_environment, given_options().values())))
-
-
-def is_environment(source: str) -> bool:
-    """Whether ``source`` is an environment variable."""
-    return source.startswith(_ENVIRONMENT)
-
-
-def _variable_in(source: str) -> str:
-    return source.removeprefix(_ENVIRONMENT)
+    return sorted(map(variable_in, filter(is_environment, given_options().values())))
 
 
 def runs_folder(default: Path) -> Path:

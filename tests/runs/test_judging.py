@@ -10,7 +10,8 @@ import pytest
 from harness.errors import HistoryError
 from harness.history.layout import HISTORY_FILE, LATEST_LINK, RUN_FILE, SERVER_LOG, cell_folder
 from harness.history.store import HistoryWriter
-from harness.stored_run import find_run, judge_directory
+from harness.runs.finding import find_run
+from harness.runs.judging import judge_directory
 from tests.report import examples
 
 NAME = "2026-11-22T10-00-00"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ExitCode
-from harness.past_runs import PastRun, past_runs
 from harness.report.verdict_json import verdict_json
+from harness.runs.listing import PastRun, past_runs
 from tests.report import examples
 
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import JsonValue, ValidationError
+from pydantic import ValidationError
 
 from harness.check.result import RunResult
 from harness.errors import HistoryError
 from harness.history.layout import CELLS_FOLDER, RUN_FILE
+from harness.history.run_description import RunDescription, read_description
 from harness.report.tables import Row, Table
 from harness.report.text import count
 from harness.report.writer import VERDICT_FILE
-from harness.stored_run import planned_cells, read_description
+from harness.runs.finding import NAMED_AFTER
+from harness.runs.locking import is_held
 
-_NAMED_AFTER = "%Y-%m-%dT%H-%M-%S"
 _NOTHING = "-"
 _TONES = {"clean": "better", "corrupt": "worse", "degraded": "worse"}
 
@@ -73,7 +71,7 @@ def _is_run(folder: Path) -> bool:
     if (folder / RUN_FILE).exists() or (folder / CELLS_FOLDER).is_dir():
         return True
     try:
-        datetime.strptime(folder.name[:19], _NAMED_AFTER)  # noqa: DTZ007 - only whether it is one
+        datetime.strptime(folder.name[:19], NAMED_AFTER)  # noqa: DTZ007 - only whether it is one
     except ValueError:
         return False
     return True
@@ -82,18 +80,16 @@ def _is_run(folder: Path) -> bool:
 def _past_run(folder: Path) -> PastRun:
     try:
         description = read_description(folder)
-        cells = planned_cells(description, folder)
     except HistoryError as error:
         cause = error.cause.removeprefix(f"{error.path}: ")
         return _damaged(folder, f"{RUN_FILE} {cause}")
-    runtime = description.get("runtime")
     outcome, told = _outcome(folder, description)
     return PastRun(
         name=folder.name,
-        started=_moment(description.get("started_at")) or _last_change(folder),
-        runtime=str(runtime.get("name", _NOTHING)) if isinstance(runtime, dict) else _NOTHING,
-        vllm=_versions(description),
-        cells=_tally(told) if told else count(len(cells), "cell"),
+        started=_moment(description.started_at) or _last_change(folder),
+        runtime=description.runtime.name or _NOTHING,
+        vllm=", ".join(description.vllm_versions) or _NOTHING,
+        cells=_tally(told) if told else count(len(description.cells), "cell"),
         outcome=outcome,
         tone=_TONES.get(outcome, "damaged"),
     )
@@ -111,8 +107,8 @@ def _damaged(folder: Path, why: str) -> PastRun:
     )
 
 
-def _outcome(folder: Path, description: Mapping[str, JsonValue]) -> tuple[str, RunResult | None]:
-    if _is_going_on(folder):
+def _outcome(folder: Path, description: RunDescription) -> tuple[str, RunResult | None]:
+    if is_held(folder):
         return "running", None
     result: RunResult | None = None
     try:
@@ -122,23 +118,11 @@ def _outcome(folder: Path, description: Mapping[str, JsonValue]) -> tuple[str, R
         verdict = "not judged"
     except (OSError, ValidationError):
         verdict = f"damaged: {VERDICT_FILE} cannot be read; `sleepwake report` writes it again"
-    if description.get("interrupted"):
+    if description.interrupted:
         return f"{verdict}, interrupted", result
-    if description.get("finished_at") is None:
+    if description.finished_at is None:
         return f"{verdict}, unfinished", result
     return verdict, result
-
-
-def _is_going_on(folder: Path) -> bool:
-    """Whether a harness holds the directory (:func:`harness.drive.run.run_cells`)."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(handle)
-    return False
 
 
 def _tally(result: RunResult) -> str:
@@ -146,16 +130,7 @@ def _tally(result: RunResult) -> str:
     return ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common()) or "none"
 
 
-def _versions(description: Mapping[str, JsonValue]) -> str:
-    servers = description.get("servers")
-    facts = servers.values() if isinstance(servers, dict) else ()
-    versions = (
-        str(each["vllm_version"]) for each in facts if isinstance(each, dict) and each.get("vllm_version")
-    )
-    return ", ".join(dict.fromkeys(versions)) or _NOTHING
-
-
-def _moment(value: JsonValue) -> datetime | None:
+def _moment(value: str | None) -> datetime | None:
     try:
         return datetime.fromisoformat(str(value)).astimezone()
     except ValueError:

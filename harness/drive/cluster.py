@@ -1,0 +1,118 @@
+"""Running cells on a Ray cluster: what is asked of it is understood before anything starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from harness import __version__
+from harness.drive.executors import Executor
+from harness.drive.faults import fault_file
+from harness.drive.job import CellJob
+from harness.errors import UsageError
+from harness.extras import require
+from harness.history.run_description import AskedOptions
+from harness.models.model import Model
+from harness.servers.base import Runtime
+from harness.servers.process.runtime import installed_vllm
+from harness.servers.select import Choice, choose_runtime
+
+EXECUTORS = ("local", "ray")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """A Ray cluster, and what a cell takes of a node, by Ray's names for resources."""
+
+    address: str
+    resources: Mapping[str, float]
+
+
+def asked_cluster(
+    executor: str, *, address: str | None, resources: Sequence[str], foreign_servers: bool
+) -> Cluster | None:
+    """The cluster that is asked for; None where cells run here.
+
+    Args:
+        executor: one of :data:`EXECUTORS`.
+        address: HOST:PORT of the cluster; the one this machine is part of without it.
+        resources: each as ``NAME=AMOUNT``.
+        foreign_servers: whether servers are not a run's own to start and to end.
+
+    Raises:
+        UsageError: it cannot be understood, options contradict each other, or Ray is missing.
+    """
+    if executor not in EXECUTORS:
+        raise UsageError(f"there is no executor {executor!r}", remedy=f"one of {', '.join(EXECUTORS)}")
+    if executor == "local":
+        if address is not None or resources:
+            raise UsageError("--address and --resource are about a cluster", remedy="add --executor ray")
+        return None
+    if foreign_servers:
+        raise UsageError(
+            "a cluster's nodes start servers of their own, and end them",
+            remedy="leave --endpoint and --keep-servers out",
+        )
+    require("ray", for_what="--executor ray")
+    return Cluster(address=address or "auto", resources=dict(map(_resource, resources)))
+
+
+def _resource(word: str) -> tuple[str, float]:
+    name, _, amount = word.partition("=")
+    try:
+        value = float(amount)
+    except ValueError:
+        value = math.nan
+    if not name or not 0 <= value < math.inf:
+        raise UsageError(f"--resource: cannot understand {word!r}", remedy="for example --resource CPU=4")
+    return name, value
+
+
+@contextmanager
+def spread_over(
+    cluster: Cluster,
+    choice: Choice,
+    jobs: Sequence[CellJob],
+    *,
+    model: Model,
+    asked: AskedOptions,
+    tell: Callable[[str], None],
+) -> Iterator[Executor]:
+    """An executor that spreads ``jobs`` over the nodes of ``cluster``.
+
+    Args:
+        cluster: Where.
+        choice: The runtime that was chosen here; every node has the same.
+        jobs: What is going to be run.
+        model: As this machine has it.
+        asked: What was asked for: every node is to find the same model, fault and release.
+        tell: Is told in words what happens to nodes.
+
+    Raises:
+        RuntimeUnavailableError: a node lacks something.
+    """
+    from harness.drive.ray_executor import RayExecutor, connected
+    from harness.drive.ray_node import Setting
+
+    release = asked.vllm or (None if asked.image else installed_vllm())
+    setting = Setting(
+        version=__version__,
+        model=model,
+        model_reference=None if asked.model is None else model.location,
+        fault_file=fault_file(asked.fault),
+        runtime_of=partial(_runtime_there, runtime=choice.runtime.name, vllm=release, image=asked.image),
+    )
+    with connected(cluster.address):
+        executor = RayExecutor(
+            setting=setting, engine=choice.runtime.engine, resources=cluster.resources, tell=tell
+        )
+        executor.require_ready([*jobs])
+        yield executor
+
+
+def _runtime_there(*, runtime: str, vllm: str | None, image: str | None) -> Runtime:
+    """The runtime of the node this is called on, of the same kind and with the same vLLM as here."""
+    return choose_runtime(runtime=runtime, vllm=vllm, image=image).runtime

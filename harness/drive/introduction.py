@@ -1,0 +1,76 @@
+"""What a server says of itself once it is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import JsonValue
+
+from harness.drive.recorder import Recorder
+from harness.drive.session import OBSERVATION_DEADLINE_S
+from harness.errors import ServerError
+from harness.history.events import ServerReady
+from harness.servers.base import Server, ServerFacts
+from harness.vllm_api import lifecycle
+from harness.vllm_api.calls import CallResult
+from harness.vllm_api.connection import Connection
+
+SERVER_INFO_DEADLINE_S = 60.0
+"""/server_info collects the environment by running other programs: seconds, the first time."""
+
+
+async def introduced(
+    server: Server, connection: Connection, recorder: Recorder, *, boot_seconds: float
+) -> ServerReady:
+    """Ask the server what it is."""
+    info = await lifecycle.server_info(connection.http, deadline_s=SERVER_INFO_DEADLINE_S)
+    version = await lifecycle.version(connection.http, deadline_s=OBSERVATION_DEADLINE_S)
+    told = version.field("version")
+    facts = server.facts
+    return ServerReady(
+        t=recorder.now(),
+        runtime=facts.runtime,
+        command=_command(facts),
+        vllm_version=told if isinstance(told, str) else None,
+        image=facts.image,
+        image_digest=facts.image_digest,
+        boot_seconds=boot_seconds,
+        emulated=facts.emulated,
+        configuration=_told(info, "vllm_config"),
+        environment=_told(info, "system_env"),
+        shared_with=facts.shared_with,
+    )
+
+
+def _command(facts: ServerFacts) -> str:
+    command = facts.command or ""
+    return f"{command}  # shared with {', '.join(facts.shared_with)}" if facts.shared_with else command
+
+
+async def served_model(connection: Connection) -> str:
+    """The name an attached server gives its model."""
+    listed = (await lifecycle.models(connection.http, deadline_s=OBSERVATION_DEADLINE_S)).field("data")
+    names = [each.get("id") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    name = next((each for each in names if isinstance(each, str)), None)
+    if name is None:
+        raise ServerError("the server names no model at /v1/models", remedy="name it with --model")
+    return name
+
+
+def _told(info: CallResult, part: str) -> dict[str, JsonValue]:
+    """A part of what the server says of itself; empty where the version cannot say it as JSON."""
+    told = info.field(part)
+    return told if isinstance(told, dict) else {}
+
+
+def caches_prompts(ready: ServerReady) -> bool:
+    """Whether the engine may keep what it computed of a prompt, in its own memory or by a connector."""
+    configuration = configuration_of(ready)
+    cache = configuration.get("cache_config")
+    is_off = isinstance(cache, dict) and cache.get("enable_prefix_caching") is False
+    return not is_off or bool(configuration.get("kv_transfer_config"))
+
+
+def configuration_of(ready: ServerReady) -> Mapping[str, JsonValue]:
+    """The engine's own configuration; empty where the version cannot say it as JSON."""
+    return ready.configuration if isinstance(ready.configuration, dict) else {}

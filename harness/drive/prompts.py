@@ -1,0 +1,79 @@
+"""Makes token ids of a cell's prompts, with the server's own tokenizer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from harness.drive.job import CellJob
+from harness.drive.session import OBSERVATION_DEADLINE_S, Session
+from harness.errors import ServerError
+from harness.history.events import Prompt, PromptsPrepared
+from harness.scenario.corpus import CorpusPrompt
+from harness.vllm_api import lifecycle
+from harness.vllm_api.chat import user_message
+
+
+async def prepare_prompts(session: Session, job: CellJob, configuration: Mapping[str, JsonValue]) -> None:
+    """Let the server's own tokenizer and chat template make token ids of the prompts, once."""
+    prompts = [
+        Prompt(
+            id=prompt.id,
+            text=prompt.text,
+            token_ids=await _token_ids(session, prompt),
+            picture=prompt.picture,
+            held_out=prompt in job.cell.held_out,
+        )
+        for prompt in (*job.cell.prompts, *job.cell.held_out)
+    ]
+    session.prompts = tuple(prompts)
+    model = _model_configuration(job.model.folder)
+    cache = configuration.get("cache_config")
+    session.recorder.record(
+        PromptsPrepared(
+            t=session.recorder.now(),
+            prompts=session.prompts,
+            end_of_sequence_ids=_whole_numbers(model.get("eos_token_id")),
+            vocabulary_size=next(iter(_whole_numbers(model.get("vocab_size"))), None),
+            block_size=next(iter(_whole_numbers(cache.get("block_size"))), None)
+            if isinstance(cache, dict)
+            else None,
+        )
+    )
+
+
+async def _token_ids(session: Session, prompt: CorpusPrompt) -> tuple[int, ...]:
+    result = await lifecycle.tokenize_chat(
+        session.connection.http,
+        [user_message(prompt.text, picture=prompt.picture)],
+        model=session.served_model_name,
+        deadline_s=OBSERVATION_DEADLINE_S,
+    )
+    ids = _whole_numbers(result.field("tokens"))
+    if not ids:
+        reason = result.error.message if result.error else "no tokens in the answer"
+        raise ServerError(
+            f"the server could not tokenize the prompt {prompt.id}: {reason}",
+            log_tail=session.server.log_tail(),
+            remedy="the model must read pictures: name one that does with --model"
+            if prompt.picture
+            else "the model needs a tokenizer with a chat template",
+        )
+    return ids
+
+
+def _model_configuration(folder: Path | None) -> Mapping[str, JsonValue]:
+    """The model's own configuration, where the model is a folder on this machine."""
+    if folder is None:
+        return {}
+    configuration: dict[str, JsonValue] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    of_text = configuration.get("text_config")  # of a model that reads more than text
+    return {**of_text, **configuration} if isinstance(of_text, dict) else configuration
+
+
+def _whole_numbers(value: JsonValue) -> tuple[int, ...]:
+    values = value if isinstance(value, list) else [value]
+    return tuple(each for each in values if isinstance(each, int))

@@ -1,0 +1,73 @@
+"""Judging a run on disk again, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.check import judge, judge_run
+from harness.check.result import CellResult, RunResult
+from harness.history.layout import HISTORY_FILE, SERVER_LOG, cell_folder
+from harness.history.recording import Recording, load_recording
+from harness.history.run_description import DescribedCell, RunDescription, read_description
+from harness.report import Report, assemble
+from harness.servers.logs import tail
+
+_LOG_LINES = 200
+"""Lines from the end of a server's log that reports show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedRun:
+    """A run directory with its verdict and everything the reports tell."""
+
+    directory: Path
+    result: RunResult
+    recordings: Mapping[str, Recording]
+    description: RunDescription
+
+    @property
+    def report(self) -> Report:
+        """What the renderings take."""
+        return assemble(
+            self.result,
+            self.recordings,
+            run=self.description,
+            server_logs={
+                cell: tail(cell_folder(self.directory, recording.log_cell) / SERVER_LOG, _LOG_LINES)
+                for cell, recording in self.recordings.items()
+            },
+        )
+
+
+def judge_directory(directory: Path) -> JudgedRun:
+    """Judge a stored run: a pure function of what is in ``directory``.
+
+    Raises:
+        HistoryError: it is not a run directory, or a history in it cannot be understood.
+    """
+    description = read_description(directory)
+    recordings: dict[str, Recording] = {}
+    results: list[CellResult] = []
+    for cell, described in description.cells.items():
+        folder = cell_folder(directory, cell)
+        if not (folder / HISTORY_FILE).exists():
+            results.append(_never_run(cell, described))
+            continue
+        recordings[cell] = load_recording(folder)
+        results.append(judge(recordings[cell]))
+    outside_cells = description.milliseconds_outside_cells
+    result = judge_run(results, run=description.run, outside_cells=outside_cells)
+    return JudgedRun(directory=directory, result=result, recordings=recordings, description=description)
+
+
+def _never_run(cell: str, described: DescribedCell) -> CellResult:
+    return CellResult(
+        cell=cell,
+        scenario=described.scenario.name or cell,
+        arm=described.arm,
+        verdict=None,
+        reason="it was not run",
+        error="the run ended before this cell began",
+    )
