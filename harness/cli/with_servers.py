@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.text import Text
 
 from harness.cli.concluding import conclude
-from harness.cli.option_sources import given_options, variable
+from harness.cli.option_sources import given_options
+from harness.cli.options import OptionsOfRun
 from harness.cli.shared import (
     ArmsOption,
     ModelOption,
@@ -28,6 +29,7 @@ from harness.extras import require
 from harness.report.tables import show_table
 from harness.report.text import count
 from harness.runs.finding import REPORTS
+from harness.runs.options import RunOptions
 
 _NEEDED = {
     "gpu": "  (needs a GPU)",
@@ -37,7 +39,6 @@ _NEEDED = {
 """What stands in the list behind a cell, by what its scenario requires."""
 
 if TYPE_CHECKING:
-    from harness.runs.options import RunOptions
     from harness.runs.resuming import Resumption
     from harness.scenario.cells import Cell
     from harness.servers.select import Choice
@@ -45,26 +46,10 @@ if TYPE_CHECKING:
 
 def run(
     *paths: Path,
-    runtime: RuntimeOption = "auto",
-    vllm: Annotated[str | None, variable("SLEEPWAKE_VLLM")] = None,
-    image: Annotated[str | None, variable("SLEEPWAKE_IMAGE")] = None,
-    endpoint: Annotated[str | None, variable("SLEEPWAKE_ENDPOINT")] = None,
-    model: ModelOption = None,
-    fault: str | None = None,
-    arms: ArmsOption = (),
-    expression: Annotated[str | None, Parameter(name=["-k", "--expression"])] = None,
-    shard: Annotated[str | None, Parameter(show_default=False)] = None,
-    thorough: Annotated[bool, Parameter(negative=())] = False,
-    isolate: Annotated[bool, Parameter(negative=())] = False,
+    options: Annotated[OptionsOfRun, Parameter(name="*")] = OptionsOfRun(),  # noqa: B008 - it is frozen
     list_cells: Annotated[bool, Parameter(name="--list", negative=())] = False,
     dry_run: Annotated[bool, Parameter(negative=())] = False,
-    vllm_args: VllmArgsOption = (),
     resume: Annotated[str | None, Parameter(name="--resume", show_default=False)] = None,
-    keep_servers: Annotated[bool, Parameter(negative=())] = False,
-    executor: Literal["local", "ray"] = "local",
-    address: str | None = None,
-    resources: Annotated[tuple[str, ...], Parameter(name="--resource")] = (),
-    out: OutOption = REPORTS,
 ) -> int:
     """Run scenarios and judge what wakes up.
 
@@ -72,79 +57,34 @@ def run(
 
     Args:
         paths: Scenario files, or folders of them. Without one: the default scenarios.
-        runtime: How servers are started. auto takes the best this machine has and says why.
-        vllm: The vLLM release to test.
-        image: The container image to test.
-        endpoint: URL of a server that is already running.
-        model: A Hugging Face id or a model folder. Default: SmolLM2-135M-Instruct, without a hub.
-        fault: Plant a corruption on purpose: a name, or FILE.py:function.
-        arms: Run only this arm. Can be given several times.
-        expression: Run only cells whose name matches, for example "level1 and not off".
-        shard: Run only one part of the cells, for example 1/3 on the first of three machines;
-            `sleepwake merge` puts the parts together.
-        thorough: Leave nothing out. Otherwise a cell whose answers are proven corrupt, with the cause known,
-            leaves out further cycles of a repetition; a clean cell never does.
-        isolate: Give every cell a server of its own. Otherwise cells that want the same one and begin with
-            the same questions follow each other on it, while they are clean and it answers as when fresh.
+        options: What is asked for.
         list_cells: Print the cells that would run, and stop.
         dry_run: Print the exact command of every cell's server, and stop.
-        vllm_args: One more vLLM flag for every arm, for example --vllm-arg=--block-size=64. It overrules
-            sleepwake's own defaults; an arm that sets the same flag overrules it, since arms are what is
-            compared. In the environment: all of them in one line, as for a shell.
         resume: Carry on a run that was interrupted or met errors, under its own options, whatever the
             environment says by now: cells with a verdict are kept, whatever it is.
-        keep_servers: Leave the servers running, for debugging, and say where. `sleepwake clean` ends them.
-        executor: Where cells run: here, one after the other, or on the nodes of a Ray cluster, as many at a
-            time as it has room for.
-        address: HOST:PORT of the Ray cluster. Default: the one this machine is part of.
-        resources: What one cell takes of a node, by Ray's names, for example --resource CPU=4. Can be given
-            several times. Default: GPU=1, times the arm's tensor and pipeline parallel sizes; without a GPU
-            all the cores of the smallest node.
-        out: The folder that holds the run directories.
     """
     require("run", for_what="running scenarios")
     from harness import workflow
-    from harness.runs.options import RunOptions
     from harness.runs.resuming import resume as take_up
 
-    options = RunOptions(
-        paths=paths,
-        arms=arms,
-        expression=expression,
-        runtime=runtime,
-        vllm=vllm,
-        image=image,
-        endpoint=endpoint,
-        model=model,
-        fault=fault,
-        shard=shard,
-        thorough=thorough,
-        isolate=isolate,
-        vllm_args=vllm_args,
-        out=out,
-        keep_servers=keep_servers,
-        executor=executor,
-        address=address,
-        resources=resources,
-        sources=given_options(),
-    )
-    resumed = take_up(resume, options.without_environment()) if resume is not None else None
-    options = resumed.options if resumed else options
-    cells = list(resumed.cells) if resumed else workflow.load(options)
+    asked = options.of(paths)
+    resumed = take_up(resume, asked.without_environment()) if resume is not None else None
+    asked = resumed.options if resumed else asked
+    cells = list(resumed.cells) if resumed else workflow.load(asked)
     if list_cells:
         print_lines(cell.id + _NEEDED.get(cell.scenario.requires or "", "") for cell in cells)
         return ExitCode.CLEAN
     if resumed and not cells:
         print_lines([f"nothing to run: {count(len(resumed.kept), 'cell')} with a verdict"])
         return conclude(resumed.directory, new_console())
-    choice = workflow.choose(options)
-    cells, left_out = workflow.fit(cells, choice.runtime, options)
+    choice = workflow.choose(asked)
+    cells, left_out = workflow.fit(cells, choice.runtime, asked)
     if left_out:
         print_lines([f"# {left_out}" if dry_run else left_out])
     if dry_run:
-        print_lines(f"# {cell}\n{command}" for cell, command in workflow.commands(options, cells, choice))
+        print_lines(f"# {cell}\n{command}" for cell, command in workflow.commands(asked, cells, choice))
         return ExitCode.CLEAN
-    return _run(options, cells, choice, resumed=resumed)
+    return _run(asked, cells, choice, resumed=resumed)
 
 
 def _run(options: RunOptions, cells: list[Cell], choice: Choice, *, resumed: Resumption | None) -> int:
@@ -198,7 +138,6 @@ def bisect(
     from harness.explore.bisect.search import conclusion
     from harness.report.bisection import show_bisection
     from harness.report.progress import Progress
-    from harness.runs.options import RunOptions
     from harness.servers.docker.images import supported_versions
 
     options = RunOptions(
@@ -266,7 +205,6 @@ def fuzz(
     from harness.explore.fuzz.confirming import FuzzOptions
     from harness.explore.fuzz.moves import LEGAL_MOVES, SAFE_MOVES
     from harness.explore.fuzz.run import Fuzz, conclusion, seconds_in, table
-    from harness.runs.options import RunOptions
 
     if budget is None and examples is None:
         budget = "10m"
@@ -321,7 +259,6 @@ def selftest(
     from harness import workflow
     from harness.explore.selftest.run import Selftest, conclusion, faults_named, table
     from harness.report.progress import Progress
-    from harness.runs.options import RunOptions
 
     faults = faults_named(fault)
     choice = workflow.choose(RunOptions(runtime=runtime))

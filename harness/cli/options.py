@@ -1,0 +1,77 @@
+"""How what may be asked of a run is spelt on the command line and in the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from harness.cli.option_sources import given_options, variable
+from harness.cli.shared import ArmsOption, ModelOption, OutOption, RuntimeOption, VllmArgsOption
+from harness.runs.finding import REPORTS
+from harness.runs.options import RunOptions
+
+_Flag = Annotated[bool, Parameter(negative=())]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionsOfRun:
+    """The options of ``sleepwake run``.
+
+    Attributes:
+        runtime: How servers are started. auto takes the best this machine has and says why.
+        vllm: The vLLM release to test.
+        image: The container image to test.
+        endpoint: URL of a server that is already running.
+        model: A Hugging Face id or a model folder. Default: SmolLM2-135M-Instruct, without a hub.
+        fault: Plant a corruption on purpose: a name, or FILE.py:function.
+        arms: Run only this arm. Can be given several times.
+        expression: Run only cells whose name matches, for example "level1 and not off".
+        shard: Run only one part of the cells, for example 1/3 on the first of three machines; `sleepwake
+            merge` puts the parts together.
+        thorough: Leave nothing out. Otherwise a cell whose answers are proven corrupt, with the cause
+            known, leaves out further cycles of a repetition; a clean cell never does.
+        isolate: Give every cell a server of its own. Otherwise cells that want the same one and begin
+            with the same questions follow each other on it, while they are clean and it answers as when
+            fresh.
+        vllm_args: One more vLLM flag for every arm, for example --vllm-arg=--block-size=64. It overrules
+            sleepwake's own defaults; an arm that sets the same flag overrules it, since arms are what is
+            compared. In the environment: all of them in one line, as for a shell.
+        keep_servers: Leave the servers running, for debugging, and say where. `sleepwake clean` ends
+            them.
+        executor: Where cells run: here, one after the other, or on the nodes of a Ray cluster, as many at
+            a time as it has room for.
+        address: HOST:PORT of the Ray cluster. Default: the one this machine is part of.
+        resources: What one cell takes of a node, by Ray's names, for example --resource CPU=4. Can be
+            given several times. Default: GPU=1, times the arm's tensor and pipeline parallel sizes;
+            without a GPU all the cores of the smallest node.
+        out: The folder that holds the run directories.
+    """
+
+    runtime: RuntimeOption = "auto"
+    vllm: Annotated[str | None, variable("SLEEPWAKE_VLLM")] = None
+    image: Annotated[str | None, variable("SLEEPWAKE_IMAGE")] = None
+    endpoint: Annotated[str | None, variable("SLEEPWAKE_ENDPOINT")] = None
+    model: ModelOption = None
+    fault: str | None = None
+    arms: ArmsOption = ()
+    expression: Annotated[str | None, Parameter(name=["-k", "--expression"])] = None
+    shard: Annotated[str | None, Parameter(show_default=False)] = None
+    thorough: _Flag = False
+    isolate: _Flag = False
+    vllm_args: VllmArgsOption = ()
+    keep_servers: _Flag = False
+    executor: Literal["local", "ray"] = "local"
+    address: str | None = None
+    resources: Annotated[tuple[str, ...], Parameter(name="--resource")] = ()
+    out: OutOption = REPORTS
+
+    def of(self, paths: tuple[Path, ...]) -> RunOptions:
+        """What is asked of these scenarios, with where each value came from.
+
+        Raises:
+            UsageError: there is no such fault.
+        """
+        return RunOptions(**vars(self), paths=paths, sources=given_options())
