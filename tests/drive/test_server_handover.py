@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.drive import executors, sharing
-from harness.drive.cell import CellJob, EarlyLooks
+from harness.drive.cell import EarlyLooks
 from harness.drive.executors import LocalExecutor, Work
+from harness.drive.job import CellJob
 from harness.drive.recorder import Watcher
 from harness.drive.sharing import Judges, SeenAgain
 from harness.errors import ServerBootError, ServerNotFreshError, StorageError

@@ -19,7 +19,9 @@ def run_from(scenario_file: str) -> RunDescription:
 
 def test_reproduce_command_names_everything_that_decides_the_run() -> None:
     """Scenario file, arm, fault, runtime and version are all in the command."""
-    command = reproduce_command(examples.corrupt_cell(), RunDescription(run="r", cells={}))
+    cell = examples.corrupt_cell()
+    asked = DescribedCell(scenario_file="scenarios/prefix_cache_level1.yaml")
+    command = reproduce_command(cell, RunDescription(run="r", cells={cell.cell: asked}))
     assert command == (
         "sleepwake run scenarios/prefix_cache_level1.yaml --arm prefix-cache-on "
         "--fault keep-prefix-cache --runtime process --vllm 0.32.0"
