@@ -9,9 +9,14 @@ _SHIPPED_IN_WHEEL = "shipped"
 """Where a wheel has the folder ``scenarios`` (``pyproject.toml``): inside the package."""
 
 
+def package_folder() -> Path:
+    """The folder of the package itself."""
+    return Path(str(files("harness")))
+
+
 def working_copy() -> Path | None:
     """The root of the working copy, with its Makefile; None where a wheel was installed."""
-    root = _package().parent
+    root = package_folder().parent
     return root if (root / "Makefile").is_file() and (root / "scenarios").is_dir() else None
 
 
@@ -19,7 +24,7 @@ def shipped_scenarios() -> Path:
     """The folder of the scenarios that ship, and of their corpora; relative in the root of a working copy."""
     root = working_copy()
     if root is None:
-        return _package() / _SHIPPED_IN_WHEEL
+        return package_folder() / _SHIPPED_IN_WHEEL
     return Path("scenarios") if root == Path.cwd() else root / "scenarios"
 
 
@@ -34,7 +39,3 @@ def as_asked_for(scenario: Path) -> str:
     if shipped.is_absolute() and scenario.parent == shipped:
         return next(name for name, file in shipped_names().items() if file == scenario)
     return str(scenario)
-
-
-def _package() -> Path:
-    return Path(str(files("harness")))

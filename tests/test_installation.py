@@ -22,7 +22,7 @@ def wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     package = tmp_path / "site-packages" / "harness"
     write_scenario(package).parent.rename(package / "shipped")
     (tmp_path / "site-packages" / "scenarios").mkdir()
-    monkeypatch.setattr(installation, "_package", lambda: package)
+    monkeypatch.setattr(installation, "package_folder", lambda: package)
     return package / "shipped"
 
 

@@ -241,6 +241,7 @@ def fuzz(
 def selftest(
     *,
     fault: tuple[str, ...] = (),
+    list_faults: Annotated[bool, Parameter(name="--list", negative=())] = False,
     runtime: RuntimeOption = "auto",
     vllm_args: VllmArgsOption = (),
     out: OutOption = REPORTS,
@@ -251,6 +252,7 @@ def selftest(
 
     Args:
         fault: Plant only this one. Can be given several times.
+        list_faults: Print what would be planted, with its cause, and stop.
         runtime: How servers are started.
         vllm_args: One more vLLM flag, for example --vllm-arg=--dtype=bfloat16.
         out: The folder that holds the run directories.
@@ -261,6 +263,9 @@ def selftest(
     from harness.report.progress import Progress
 
     faults = faults_named(fault)
+    if list_faults:
+        print_lines(f"{each.name}: {each.cause}. {each.summary}" for each in faults)
+        return ExitCode.CLEAN
     choice = workflow.choose(RunOptions(runtime=runtime))
     console = new_console()
     console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)

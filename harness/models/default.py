@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 from harness.errors import ModelError
 from harness.extras import require
-from harness.installation import working_copy
+from harness.installation import package_folder, working_copy
 from harness.models.cache import KeptFolder, kept
 
 NAME = "SmolLM2-135M-Instruct"
@@ -67,10 +68,18 @@ def packaged_model() -> tuple[Path, str]:
 
 def run_conversion(gguf_file: Path, folder: Path, *, lock: int) -> None:
     """Convert in a process of its own, which keeps ``lock`` should this process be killed."""
-    command = [sys.executable, "-m", "harness.models.gguf_conversion", str(gguf_file), str(folder)]
+    command = [sys.executable, "-P", "-m", "harness.models.gguf_conversion", str(gguf_file), str(folder)]
+    # A folder called `harness` in the current directory, or on the path, is not this one.
+    path = os.pathsep.join(filter(None, (str(package_folder().parent), os.environ.get("PYTHONPATH"))))
     try:
         subprocess.run(  # noqa: S603 - our own module, with two paths
-            command, check=True, capture_output=True, text=True, timeout=DEADLINE_S, pass_fds=[lock]
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            pass_fds=[lock],
+            env={**os.environ, "PYTHONPATH": path},
         )
     except subprocess.CalledProcessError as error:
         reason = error.stderr.strip().rpartition("\n")[2] or f"exit code {error.returncode}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.check.result import Cause, CellResult, Verdict
+from harness.cli import call
 from harness.engine_plugin.faults import FAULTS
 from harness.errors import UsageError
 from harness.explore.selftest.run import Outcome, conclusion, faults_named, scenario_for, table
@@ -124,3 +125,9 @@ def test_an_engine_that_drafts_has_time_to_do_without() -> None:
     plain = load_scenario(shipped_scenarios() / "selftest.yaml")
     patient = scenario_for(FAULTS["lose-draft-weights"].needs, plain)
     assert patient.deadlines.answer > plain.deadlines.answer
+
+
+def test_faults_are_listed_with_their_cause(capsys: pytest.CaptureFixture[str]) -> None:
+    """`selftest --list` starts nothing."""
+    assert call(["selftest", "--list", "--fault", "lose-weights"]) == 0
+    assert capsys.readouterr().out.startswith("lose-weights: lost weights. ")

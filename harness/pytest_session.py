@@ -1,0 +1,85 @@
+"""Lists and runs the scenarios of a pytest session, in a process of its own; the plugin gives the orders.
+
+One line of JSON comes in, one goes out.  Standard input stays open as long as the session wants the answer:
+when it ends, because pytest was interrupted or killed, the run ends in order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import JsonValue
+from rich.console import Console
+
+from harness.check.result import CellResult, Verdict
+from harness.errors import SleepwakeError
+from harness.extras import require
+from harness.report import write_report
+from harness.report.progress import Progress
+from harness.runs.judging import judge_directory
+from harness.runs.options import RunOptions
+from harness.scenario.cells import load_cells
+
+_MOST_FINDINGS = 10
+
+
+def answer_one_order() -> None:
+    """Read an order from standard input, carry it out, write the answer to standard output."""
+    order = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_session, daemon=True).start()
+    try:
+        answer = _listed(order["list"]) if "list" in order else _run(**order)
+    except SleepwakeError as error:
+        answer = {"refused": str(error)}
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+def _end_with_the_session() -> None:
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _listed(file: str) -> Mapping[str, JsonValue]:
+    cells = load_cells([Path(file)])
+    return {
+        "cells": [{"id": cell.id, "arm": cell.arm_name, "default": cell.scenario.default} for cell in cells]
+    }
+
+
+def _run(run: Sequence[str], cells: Sequence[str], options: Mapping[str, str]) -> Mapping[str, JsonValue]:
+    require("run", for_what="running scenarios")
+    from harness import workflow
+
+    asked = RunOptions.model_validate({**options, "paths": run})
+    wanted = [cell for cell in workflow.load(asked) if cell.id in set(cells)]
+    choice = workflow.choose(asked)
+    obstacles = {cell.id: workflow.obstacle(cell, choice.runtime, asked) for cell in wanted}
+    outcomes: dict[str, JsonValue] = {
+        name: {"skipped": f"{name} {reason}"} for name, reason in obstacles.items() if reason
+    }
+    fit = [cell for cell in wanted if not obstacles[cell.id]]
+    if not fit:
+        return {"outcomes": outcomes}
+    with Progress(Console(stderr=True, highlight=False), cells=len(fit)) as progress:
+        finished = workflow.run(asked, fit, choice, progress=progress)
+    judged = judge_directory(finished.directory)
+    written = write_report(finished.directory, judged.report)
+    outcomes |= {result.cell: _outcome(result) for result in judged.result.cells}
+    return {"outcomes": outcomes, "report": str(written.html)}
+
+
+def _outcome(result: CellResult) -> JsonValue:
+    if result.verdict is Verdict.CLEAN:
+        return {}
+    lines = [f"{result.cell}: {result.verdict.value if result.verdict else 'error'}: {result.reason}"]
+    if result.cause:
+        lines.append(f"cause: {result.cause.value}")
+    lines += [f"- {finding.message}" for finding in result.findings[:_MOST_FINDINGS]]
+    return {"failure": "\n".join(lines)}
