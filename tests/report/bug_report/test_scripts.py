@@ -118,6 +118,7 @@ def test_no_server_is_neither(tmp_path: Path) -> None:
     assert run_repro(tmp_path, "http://127.0.0.1:9")[0] == 2
 
 
+@pytest.mark.cell
 def test_the_pytest_form_passes_and_fails_as_the_script_does(tmp_path: Path, served: Served) -> None:
     """Against a server that runs already."""
     (tmp_path / "repro.py").write_text(repro_py(REPRO, recorded_with="vLLM 0.32.0"))
@@ -139,6 +140,7 @@ def test_the_pytest_form_passes_and_fails_as_the_script_does(tmp_path: Path, ser
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="the script is written for bash")
+@pytest.mark.cell
 def test_the_shell_script_starts_asks_and_stops(tmp_path: Path, fake_engine_command: tuple[str, ...]) -> None:
     """It passes the exit code on, hides the shell's chatter, and leaves nothing listening."""
     (tmp_path / "repro.py").write_text(repro_py(REPRO, recorded_with="vLLM 0.32.0"))
