@@ -34,7 +34,9 @@ def answer_one_order() -> None:
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_session, daemon=True).start()
     try:
-        answer = _listed(order["list"]) if "list" in order else _run(**order)
+        answer = (
+            {"files": {file: _listed(file) for file in order["list"]}} if "list" in order else _run(**order)
+        )
     except SleepwakeError as error:
         answer = {"refused": str(error)}
     sys.stdout.write(json.dumps(answer) + "\n")
@@ -46,8 +48,11 @@ def _end_with_the_session() -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def _listed(file: str) -> Mapping[str, JsonValue]:
-    cells = load_cells([Path(file)])
+def _listed(file: str) -> dict[str, JsonValue]:
+    try:
+        cells = load_cells([Path(file)])
+    except SleepwakeError as error:
+        return {"refused": str(error)}
     return {
         "cells": [{"id": cell.id, "arm": cell.arm_name, "default": cell.scenario.default} for cell in cells]
     }

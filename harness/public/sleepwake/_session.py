@@ -40,23 +40,30 @@ class Outcome(TypedDict, total=False):
 class Session:
     """Asks the other process: what a file holds, and what becomes of all cells together."""
 
-    def __init__(self, options: Mapping[str, object]) -> None:
+    def __init__(self, options: Mapping[str, object], files: Sequence[Path]) -> None:
         self.report: str | None = None
         """Where the report is, once there is one."""
         self._options = options
+        self._files = files
+        self._listed: Mapping[str, _ListedFile] | None = None
         self._planned: Sequence[Cell] = ()
         self._outcomes: Mapping[str, Outcome] | None = None
 
     def cells_of(self, file: Path) -> list[Cell]:
-        """The cells of one scenario file.
+        """The cells of one scenario file; the first call asks for those of all files.
 
         Raises:
             ScenarioRefusedError: the file is wrong.
         """
-        answer = _ask({"list": str(file)})
-        if "refused" in answer:
-            raise ScenarioRefusedError(answer["refused"])
-        return [Cell(**cell, file=str(file)) for cell in answer["cells"]]
+        if self._listed is None:
+            answer = _ask({"list": [*map(str, self._files)]})
+            if "refused" in answer:
+                raise ScenarioRefusedError(answer["refused"])
+            self._listed = answer["files"]
+        listed = self._listed[str(file)]
+        if "refused" in listed:
+            raise ScenarioRefusedError(listed["refused"])
+        return [Cell(**cell, file=str(file)) for cell in listed["cells"]]
 
     def plan(self, cells: Sequence[Cell]) -> None:
         """Say which cells are going to be run."""
@@ -84,9 +91,14 @@ class _ListedCell(TypedDict):
     default: bool
 
 
-class _Answer(TypedDict, total=False):
+class _ListedFile(TypedDict, total=False):
     refused: str
     cells: list[_ListedCell]
+
+
+class _Answer(TypedDict, total=False):
+    refused: str
+    files: dict[str, _ListedFile]
     outcomes: dict[str, Outcome]
     report: str
 

@@ -83,6 +83,13 @@ def _visit(config: pytest.Config, paths: list[Path]) -> None:
             config.args.append(str(path))
 
 
+def _scenario_files(path: Path) -> list[Path]:
+    """What is collected of a path: a file, or what lies directly in a folder."""
+    return [
+        each for each in (sorted(path.iterdir()) if path.is_dir() else [path]) if each.suffix in _SUFFIXES
+    ]
+
+
 class _Scenarios:
     """The part of the plugin that is only there in a project with scenarios."""
 
@@ -100,7 +107,8 @@ class _Scenarios:
             options = {name: self._config.getoption(f"--sleepwake-{name}") for name in _OPTIONS}
             given = {name: value for name, value in options.items() if value is not None}
             flags = self._config.getoption("--sleepwake-vllm-arg")
-            self._session = Session({**given, **({"vllm_args": flags} if flags else {})})
+            files = [file for path in self._paths for file in _scenario_files(path)]
+            self._session = Session({**given, **({"vllm_args": flags} if flags else {})}, files)
         return self._session
 
     @property
