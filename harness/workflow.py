@@ -82,7 +82,7 @@ def obstacle(cell: Cell, runtime: Runtime, options: RunOptions) -> str | None:
     """Why ``runtime`` cannot run ``cell`` as asked for; None where nothing is known against it."""
     match cell.scenario.requires:
         case "gpu" if runtime.engine == "cpu":
-            return "needs a GPU, and the engine here computes on a CPU"
+            return "needs a GPU, but the engine here runs on a CPU"
         case "pictures" if runtime.name != "attached" and not may_read_pictures(options.model):
             return "needs a model that reads pictures: name one with --model"
         case "fault" if options.fault is None:

@@ -227,7 +227,7 @@ def test_what_needs_a_gpu_is_marked_and_left_out(
     monkeypatch.setattr(AttachedRuntime, "engine", "cpu")
     assert call(["run", "--endpoint", served.start()]) == ExitCode.CLEAN
     output = capsys.readouterr().out
-    assert "left out: graphs.only needs a GPU, and the engine here computes on a CPU\n" in output
+    assert "left out: graphs.only needs a GPU, but the engine here runs on a CPU\n" in output
     assert [path.name for path in (here / "reports" / "latest" / "cells").iterdir()] == ["small.only"]
     assert call(["run", "--endpoint", served.start(), "-k", "graphs"]) == ExitCode.USAGE
     assert "no cell can run: graphs.only needs a GPU" in capsys.readouterr().err

@@ -67,7 +67,7 @@ def check_variables(environ: Mapping[str, str]) -> None:
             known = ", ".join(sorted(VARIABLES))
             raise UsageError(
                 f"{name}: there is no such environment variable",
-                remedy=f"did you mean {nearest[0]}?" if nearest else f"unset it; there are: {known}",
+                remedy=f"did you mean {nearest[0]}?" if nearest else f"unset it; the known ones are: {known}",
             )
 
 

@@ -49,12 +49,12 @@ def asked_cluster(
         raise UsageError(f"there is no executor {executor!r}", remedy=f"one of {', '.join(EXECUTORS)}")
     if executor == "local":
         if address is not None or resources:
-            raise UsageError("--address and --resource are about a cluster", remedy="add --executor ray")
+            raise UsageError("--address and --resource apply only to a cluster", remedy="add --executor ray")
         return None
     if foreign_servers:
         raise UsageError(
-            "a cluster's nodes start servers of their own, and end them",
-            remedy="leave --endpoint and --keep-servers out",
+            "the nodes of a cluster start and stop their own servers",
+            remedy="leave out --endpoint and --keep-servers",
         )
     require("ray", for_what="--executor ray")
     return Cluster(address=address or "auto", resources=dict(map(_resource, resources)))

@@ -44,11 +44,11 @@ def unconfirmed(
 def _failed(step: Transition, result: CallResult) -> Iterator[str]:
     call = f"{result.method} {result.path}"
     if result.error is None and step.must_fail:
-        yield f"{call} succeeded, and had to be refused"
+        yield f"{call} succeeded, but should have been refused"
     elif result.error is not None and not (step.must_fail and result.error.kind == "http"):
         yield f"{call}: {result.error.message}"
     elif result.field("success") is False:
-        yield f"{result.path} answered that it did not succeed"
+        yield f"{result.path} reported that it failed"
 
 
 def contradictions(engine: EngineState, seen: Observation, *, sleeping_pauses: bool) -> Iterator[str]:

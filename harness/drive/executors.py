@@ -95,6 +95,6 @@ def make_room(cell_directory: Path) -> None:
         set_aside(cell_directory)
     except OSError as error:
         raise StorageError(
-            f"{cell_directory}: cannot set the earlier attempt aside: {error.strerror}",
+            f"{cell_directory}: cannot move the earlier attempt aside: {error.strerror}",
             remedy="make the folder writable",
         ) from error

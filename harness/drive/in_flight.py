@@ -177,7 +177,7 @@ def _failure(running: _Running) -> CallFailure | None:
     error = running.streamed.error
     if error is None and not running.streamed.complete and not running.client_left:
         message = (
-            f"no end within {running.given_up_after:g} s"
+            f"did not end within {running.given_up_after:g} s"
             if running.given_up_after is not None
             else "the cell ended before it did"
         )

@@ -53,7 +53,7 @@ async def served_model(connection: Connection) -> str:
     names = [each.get("id") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     name = next((each for each in names if isinstance(each, str)), None)
     if name is None:
-        raise ServerError("the server names no model at /v1/models", remedy="name it with --model")
+        raise ServerError("the server lists no model at /v1/models", remedy="name it with --model")
     return name
 
 

@@ -58,7 +58,7 @@ async def _token_ids(session: Session, prompt: CorpusPrompt) -> tuple[int, ...]:
         raise ServerError(
             f"the server could not tokenize the prompt {prompt.id}: {reason}",
             log_tail=session.server.log_tail(),
-            remedy="the model must read pictures: name one that does with --model"
+            remedy="this scenario needs a model that reads pictures: name one with --model"
             if prompt.picture
             else "the model needs a tokenizer with a chat template",
         )

@@ -90,8 +90,8 @@ def _require_somebody_at(address: str) -> None:
 
 def _no_cluster(address: str, why: str) -> RuntimeUnavailableError:
     return RuntimeUnavailableError(
-        f"no Ray cluster can be joined at {address}: {why}",
-        remedy="start sleepwake on a machine of the cluster, with --address as `ray start` names it",
+        f"cannot join a Ray cluster at {address}: {why}",
+        remedy="start sleepwake on a machine of the cluster, with --address as printed by `ray start`",
     )
 
 

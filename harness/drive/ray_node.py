@@ -156,20 +156,21 @@ def _model_here(setting: Setting) -> Model:
     """
     if setting.version != __version__:
         raise RuntimeUnavailableError(
-            f"sleepwake {__version__} is installed, the run was asked for with {setting.version}",
+            f"sleepwake {__version__} is installed, but the run was started with {setting.version}",
             remedy="install the same version on every machine",
         )
     if setting.fault_file is not None and not setting.fault_file.is_file():
         raise RuntimeUnavailableError(
-            f"{setting.fault_file} is not there", remedy="put the fault's file at the same place everywhere"
+            f"{setting.fault_file} is not there",
+            remedy="put the fault's file in the same place on every machine",
         )
     try:
         model = provide_model(setting.model_reference, dtype=setting.model.dtype)
     except UsageError as error:
-        raise ModelError(error.cause, remedy="put the model at the same place on every machine") from error
+        raise ModelError(error.cause, remedy="put the model in the same place on every machine") from error
     if model.checksum != setting.model.checksum:
         raise ModelError(
-            f"{model.location} holds another model than on the machine that asks",
+            f"{model.location} holds a different model from the machine that started the run",
             remedy="put the same files on every machine",
         )
     return model

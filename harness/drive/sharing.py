@@ -12,7 +12,7 @@ Booting is most of a short cell's time.  A server goes on to the next cell only 
 
 Then the next cell asks its first questions.  Before it does anything to the engine, all of its answers, and
 the weights' checksums, are held against those of the first cell: its baseline must be what an engine said
-that had never slept.  Where it is not, the cell begins again on a server of its own; and where the
+that had never slept.  Where it is not, the cell starts again on a server of its own; and where the
 difference is damage, the cell before, which was called clean, is told of it, with the answers that show it.
 
 Its memory is compared with what it was when that cell began.
@@ -223,7 +223,7 @@ class SharedServers:
             self._watcher_of(before)(told)
         raise ServerNotFreshError(
             f"the server that {before.cell.id} left is not known to be as when it was fresh: {seen.because}",
-            remedy="the cell begins again on a server of its own",
+            remedy="the cell starts again on a server of its own",
         )
 
     async def _stop(self) -> None:

@@ -88,5 +88,7 @@ def _ours(tag: str, regions: Iterable[Region], mappings: Mappings) -> tuple[Regi
     found = tuple(regions)
     ours = tuple(region for region in found if mappings.writable(region))
     if len(ours) < len(found):
-        logger.warning("%d tensors of %s stay: shared or read-only memory.", len(found) - len(ours), tag)
+        logger.warning(
+            "%d tensors of %s stay, because their memory is shared or read-only.", len(found) - len(ours), tag
+        )
     return ours

@@ -104,7 +104,7 @@ def _parse(line: bytes, *, path: Path, number: int) -> Event:
         ) from error
     if isinstance(event, CellStarted) and event.format != FORMAT_VERSION:
         raise HistoryError(
-            f"history format {event.format}, this sleepwake reads format {FORMAT_VERSION}",
+            f"history format {event.format}; this sleepwake reads format {FORMAT_VERSION}",
             path=path,
             remedy="judge it with the version of sleepwake that wrote it",
         )

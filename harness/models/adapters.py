@@ -45,7 +45,7 @@ def shapes_of(config: Path) -> Shapes:
         head = int(told.get("head_dim") or hidden // heads)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"no adapter can be made for this model: {config}: {error!r}",
+            f"no adapter can be created for this model: {config}: {error!r}",
             remedy="use a Llama-like model, whose config.json names hidden_size, num_attention_heads "
             "and num_hidden_layers",
         ) from error

@@ -78,7 +78,7 @@ def sound_folder(folder: Path, *, recipe: int) -> KeptFolder | None:
         if manifest["recipe"] == recipe and manifest["checksums"] == found:
             return KeptFolder(folder=folder, source=manifest.get("source", ""), checksums=found)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.debug("nothing sound in %s: %r", folder, error)
+        logger.debug("nothing intact in %s: %r", folder, error)
     return None
 
 

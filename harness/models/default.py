@@ -45,7 +45,7 @@ def converted_model(cache_dir: Path) -> KeptFolder:
 def _convert(folder: Path, lock: int) -> str:
     require("run", for_what="converting the default model")
     gguf_file, source = packaged_model()
-    logger.info("converting %s into %s, once, for about 10 s", source, folder.parent)
+    logger.info("converting %s into %s (once, about 10 s)", source, folder.parent)
     run_conversion(gguf_file, folder, lock=lock)
     return source
 

@@ -23,7 +23,7 @@ def alone_in(directory: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(
-                f"{directory}: another sleepwake is at work in this run",
+                f"{directory}: another sleepwake is working on this run",
                 remedy="wait for it, or interrupt it",
             ) from error
         yield

@@ -146,7 +146,7 @@ def _require_each_once(runs: Sequence[ShardRun]) -> None:
         if one.shard == other.shard or one.cells.keys() & other.cells.keys():
             raise UsageError(
                 f"{one.directory} and {other.directory} hold the same cells (shard {other.shard})",
-                remedy="leave one of them out",
+                remedy="remove one of them",
             )
     if missing := [cell for cell in runs[0].matrix if not any(cell in run.cells for run in runs)]:
         there = {run.shard.index for run in runs}

@@ -146,7 +146,7 @@ def _which_cells(expression: str, cells: Sequence[Cell]) -> str:
             nearest = difflib.get_close_matches(word, sorted(parts), n=1)
             if nearest:
                 return f"-k {word}: did you mean {nearest[0]!r}?"
-    return "`sleepwake run --list` shows what there is"
+    return "`sleepwake run --list` shows all cells"
 
 
 def matches(expression: str, text: str) -> bool:

@@ -100,7 +100,7 @@ def _data_url(name: Path, *, folder: Path, location: str) -> str:
     kind, begins = _PICTURES.get(name.suffix, ("", b""))
     if not kind:
         raise ScenarioError(
-            f"{name} is no picture that is known here",
+            f"{name} is not a known kind of picture",
             location=location,
             remedy=f"name a file that ends in {', '.join(_PICTURES)}",
         )
@@ -111,5 +111,7 @@ def _data_url(name: Path, *, folder: Path, location: str) -> str:
             f"there is no {folder / name}", location=location, remedy="put it beside the corpus"
         ) from error
     if not data.startswith(begins):
-        raise ScenarioError(f"{name} is not {kind}", location=location, remedy="name the file for what it is")
+        raise ScenarioError(
+            f"{name} is not {kind}", location=location, remedy="give the file the ending of its kind"
+        )
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -114,7 +114,7 @@ def _remedy(file: YamlFile, keys: Sequence[Key], error: ErrorDetails) -> str:
         known = _known_keys(keys)
         nearest = difflib.get_close_matches(str(keys[-1]), known, n=1)
         return (
-            f"did you mean `{nearest[0]}`?" if nearest else "`sleepwake schema scenario` lists what is known"
+            f"did you mean `{nearest[0]}`?" if nearest else "`sleepwake schema scenario` lists the known keys"
         )
     if error["type"] == "unknown_step":
         step = file.at(keys)

@@ -22,7 +22,7 @@ def read_file(path: Path, *, most_bytes: int, location: str, within: Path | None
 
     Raises:
         FileNotFoundError: there is no such file.
-        ScenarioError: it is no ordinary file, too large, outside the folder, or cannot be read.
+        ScenarioError: it is not a regular file, too large, outside the folder, or cannot be read.
     """
     if within is not None and not _lies_within(path, within):
         raise ScenarioError(
@@ -35,7 +35,7 @@ def read_file(path: Path, *, most_bytes: int, location: str, within: Path | None
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise ScenarioError(f"{path} is no ordinary file", location=location, remedy="name a file")
+                raise ScenarioError(f"{path} is not a regular file", location=location, remedy="name a file")
             with open(handle, "rb", closefd=False) as file:
                 content = file.read(most_bytes + 1)
         finally:

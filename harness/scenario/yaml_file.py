@@ -169,9 +169,9 @@ class _Builder:
         place = _marked(event.start_mark)
         if isinstance(event, DocumentStartEvent):
             if self._documents:
-                raise self._refused(place, "a second document begins here", "leave one document")
+                raise self._refused(place, "a second document begins here", "keep one document")
             if event.version or event.tags:
-                raise self._refused(place, "directives are not known here", "leave the line with % out")
+                raise self._refused(place, "directives are not supported", "remove the line with %")
         elif isinstance(event, NodeEvent):
             self._take_node(event, place)
         elif isinstance(event, MappingEndEvent | SequenceEndEvent):
@@ -184,7 +184,7 @@ class _Builder:
             self._add(*self._anchored(event, place), place)
             return
         if isinstance(event, CollectionStartEvent | ScalarEvent) and event.tag is not None:
-            raise self._refused(place, f"tags such as {event.tag} are not known here", "leave the tag out")
+            raise self._refused(place, f"tags such as {event.tag} are not supported", "remove the tag")
         if isinstance(event, MappingStartEvent | SequenceStartEvent):
             if len(self._open) == MOST_DEPTH:
                 raise self._refused(place, f"nested more than {MOST_DEPTH} deep", "nest less")
@@ -246,17 +246,17 @@ class _Builder:
         if not isinstance(value, str):
             raise self._refused(place, "a key must be text", "put it in quotes")
         if value == "<<":
-            raise self._refused(place, "merge keys (<<) are not known here", "write the keys out")
+            raise self._refused(place, "merge keys (<<) are not supported", "write the keys out")
         if len(value) > MOST_KEY_LENGTH:
             raise self._refused(place, f"a key of more than {MOST_KEY_LENGTH} characters", "shorten it")
         if value in around.places:
-            raise self._refused(place, f"duplicate key `{value}`", "leave one of them out")
+            raise self._refused(place, f"duplicate key `{value}`", "remove one of them")
         return value
 
     def _scalar(self, event: ScalarEvent, place: Place) -> object:
         text: str = event.value
         if "\0" in text or not _is_unicode(text):
-            raise self._refused(place, "a character that no program takes", "leave the escape out")
+            raise self._refused(place, "a character that no program takes", "remove the escape")
         tag = self._resolver.resolve(ScalarNode, text, event.implicit)
         if str(tag) not in _TYPED:
             return text
@@ -269,7 +269,7 @@ class _Builder:
                 place, f"{text[:40]!r} is not what it looks like", "put it in quotes"
             ) from error
         if isinstance(value, float) and not math.isfinite(value):
-            raise self._refused(place, f"{text} is no finite number", "write a number")
+            raise self._refused(place, f"{text} is not a finite number", "write a number")
         return value
 
     def _refused(self, place: Place, cause: str, remedy: str) -> ScenarioError:

@@ -74,7 +74,7 @@ def _docker_runtime() -> Finding:
         engine = examine_docker()
     except RuntimeUnavailableError as error:
         return _missing("docker runtime", error, adds="other releases of vLLM, images, and sleepwake bisect")
-    gpus = "hands out GPUs" if engine.hands_out_gpus else "without GPUs"
+    gpus = "provides GPUs" if engine.hands_out_gpus else "without GPUs"
     images = sorted(engine.cpu_images, key=Version)
     built = f"; CPU images of vLLM {', '.join(images)}" if images else ""
     return Finding(

@@ -18,10 +18,10 @@ _SMALL_MACHINE_CORES = 4
 
 _OWNED_BY_RUNTIME = {
     "model": "the model is chosen with --model",
-    "served-model-name": "requests name the model by the name the harness gives it",
+    "served-model-name": "sleepwake names the model itself",
     "host": "servers listen on loopback only",
     "port": "the runtime picks a free port",
-    "uds": "the harness talks to a port",
+    "uds": "sleepwake talks to a port",
     "api-key": "servers listen on loopback only and need no key",
 }
 

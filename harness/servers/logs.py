@@ -29,7 +29,7 @@ _KNOWN_FAILURES: tuple[tuple[re.Pattern[str], Diagnosis], ...] = tuple(
         (
             r"failed to initialize nvml|nvml_error|driver/library version mismatch",
             "the GPU was lost (NVML cannot be initialised)",
-            "check `nvidia-smi`; a container loses its GPUs when systemd reloads, start it anew or use CDI",
+            "check `nvidia-smi`; a container loses its GPUs when systemd reloads, restart it or use CDI",
         ),
         (
             r"no cuda-capable device|cuda driver initialization failed|no cuda gpus are available",
@@ -41,7 +41,7 @@ _KNOWN_FAILURES: tuple[tuple[re.Pattern[str], Diagnosis], ...] = tuple(
                 r"cuda out of memory|outofmemoryerror|less than desired gpu memory utilization"
                 r"|no available memory for the cache blocks"
             ),
-            "the GPU has not enough free memory",
+            "the GPU does not have enough free memory",
             "free it, or lower --gpu-memory-utilization or --max-model-len",
         ),
         (
@@ -126,7 +126,7 @@ def explain(cause: str, log: str) -> Diagnosis:
     if diagnosis is not None:
         return Diagnosis(f"{cause}: {diagnosis.cause}", diagnosis.remedy)
     error = last_error(log)
-    return Diagnosis(f"{cause}: {error}" if error else cause, "read the end of its log")
+    return Diagnosis(f"{cause}: {error}" if error else cause, "read the last lines of its log")
 
 
 def last_error(log: str) -> str | None:

@@ -108,13 +108,13 @@ def check_options(wanted: Wanted) -> None:
         wanted.runtime not in {"auto", "attached"} or wanted.vllm or wanted.image
     ):
         raise UsageError(
-            "an endpoint has its own vLLM already", remedy="leave --runtime, --vllm and --image out"
+            "an endpoint has its own vLLM already", remedy="leave out --runtime, --vllm and --image"
         )
     if wanted.vllm and wanted.image:
         raise UsageError("an image has its own vLLM already", remedy="give --vllm or --image")
     if wanted.runtime == "process" and wanted.image:
         raise UsageError(
-            "the process runtime has no images", remedy="use --runtime docker, or leave --image out"
+            "the process runtime has no images", remedy="use --runtime docker, or leave out --image"
         )
 
 
@@ -143,8 +143,8 @@ def decide(wanted: Wanted, machine: Machine) -> tuple[str, str]:
     if chosen == "process":
         return chosen, f"{refusals['docker']}; vLLM {machine.vllm} is installed here"
     if machine.docker_gpus:
-        return chosen, f"a Docker Engine hands out {', '.join(machine.docker_gpus)}"
-    return chosen, "a Docker Engine answers; it has no GPU to hand out"
+        return chosen, f"a Docker Engine provides {', '.join(machine.docker_gpus)}"
+    return chosen, "a Docker Engine answers; it provides no GPU"
 
 
 def look_at_machine() -> Machine:

@@ -105,7 +105,7 @@ class ScoredChoice(Body):
             raise ValueError(f"{len(rows)} prompt_logprobs for {len(prompt_token_ids)} prompt tokens")
         for position, (token, row) in enumerate(zip(prompt_token_ids[1:], rows[1:], strict=True), start=1):
             if token not in row:
-                raise ValueError(f"prompt_logprobs leave out prompt token {token} at position {position}")
+                raise ValueError(f"prompt_logprobs omit prompt token {token} at position {position}")
         return rows[1:]
 
 

@@ -88,7 +88,7 @@ def _read(answer: bytes, request: GenerationRequest, tokens: Sequence[int], seco
     generated = _Generated.model_validate_json(answer)
     choice = generated.choices[0]
     if choice.token_ids != tuple(tokens):
-        raise ValueError("the engine left the tokens it was to decode along")
+        raise ValueError("the engine departed from the tokens it was told to decode")
     positions = choice.logprobs.content
     if len(positions) != len(tokens):
         raise ValueError(f"{len(positions)} log-probabilities for {len(tokens)} tokens")

@@ -133,7 +133,7 @@ async def test_success_contradicts_where_a_refusal_is_due(driver: Driver) -> Non
     recording = await driver.run_script(
         "  - probe: base\n  - null_transition: {}\n  - reload_weights: {must_fail: true}\n  - probe: after\n"
     )
-    assert unconfirmed(recording) == ["POST /collective_rpc succeeded, and had to be refused"]
+    assert unconfirmed(recording) == ["POST /collective_rpc succeeded, but should have been refused"]
     assert judge(recording).verdict is Verdict.DEGRADED
 
 

@@ -166,7 +166,9 @@ def test_an_end_tells_how_it_came(told: list[tuple[list[Fate], End]]) -> None:
                 assert said == "reset"
             else:
                 assert said == (
-                    f"no end within {WITHIN_S:g} s" if how == "finish" else "the cell ended before it did"
+                    f"did not end within {WITHIN_S:g} s"
+                    if how == "finish"
+                    else "the cell ended before it did"
                 )
 
 

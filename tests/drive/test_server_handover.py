@@ -218,7 +218,7 @@ def test_a_server_goes_on_only_where_nothing_speaks_against_it(told: list[Told])
 @settings(max_examples=40)
 @given(cells)
 def test_a_cell_ends_on_a_server_that_is_as_fresh(told: list[Told]) -> None:
-    """One that another cell left is as it was, or the cell begins again on a server of its own."""
+    """One that another cell left is as it was, or the cell starts again on a server of its own."""
     run = carried_out(told, Path("/nowhere"))
     for name, engines in run.served.items():
         assert len(engines) <= 2

@@ -125,7 +125,7 @@ async def test_a_wake_up_that_wakes_half_is_told_in_one_sentence(on: Stage) -> N
 
 @pytest.mark.parametrize(
     ("status", "told"),
-    [(400, []), (200, ["POST /collective_rpc succeeded, and had to be refused"])],
+    [(400, []), (200, ["POST /collective_rpc succeeded, but should have been refused"])],
 )
 async def test_what_must_be_refused_is(on: Stage, status: int, told: list[str]) -> None:
     """A refusal is right there, and success contradicts."""
@@ -147,7 +147,7 @@ async def test_a_reset_that_says_it_failed_did(on: Stage) -> None:
     """It answers 200 all the same."""
     on.engine.told["/reset_prefix_cache"] = lambda _: httpx.Response(200, json={"success": False})
     assert await change_engine(on.session, step({"reset_prefix_cache": {}})) == [
-        "/reset_prefix_cache answered that it did not succeed"
+        "/reset_prefix_cache reported that it failed"
     ]
 
 

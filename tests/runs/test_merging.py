@@ -151,7 +151,7 @@ def test_what_is_not_a_shard_of_the_same_matrix_is_refused(
 
 def test_the_same_shard_twice_is_refused(runs: dict[str, Path], tmp_path: Path) -> None:
     """One cell would have two verdicts."""
-    with pytest.raises(UsageError, match="leave one of them out"):
+    with pytest.raises(UsageError, match="remove one of them"):
         merge([runs["1"], runs["2"], runs["2"]], out=tmp_path / "out")
 
 

@@ -152,7 +152,7 @@ def test_a_run_that_goes_on_elsewhere_is_left_alone(
         assert call(["run", "--resume", "reports/latest"]) == ExitCode.USAGE
     finally:
         os.close(other_harness)
-    assert "another sleepwake is at work in this run" in capsys.readouterr().err
+    assert "another sleepwake is working on this run" in capsys.readouterr().err
     assert runtime.started == ["small.first"]
 
 

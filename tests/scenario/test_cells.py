@@ -104,7 +104,7 @@ def test_a_picture_is_loaded_with_its_prompt(tmp_path: Path) -> None:
     [
         (None, "a.png", "there is no"),
         (b"GIF89a", "a.png", "is not image/png"),
-        (PNG, "a.gif", "no picture"),
+        (PNG, "a.gif", "not a known kind of picture"),
     ],
 )
 def test_a_picture_that_cannot_be_shown_is_refused(
@@ -171,8 +171,8 @@ def test_nothing_left_is_a_mistake(tmp_path: Path) -> None:
     [
         ("levl1 and not B", "-k levl1: did you mean 'level1'?"),
         ("prefix-cache-levell", "-k prefix-cache-levell: did you mean 'prefix-cache-level1'?"),
-        ("level1 and nowhere", "`sleepwake run --list` shows what there is"),
-        ("(level1 and not cache)", "`sleepwake run --list` shows what there is"),
+        ("level1 and nowhere", "`sleepwake run --list` shows all cells"),
+        ("(level1 and not cache)", "`sleepwake run --list` shows all cells"),
     ],
 )
 def test_a_word_that_is_in_no_name_gets_a_suggestion(tmp_path: Path, expression: str, remedy: str) -> None:

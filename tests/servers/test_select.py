@@ -25,8 +25,8 @@ class TestDecide:
     @pytest.mark.parametrize(
         ("machine", "wanted", "name", "reason"),
         [
-            (GPU_HOST, Wanted(), "docker", "hands out NVIDIA H100"),
-            (DOCKER, Wanted(), "docker", "no GPU to hand out"),
+            (GPU_HOST, Wanted(), "docker", "provides NVIDIA H100"),
+            (DOCKER, Wanted(), "docker", "it provides no GPU"),
             (LAPTOP, Wanted(), "process", "no Docker Engine answers; vLLM 0.32.0 is installed here"),
             (DOCKER, Wanted(runtime="process"), "process", "asked for"),
             (LAPTOP, Wanted(vllm="0.32.0"), "process", "no Docker Engine answers"),

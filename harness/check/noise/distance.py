@@ -170,7 +170,7 @@ def common_factor(track: Track, reference: Track, *, positions: int) -> float:
 def contrasts(track: Track) -> _Floats:
     """How much likelier the likeliest token was than each other that was listed, at every position, nat.
 
-    What is no finite number is left out.
+    What is not a finite number is left out.
     """
     with np.errstate(invalid="ignore"):
         differences = track.values[:, :1] - track.values[:, 1:]

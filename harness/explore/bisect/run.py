@@ -42,7 +42,7 @@ def begin(
     low, high = (good, bad) if older_is_good else (bad, good)
     inside = [each for each in versions if release_key(low) < release_key(each) < release_key(high)]
     if release_key(low) == release_key(high):
-        raise UsageError("--good and --bad name the same release", remedy="give two different releases")
+        raise UsageError("--good and --bad are the same release", remedy="give two different releases")
     search = Bisection(
         scenario=_scenario_name(options),
         versions=(low, *sorted(set(inside), key=release_key), high),
@@ -131,7 +131,7 @@ def _try(version: str, options: RunOptions, progress: Callable[[int], Progress])
         return Trial(version=version, outcome="skip", reason=error.cause, run="")
     if not finished.whole:
         raise InterruptedRunError(
-            "the search was interrupted", remedy="the same command takes it up where it stopped"
+            "the search was interrupted", remedy="the same command continues where it stopped"
         )
     outcome, reason = outcome_of(judge_directory(finished.directory).result)
     return Trial(version=version, outcome=outcome, reason=reason, run=str(finished.directory))
@@ -149,7 +149,7 @@ def _read(path: Path) -> Bisection | None:
         return None
     except (OSError, ValidationError) as error:
         raise HistoryError(
-            "is not a search that can be taken up", path=path, remedy="remove the file to start anew"
+            "is not a search that can be continued", path=path, remedy="remove the file to start over"
         ) from error
 
 
@@ -158,6 +158,6 @@ def _write(path: Path, search: Bisection) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"{path.parent}: cannot be made: {error.strerror}", remedy="name another place with --out"
+            f"{path.parent}: cannot be created: {error.strerror}", remedy="name another place with --out"
         ) from error
     replace_file(path, search.model_dump_json(indent=2) + "\n")

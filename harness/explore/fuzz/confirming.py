@@ -36,8 +36,8 @@ REPRO_FILE = "repro.sh"
 
 _REPRO = """\
 #!/bin/sh
-# Shows it again on a fresh engine: {told}.
-# Exit code 1: answers or requests are wrong; 4: the engine died; 0: it does not show any more.
+# Reproduces it on a fresh engine: {told}.
+# Exit code 1: answers or requests are wrong; 4: the engine died; 0: not reproduced.
 # bug-report/ holds the same for whoever has nothing but vLLM, where calls between two answers can show it.
 {options}exec "${{SLEEPWAKE:-sleepwake}}" run "$(dirname "$0")/{name}.yaml" "$@"
 """

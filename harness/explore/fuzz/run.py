@@ -133,7 +133,7 @@ class Fuzz:
             # What a fresh engine does not show, or was not asked for, the next search must find again.
             self._known.keep(its)
         self._write_findings()
-        self.tell(f"  shown again {confirmed.shown} of {CONFIRMATIONS} times: {confirmed.directory}")
+        self.tell(f"  reproduced {confirmed.shown} of {CONFIRMATIONS} times: {confirmed.directory}")
         self._budget.paused_s += self._budget.clock() - began
 
     def _unconfirmed(self, minimal: Minimal, its: Signature) -> Confirmed:
@@ -245,7 +245,7 @@ def table(search: Fuzz) -> Table:
                     ", ".join(each.calls),
                     each.signature.kind,
                     each.signature.cause,
-                    "not tried to the end" if each.shown is None else f"{each.shown} of {CONFIRMATIONS}",
+                    "not finished" if each.shown is None else f"{each.shown} of {CONFIRMATIONS}",
                 ),
                 tone="worse" if each.shown else "changed",
             )
@@ -257,12 +257,12 @@ def table(search: Fuzz) -> Table:
 def conclusion(search: Fuzz) -> str:
     """What a search comes to, in a sentence."""
     again = sum(search.known_again.values())
-    known = f", known ones came up {count(again, 'time')}" if again else ""
+    known = f", known findings came up {count(again, 'time')}" if again else ""
     found = count(len(search.shown), "new finding") if search.shown else "nothing new found"
     once = sum(each.shown == 0 for each in search.found)
-    unsteady = f", {once} that no fresh engine showed again" if once else ""
+    unsteady = f", {once} that no fresh engine reproduced" if once else ""
     untried = sum(each.shown is None for each in search.found)
-    cut_short = f", {untried} whose trial on fresh engines was cut short" if untried else ""
+    cut_short = f", {untried} whose confirmation was cut short" if untried else ""
     engines = count(search.engines, "engine")
     return f"{count(search.tried, 'sequence')} on {engines}: {found}{unsteady}{cut_short}{known}"
 

@@ -72,7 +72,7 @@ SETTINGS = (
 def base_scenario(moves: Iterable[Move], setting: Setting = PLAIN) -> Scenario:
     """What an engine of a search is started for: all baselines that sequences made of ``moves`` may need."""
     setup = setup_for(tuple(step for move in moves for step in move))
-    why = "What a search for failing sequences begins with."
+    why = "The scenario that a search for failing sequences starts from."
     return _scenario("search", why, (*BEGINNING, *setup), WHOLE, setting)
 
 

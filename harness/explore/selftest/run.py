@@ -105,7 +105,7 @@ def faults_named(names: Sequence[str]) -> list[Fault]:
     for fault in asked:
         if fault.pictures:
             raise UsageError(
-                f"{fault.name} breaks what only a model that reads pictures has, as the default one is not",
+                f"{fault.name} needs a model that reads pictures, which the default model is not",
                 remedy=f"sleepwake run multimodal-cache --fault {fault.name} --model MODEL",
             )
     return [fault for fault in FAULTS.values() if fault in asked or not (asked or fault.pictures)]
@@ -284,7 +284,7 @@ def conclusion(outcomes: Sequence[Outcome]) -> str:
     healthy = [each for each in outcomes if each.fault is None]
     return (
         f"{sum(each.noticed for each in planted)} of {count(len(planted), 'fault')} noticed, "
-        f"{sum(each.named for each in planted)} called by the right name, "
+        f"{sum(each.named for each in planted)} attributed to the right cause, "
         f"{sum(each.in_doubt for each in planted)} in doubt; "
         f"{sum(each.as_expected for each in healthy)} of {count(len(healthy), 'healthy engine')} clean"
     )

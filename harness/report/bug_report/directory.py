@@ -54,7 +54,7 @@ def choose_cell(report: Report, name: str | None) -> CellReport:
     broken = [cell for cell in candidates if cell.outcome != "clean" and cell.recording]
     if not broken:
         raise UsageError(
-            "there is nothing to report: no cell that was run is other than clean", remedy="name another run"
+            "there is nothing to report: every cell that was run is clean", remedy="name another run"
         )
     return min(broken, key=lambda cell: SEVERITY.index(cell.outcome))
 
@@ -72,7 +72,7 @@ def write_bug_report(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(
-            f"{out}: cannot be made: {error.strerror}", remedy="name another place with --out"
+            f"{out}: cannot be created: {error.strerror}", remedy="name another place with --out"
         ) from error
     private = replace(private, hosts=private.hosts | _endpoint_hosts(report))
     texts = dict(_texts(report, cell, run_directory))

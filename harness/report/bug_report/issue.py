@@ -152,7 +152,7 @@ def _description(cell: CellReport) -> Iterator[str]:
         )
         yield ""
     if result.controls or result.ruled_out:
-        yield "What was asked to find the cause, and what was ruled out:"
+        yield "Controls that were asked to find the cause, and what they ruled out:"
         yield ""
         for control in result.controls:
             yield f"- {_short(control_words(control))}: {_short(control_result(control))}"
@@ -167,7 +167,7 @@ def _description(cell: CellReport) -> Iterator[str]:
 def _reproduction(cell: CellReport, repro: Reproduction | None, script: str | None) -> Iterator[str]:
     if repro is None or script is None:
         why = obstacle(cell) or "no prompt was ever answered"
-        yield f"There is no script that shows it with vLLM alone: {_short(why)}."
+        yield f"No script reproduces this with vLLM alone: {_short(why)}."
         yield f"The whole cell: {_short(cell.reproduce)}"
         yield ""
         return
@@ -179,7 +179,7 @@ def _reproduction(cell: CellReport, repro: Reproduction | None, script: str | No
     )
     yield ""
     if cell.outcome == "degraded":
-        yield "The script compares answers, which held here; what did not hold is in the findings below."
+        yield "The script compares answers, and those were right; what was wrong is in the findings below."
         yield ""
     if cell.recording and cell.recording.requests:
         yield (
@@ -212,7 +212,7 @@ def _evidence(cell: CellReport) -> Iterator[str]:
     if cell.recording is None:
         return
     if cell.recording.failure:
-        yield "The end of the server's log:"
+        yield "The last lines of the server's log:"
         yield ""
         yield block(shorten(visible(cell.recording.failure.log_tail), limit=_COMMAND_SHOWN))
         yield ""

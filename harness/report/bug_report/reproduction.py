@@ -80,7 +80,7 @@ def obstacle(cell: CellReport) -> str | None:
     if seen and seen.start.adapter:
         return f"the answer is that of adapter {seen.start.adapter}, whose files are not part of this report"
     if seen and seen.start.reference != baseline.start.reference:
-        return "the answer must equal one that was given by other weights than those the server starts with"
+        return "the answer must equal one given by weights other than those the server starts with"
     return None
 
 

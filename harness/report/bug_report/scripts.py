@@ -96,7 +96,7 @@ def _model(model: str | None) -> str:
         return f"MODEL=${{MODEL:-{shlex.quote(model)}}}"
     return (
         'if [ -z "${MODEL:-}" ]; then\n'
-        '  echo "cannot tell: the run used a model folder of its own, set MODEL"\n'
+        '  echo "cannot tell: the run used a local model folder; set MODEL"\n'
         "  exit 2\n"
         "fi"
     )

@@ -17,7 +17,7 @@ from docker.models.images import Image
 
 from harness.errors import ImageError, InfrastructureError, RuntimeUnavailableError
 
-NO_GPUS = "the Docker Engine cannot hand out GPUs"
+NO_GPUS = "the Docker Engine cannot provide GPUs"
 GET_GPUS = "install the NVIDIA container toolkit, or make CDI specifications with `nvidia-ctk cdi generate`"
 
 _USUAL_HOST = "unix:///var/run/docker.sock"
@@ -48,7 +48,7 @@ _KNOWN_REFUSALS: tuple[tuple[re.Pattern[str], type[InfrastructureError], str, st
             r"no space left on device",
             InfrastructureError,
             "the Docker Engine's disk is full",
-            "`docker system df` shows by what",
+            "`docker system df` shows what takes the space",
         ),
     )
 )

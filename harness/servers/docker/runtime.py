@@ -114,7 +114,7 @@ class DockerRuntime:
         return tuple(self._kept)
 
     def check_available(self) -> None:
-        """Return when the engine answers and, for a GPU image, hands out GPUs.
+        """Return when the engine answers and, for a GPU image, provides GPUs.
 
         Raises:
             RuntimeUnavailableError: It does not.
@@ -139,7 +139,7 @@ class DockerRuntime:
         return self._start(spec)
 
     def sweep(self) -> list[str]:
-        """Remove containers whose harness is dead, or whose time is over; return one sentence for each.
+        """Remove containers past their deadline or without a running sleepwake; return one sentence for each.
 
         Raises:
             RuntimeUnavailableError: No engine answers.
@@ -253,8 +253,8 @@ def why_abandoned(labels: dict[str, str], *, now: datetime, kept_too: bool = Fal
     except ValidationError:
         dead = None
     if dead is None and now > _deadline(labels):
-        return "whose time is over"
-    return "whose harness is dead" if dead else None
+        return "which was past its deadline"
+    return "whose sleepwake is no longer running" if dead else None
 
 
 def _deadline(labels: dict[str, str]) -> datetime:

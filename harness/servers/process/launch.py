@@ -17,7 +17,7 @@ def _main(harness_pid: int, command: list[str]) -> None:
     if harness_pid:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
         if os.getppid() != harness_pid:
-            sys.exit("the harness died before its engine was started")
+            sys.exit("sleepwake died before its engine was started")
     try:
         os.execvp(command[0], command)  # noqa: S606  (replacing this process is the purpose)
     except OSError as error:

@@ -82,7 +82,7 @@ class Records:
         self._path(record).unlink(missing_ok=True)
 
     def sweep(self, *, grace_s: float, kept_too: bool = False) -> list[str]:
-        """End the servers whose harness is dead; return one sentence for each thing done.
+        """End the servers whose sleepwake is no longer running; return one sentence for each thing done.
 
         Those that were left running on request are spared unless ``kept_too``.
         """
@@ -112,7 +112,7 @@ class Records:
         known = _known(record)
         found = family(known, marker=record.marker)
         survivors = end(lambda: family(known, marker=record.marker), grace_s=grace_s)
-        whose = f"of cell {record.cell}, run {record.run_id}, whose harness is dead"
+        whose = f"of cell {record.cell}, run {record.run_id}, whose sleepwake is no longer running"
         if survivors:
             pids = ", ".join(str(process.pid) for process in sorted(survivors))
             return [f"could not end the processes {pids} {whose}"]

@@ -117,7 +117,7 @@ class ProcessRuntime:
         return self._shown_command(spec, _PORT_PLACEHOLDER)
 
     def sweep(self, *, kept_too: bool = False) -> list[str]:
-        """End servers whose harness is dead, kept ones only with ``kept_too``; a sentence for each."""
+        """End servers without a running sleepwake, kept ones only with ``kept_too``; a sentence for each."""
         return self._records.sweep(grace_s=self._stop_grace_s, kept_too=kept_too)
 
     def start(self, spec: ServerSpec) -> AbstractAsyncContextManager[Server]:

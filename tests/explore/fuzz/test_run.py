@@ -183,7 +183,7 @@ def test_what_no_fresh_engine_shows_is_no_new_finding(
     fuzz = search(Behaviour.FORGET_NOTHING_IF_PAUSED, moves=moves(SLEEPING))
     fuzz.run()
     assert (len(fuzz.found), fuzz.shown) == (1, [])
-    assert "nothing new found, 1 that no fresh engine showed again" in conclusion(fuzz)
+    assert "nothing new found, 1 that no fresh engine reproduced" in conclusion(fuzz)
     assert not (tmp_path / "reports" / KNOWN_FILE).exists()
 
 
@@ -199,8 +199,8 @@ def test_a_finding_whose_trial_is_interrupted_is_neither_shown_nor_forgotten(
     fuzz = search(Behaviour.FORGET_NOTHING_IF_PAUSED, moves=moves(SLEEPING))
     with pytest.raises(KeyboardInterrupt):
         fuzz.run()
-    assert "nothing new found, 1 whose trial on fresh engines was cut short" in conclusion(fuzz)
-    assert table(fuzz).rows[0].fields[-1] == "not tried to the end"
+    assert "nothing new found, 1 whose confirmation was cut short" in conclusion(fuzz)
+    assert table(fuzz).rows[0].fields[-1] == "not finished"
     (told,) = json.loads((fuzz.directory / FINDINGS_FILE).read_text(encoding="utf-8"))["findings"]
     assert told["shown_on_fresh_engines"] is None
     assert not (tmp_path / "reports" / KNOWN_FILE).exists()

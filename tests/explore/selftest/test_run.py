@@ -84,7 +84,7 @@ def test_the_conclusion_counts_faults_and_healthy_engines_apart() -> None:
     ]
 
     assert conclusion(outcomes) == (
-        "1 of 2 faults noticed, 1 called by the right name, 0 in doubt; 1 of 1 healthy engine clean"
+        "1 of 2 faults noticed, 1 attributed to the right cause, 0 in doubt; 1 of 1 healthy engine clean"
     )
 
 

@@ -115,9 +115,9 @@ def test_a_failed_cell_shows_the_end_of_the_log() -> None:
         result=examples.failed_cell(), recording=examples.failed_recording(), reproduce="sleepwake run a"
     )
     text = issue_md(cell, RUN, repro=None, script=None)
-    assert "no script that shows it with vLLM alone: no prompt was ever answered.\n" in text
+    assert "No script reproduces this with vLLM alone: no prompt was ever answered.\n" in text
     assert "The whole cell: sleepwake run a\n" in text
-    assert "The end of the server's log" in text
+    assert "The last lines of the server's log" in text
 
 
 def test_a_script_without_the_requests_in_flight_says_so() -> None:

@@ -121,7 +121,7 @@ def test_without_a_witness_all_cycles_are_repeated() -> None:
     ("changes", "why"),
     [
         ({"adapter": "x"}, "the answer is that of adapter x"),
-        ({"reference": "other-weights"}, "given by other weights"),
+        ({"reference": "other-weights"}, "given by weights other"),
     ],
 )
 def test_what_one_prompt_asked_twice_cannot_show_has_no_reproduction(

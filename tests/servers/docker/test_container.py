@@ -80,7 +80,7 @@ def test_how_gpus_are_handed_out(info: dict[str, object], expected: EngineInfo) 
         (
             'could not select device driver "" with capabilities: [[gpu]]',
             RuntimeUnavailableError,
-            "cannot hand out GPUs",
+            "cannot provide GPUs",
         ),
         (
             "CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=0",
@@ -109,9 +109,9 @@ def test_refusals(explanation: str, kind: type[InfrastructureError], words: str)
     [
         (US, 1, None),
         (US, -1, None),
-        (GONE, 1, "whose harness is dead"),
+        (GONE, 1, "whose sleepwake is no longer running"),
         (ELSEWHERE, 1, None),
-        (ELSEWHERE, -1, "whose time is over"),
+        (ELSEWHERE, -1, "which was past its deadline"),
     ],
     ids=["ours", "ours and late", "dead harness", "another machine's", "another machine's and late"],
 )
@@ -126,7 +126,11 @@ def test_abandoned_containers(owner: Owner, hours_left: int, reason: str | None)
 
 @pytest.mark.parametrize(
     ("hours_left", "kept_too", "reason"),
-    [(1, False, None), (1, True, "whose harness is dead"), (-1, False, "whose harness is dead")],
+    [
+        (1, False, None),
+        (1, True, "whose sleepwake is no longer running"),
+        (-1, False, "whose sleepwake is no longer running"),
+    ],
     ids=["spared", "cleaned", "late"],
 )
 def test_kept_containers(hours_left: int, reason: str | None, *, kept_too: bool) -> None:

@@ -184,13 +184,13 @@ class TestBootFailure:
                 pytest.fail("there is nothing to enter")
 
     async def test_missing_gpu(self, image: str, make_spec: SpecFactory, client: docker.DockerClient) -> None:
-        """An engine that cannot hand out GPUs says that, at the check and at the start."""
+        """An engine that cannot provide GPUs says that, at the check and at the start."""
         if "nvidia" in client.info()["Runtimes"]:
-            pytest.skip("this engine hands out GPUs")
+            pytest.skip("this engine provides GPUs")
         runtime = DockerRuntime(image=PulledImage(image), engine="gpu")
-        with pytest.raises(RuntimeUnavailableError, match="cannot hand out GPUs"):
+        with pytest.raises(RuntimeUnavailableError, match="cannot provide GPUs"):
             runtime.check_available()
-        with pytest.raises(RuntimeUnavailableError, match="cannot hand out GPUs"):
+        with pytest.raises(RuntimeUnavailableError, match="cannot provide GPUs"):
             async with runtime.start(make_spec()):
                 pytest.fail("there is nothing to enter")
         assert ours(client) == []
@@ -340,7 +340,10 @@ class TestDeadHarness:
         (container,) = ours(client)
         (volume,) = volumes_of(container)
         assert runtime.sweep() == [
-            f"removed the container {identity} of cell scenario/arm, run run-1, whose harness is dead"
+            (
+                f"removed the container {identity} of cell scenario/arm, run run-1, "
+                "whose sleepwake is no longer running"
+            )
         ]
         assert ours(client) == []
         assert volume not in {each.name for each in client.volumes.list()}

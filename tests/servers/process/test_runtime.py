@@ -297,7 +297,9 @@ class TestDeadHarness:
         harness.kill()
         harness.wait()
         assert all(is_running(each) for each in processes.values())
-        assert runtime.sweep() == ["ended 2 processes of cell scenario/arm, run run-1, whose harness is dead"]
+        assert runtime.sweep() == [
+            "ended 2 processes of cell scenario/arm, run run-1, whose sleepwake is no longer running"
+        ]
         assert not any(is_running(each) for each in processes.values())
         assert nothing_remembered(cache)
         assert runtime.sweep() == []

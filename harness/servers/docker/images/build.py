@@ -41,7 +41,7 @@ _STEP = re.compile(r"Step \d+/\d+ : ")
 
 # What a build says that fails for the machine's sake, and what helps.
 _REMEDIES = (
-    (r"no space left on device", "make room: `docker system df` shows what takes it"),
+    (r"no space left on device", "make room: `docker system df` shows what takes the space"),
     (r"CERTIFICATE_VERIFY_FAILED|SSLError", "give your network's certificates with --ca"),
     (
         r"pull access denied|manifest unknown|Get \"https?://\S+/v2/",
@@ -212,7 +212,7 @@ def packed(context: BuildContext) -> IO[bytes]:
     except OSError as error:
         file.close()
         raise ImageError(
-            f"what the image is made of cannot be packed: {error}",
+            f"the build context cannot be packed: {error}",
             remedy="set TMPDIR to a directory with room",
         ) from error
     file.seek(0)
@@ -263,7 +263,7 @@ def remedy(tail: Iterable[str]) -> str:
     """Return what helps against what the end of a build's log says."""
     text = "\n".join(tail)
     known = (advice for pattern, advice in _REMEDIES if re.search(pattern, text, re.IGNORECASE))
-    return next(known, "read what the failing step says")
+    return next(known, "read the output of the failing step")
 
 
 def remove_outdated(client: docker.DockerClient, plan: BuildPlan) -> None:
