@@ -1,4 +1,4 @@
-"""Plants every fault in a real engine and sees whether it is noticed and called by its name."""
+"""Plants every fault in a real engine and sees whether it is noticed and attributed to the right cause."""
 
 from __future__ import annotations
 
