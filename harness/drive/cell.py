@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from harness.drive.conditions import each_concurrency
+from harness.drive.heartbeat import keep_beating
 from harness.drive.introduction import caches_prompts, configuration_of, introduced, served_model
 from harness.drive.job import CellJob
 from harness.drive.prompts import prepare_prompts
@@ -176,6 +177,7 @@ async def _while_alive(session: Session, body: Callable[[], Awaitable[None]]) ->
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(watch)
+            group.start_soon(keep_beating, session.recorder)
             await body()
             group.cancel_scope.cancel()
     except* InfrastructureError as errors:

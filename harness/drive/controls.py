@@ -8,16 +8,20 @@ heals the most and comes last, unless answers computed anew show that they are r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from harness.drive.conditions import Condition
 from harness.drive.probing import ask_unseen_prompts, run_pass, suspects_among
 from harness.drive.session import Session, Suspect, Target
 from harness.drive.token_texts import record_token_texts
 from harness.drive.transitions import forget_pictures, reload_loaded_weights, reset_prefix_cache
-from harness.history.events import CacheCondition, Control, Role
+from harness.history.events import UNTIMELY, CacheCondition, Control, Role
 from harness.vllm_api.versions import Feature
 
 PROBE = "control"
+
+CONTROL_ANSWER_S = 60.0
+"""How long a request is waited for, at the most, that follows some without an answer."""
 
 
 async def ask_controls(
@@ -34,8 +38,10 @@ async def ask_controls(
     if session.controls_asked or not suspects:
         return
     session.controls_asked = True
-    if all(suspect.after.failure and suspect.after.failure.kind == "timeout" for suspect in suspects):
-        return  # an engine that does not answer at all would let every control wait for its deadline
+    if all(suspect.after.failure and suspect.after.failure.kind in UNTIMELY for suspect in suspects):
+        # An engine that does not answer at all would let every control wait for its deadline.
+        await _ask_whether_it_answers(session, suspects, target=target)
+        return
     ids = {suspect.after.prompt for suspect in suspects}
     damaged = [prompt for prompt in session.prompts if prompt.id in ids]
 
@@ -77,3 +83,31 @@ async def ask_controls(
     if not await reload_loaded_weights(session):
         await session.record_weight_checksums(target.reference)
         await ask_damaged(Control.RELOAD_WEIGHTS, CacheCondition.COLD)
+
+
+async def _ask_whether_it_answers(session: Session, suspects: Sequence[Suspect], *, target: Target) -> None:
+    """Send one request that was late once more, and one that was not; the latter also where the engine hangs.
+
+    Neither is a retry: what was not answered stays unanswered.
+    """
+    deadlines = session.scenario.deadlines
+    patience = deadlines.model_copy(update={"answer": min(deadlines.answer, CONTROL_ANSWER_S)})
+    session = replace(session, scenario=session.scenario.model_copy(update={"deadlines": patience}))
+    late = {suspect.after.prompt for suspect in suspects}
+    others = [prompt for prompt in session.prompts if prompt.id not in late]
+    same = next(prompt for prompt in session.prompts if prompt.id in late)
+    kinds = {suspect.after.failure.kind for suspect in suspects if suspect.after.failure}
+    questions = [
+        *([] if "hang" in kinds else [(Control.SAME_AGAIN, same)]),
+        *((Control.CANARY, other) for other in others[:1]),
+    ]
+    for control, prompt in questions:
+        await run_pass(
+            session,
+            [prompt],
+            probe=PROBE,
+            role=Role.CONTROL,
+            condition=Condition(cache=CacheCondition.COLD, concurrency=1),
+            target=target,
+            control=control,
+        )

@@ -15,8 +15,8 @@ import anyio
 from anyio.abc import TaskGroup
 
 from harness.drive.recorder import Recorder
+from harness.drive.standstill import Watch
 from harness.history.events import CallFailure, RequestEnded, RequestRunning, RequestStarted
-from harness.vllm_api.calls import CallError
 from harness.vllm_api.connection import Connection
 from harness.vllm_api.generation import GenerationRequest
 from harness.vllm_api.streaming import Streamed, stream
@@ -46,7 +46,7 @@ class _Running:
     begun: anyio.Event = field(default_factory=anyio.Event)
     ended: anyio.Event = field(default_factory=anyio.Event)
     client_left: bool = False
-    given_up_after: float | None = None
+    given_up: CallFailure | None = None
 
 
 class RequestsInFlight:
@@ -99,17 +99,26 @@ class RequestsInFlight:
             for running in group:
                 await (running.begun if until_running else running.accepted).wait()
 
-    async def finish(self, name: str, *, within_s: float) -> None:
-        """Return when all requests of a group have ended; those that have not in time are given up."""
+    async def finish(self, name: str, *, within_s: float, watch: Watch) -> int:
+        """Return when all requests of a group have ended; those that have not in time are given up.
+
+        So are all as soon as the engine is known to hang.  Returns how many were given up.
+        """
         group = self._groups.pop(name)
-        with anyio.move_on_after(within_s):
+        with watch.unless_it_hangs(), anyio.move_on_after(within_s):
             for running in group:
                 await running.ended.wait()
-        for running in group:
-            if not running.ended.is_set():
-                running.given_up_after = within_s
-                running.scope.cancel()
+                watch.vigil.answered()
+        late = [running for running in group if not running.ended.is_set()]
+        for running in late:
+            running.given_up = (
+                watch.failure
+                if watch.hung
+                else CallFailure(kind="timeout", message=f"did not end within {within_s:g} s")
+            )
+            running.scope.cancel()
         await _all_ended(group)
+        return len(late)
 
     async def cancel(self, name: str) -> None:
         """Close the connections of a group's requests that have not ended by themselves."""
@@ -176,10 +185,5 @@ def _end_of(running: _Running, recorder: Recorder, started: float) -> RequestEnd
 def _failure(running: _Running) -> CallFailure | None:
     error = running.streamed.error
     if error is None and not running.streamed.complete and not running.client_left:
-        message = (
-            f"did not end within {running.given_up_after:g} s"
-            if running.given_up_after is not None
-            else "the cell ended before it did"
-        )
-        error = CallError(kind="timeout", message=message)
+        return running.given_up or CallFailure(kind="timeout", message="the cell ended before it did")
     return None if error is None else CallFailure(kind=error.kind, message=error.message, status=error.status)

@@ -10,8 +10,10 @@ import numpy as np
 from harness.drive.conditions import Condition, plan
 from harness.drive.session import Reference, Session, Suspect, Target, failure_of, messages_of
 from harness.history.events import (
+    UNTIMELY,
     Answer,
     CacheCondition,
+    CallFailure,
     Control,
     Logprobs,
     Method,
@@ -159,15 +161,33 @@ async def run_pass(
     limiter = anyio.CapacityLimiter(condition.concurrency)
     answers: list[Answer] = []
 
-    async def ask(prompt: Prompt) -> None:
-        async with limiter:
-            answer = await ask_one(session, prompt, start=start, salt=salt, reference=target.reference)
-        recorder.record(answer)
-        answers.append(answer)
+    async with session.watched() as watch:
 
-    async with anyio.create_task_group() as group:
-        for prompt in prompts:
-            group.start_soon(ask, prompt)
+        async def ask(prompt: Prompt) -> None:
+            async with limiter:
+                asked_at = recorder.now()
+                with watch.unless_it_hangs() as scope:
+                    answer = await ask_one(
+                        session, prompt, start=start, salt=salt, reference=target.reference
+                    )
+                if scope.cancelled_caught:
+                    answer = _without_answer(watch.failure, session, prompt, start, since=asked_at)
+            recorder.record(answer)
+            watch.vigil.answered()
+            answers.append(answer)
+
+        async with anyio.create_task_group() as group:
+            for prompt in prompts:
+                group.start_soon(ask, prompt)
+        if any(answer.failure and answer.failure.kind in UNTIMELY for answer in answers):
+            recorder.record(
+                watch.vigil.waited(
+                    t=recorder.now(),
+                    step=session.step,
+                    pass_number=start.number,
+                    tokens=len(prompts) * session.scenario.sampling.max_tokens,
+                )
+            )
     return answers
 
 
@@ -282,6 +302,13 @@ def _failed(result: Generation | Scoring, session: Session, prompt: Prompt, star
         seconds=result.seconds,
         failure=failure_of(result.error),
     )
+
+
+def _without_answer(
+    failure: CallFailure, session: Session, prompt: Prompt, start: PassStarted, *, since: float
+) -> Answer:
+    now = session.recorder.now()
+    return Answer(t=now, pass_number=start.number, prompt=prompt.id, seconds=now - since, failure=failure)
 
 
 def suspects_among(

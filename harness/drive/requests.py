@@ -10,6 +10,7 @@ from harness.history.events import Prompt
 from harness.scenario.steps.requests import (
     CancelRequests,
     FinishRequests,
+    FinishRequestsOptions,
     StartRequests,
     StartRequestsOptions,
 )
@@ -26,11 +27,27 @@ async def run_beside(session: Session, step: StartRequests | FinishRequests | Ca
             await _start(session, step.start_requests)
         case FinishRequests():
             options = step.finish_requests
-            await session.in_flight.finish(options.name, within_s=options.within)
+            await _finish(session, options)
         case CancelRequests():
             await session.in_flight.cancel(step.cancel_requests.name)
     # A round trip to the engine: what was sent before has reached it as well.
     await session.observe("after")
+
+
+async def _finish(session: Session, options: FinishRequestsOptions) -> None:
+    """Wait for requests as long as the script says, or until the engine is known to hang."""
+    recorder = session.recorder
+    async with session.watched() as watch:
+        given_up = await session.in_flight.finish(options.name, within_s=options.within, watch=watch)
+        if given_up:
+            recorder.record(
+                watch.vigil.waited(
+                    t=recorder.now(),
+                    step=session.step,
+                    pass_number=None,
+                    tokens=given_up * session.scenario.sampling.max_tokens,
+                )
+            )
 
 
 async def _start(session: Session, options: StartRequestsOptions) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
@@ -12,6 +13,7 @@ from pydantic import JsonValue
 from harness.drive.conditions import Condition
 from harness.drive.in_flight import RequestsInFlight
 from harness.drive.recorder import Recorder
+from harness.drive.standstill import Watch, watched
 from harness.errors import ServerDiedError
 from harness.history.events import (
     Answer,
@@ -178,6 +180,10 @@ class Session:
             return "the prompts were being prepared"
         asleep = " and the engine was asleep" if self.state.asleep else ""
         return f"step {self.step} was running{asleep}"
+
+    def watched(self) -> AbstractAsyncContextManager[Watch]:
+        """Look at the engine while answers are waited for."""
+        return watched(self.server, self.connection, self.recorder)
 
     async def observe(self, moment: Literal["before", "after", "settled"]) -> Observation:
         """Look at the engine from outside and put what is seen into the history."""

@@ -36,7 +36,7 @@ from harness.history.appending import tell_of_damage
 from harness.history.layout import HISTORY_FILE
 from harness.history.recording import load_recording
 from harness.scenario.script import flat_steps
-from harness.servers.base import Memory, Runtime, Server, ServerFacts, ServerSpec
+from harness.servers.base import Activity, Memory, Runtime, Server, ServerFacts, ServerSpec
 from harness.vllm_api import lifecycle
 from harness.vllm_api.connection import Connection, connect
 
@@ -131,6 +131,9 @@ class _Shared:
 
     async def measure_memory(self) -> Memory:
         return await self.server.measure_memory()
+
+    async def look_at_activity(self) -> Activity | None:
+        return await self.server.look_at_activity()
 
     async def death(self) -> str | None:
         return await self.server.death()

@@ -104,6 +104,10 @@ class Control(StrEnum):
     """The same pictures after ``/reset_mm_cache`` and ``/reset_encoder_cache``, nothing else being cached."""
     RELOAD_WEIGHTS = "reload_weights"
     """The same prompts after the weights were loaded again."""
+    SAME_AGAIN = "same_again"
+    """One prompt that had no answer in time, as a request of its own: was that one lost, or the engine?"""
+    CANARY = "canary"
+    """A prompt that had not failed, beside it."""
 
 
 def _as_base64(packed: bytes) -> str:
@@ -183,10 +187,15 @@ class Prompt(_Frozen):
     """Asked once in the baseline and then only by the unseen-prompts control."""
 
 
+UNTIMELY = frozenset({"timeout", "hang"})
+"""Failures that are about time."""
+
+
 class CallFailure(_Frozen):
     """Why an HTTP call has no usable answer."""
 
-    kind: Literal["timeout", "connection", "http", "protocol"]
+    kind: Literal["timeout", "hang", "connection", "http", "protocol"]
+    """``timeout``: nothing in time, which a slow engine explains.  ``hang``: the engine stood still."""
     message: str
     status: int | None = None
 
@@ -414,6 +423,37 @@ class RequestEnded(_Event):
     failure: CallFailure | None = None
 
 
+class Waited(_Event):
+    """What the engine did while requests were waited for that did not end in time."""
+
+    kind: Literal["waited"] = "waited"
+    step: str | None
+    pass_number: int | None = Field(default=None, description="of the pass; None: requests beside the script")
+    seconds: float = Field(description="how long it was watched")
+    still_seconds: float | None = Field(
+        default=None,
+        description="for how long, at the end, no counter moved and no process did anything; "
+        "None where processes cannot be seen",
+    )
+    counters_still_seconds: float = Field(default=0.0, description="the same of the counters alone")
+    generated_tokens: int | None = Field(default=None, description="that the engine counted meanwhile")
+    cpu_seconds: float | None = Field(default=None, description="that its processes used meanwhile")
+    would_take_seconds: float | None = Field(
+        default=None, description="until the last answer at the pace that was seen, from its beginning on"
+    )
+
+
+class HarnessStopped(_Event):
+    """The harness itself did not run: no time that reaches over this can be judged."""
+
+    kind: Literal["harness_stopped"] = "harness_stopped"
+    seconds: float = Field(ge=0, description="for how long, beyond what it computed itself")
+    suspended_seconds: float = Field(default=0.0, description="of these, as long as the machine slept")
+    clock_jump_seconds: float = Field(
+        default=0.0, description="by how much the wall clock was set meanwhile; we measure by another"
+    )
+
+
 class CellUnavailable(_Event):
     """The release under test lacks what the script needs, so the script was not begun."""
 
@@ -475,6 +515,8 @@ Event = Annotated[
     | RequestStarted
     | RequestRunning
     | RequestEnded
+    | Waited
+    | HarnessStopped
     | CellUnavailable
     | CellFailed
     | CellShortened

@@ -18,6 +18,7 @@ from harness.history.events import (
     CellStarted,
     CellUnavailable,
     Event,
+    HarnessStopped,
     Observation,
     PassStarted,
     Prompt,
@@ -31,6 +32,7 @@ from harness.history.events import (
     StepFinished,
     StepStarted,
     TokenTexts,
+    Waited,
     WeightChecksums,
 )
 from harness.history.layout import HISTORY_FILE
@@ -99,6 +101,10 @@ class Recording:
     """Paths of the steps that were left out."""
     skipped_because: str = ""
     """Why, in words."""
+    waits: tuple[Waited, ...] = ()
+    """What the engine did while requests did not end in time; none in older histories."""
+    stops: tuple[HarnessStopped, ...] = ()
+    """When the harness itself did not run."""
     left_damaged: ServerLeftDamaged | None = None
     """What the cell that came next on the same server found."""
 
@@ -159,6 +165,8 @@ def gather(events: Iterable[Event]) -> Recording:
         finished=_last(of, CellFinished) is not None,
         skipped=tuple(step for each in _all(of, CellShortened) for step in each.skipped),
         skipped_because="; ".join(each.because for each in _all(of, CellShortened)),
+        waits=_all(of, Waited),
+        stops=_all(of, HarnessStopped),
         left_damaged=_last(of, ServerLeftDamaged),
     )
 

@@ -22,6 +22,7 @@ from harness.history.events import (
     CellShortened,
     CellStarted,
     Event,
+    HarnessStopped,
     PassStarted,
     ServerLeftDamaged,
     ServerReady,
@@ -104,14 +105,8 @@ class Progress:
             case StepFinished():
                 contradicted = f"  !! {'; '.join(event.unconfirmed)}" if event.unconfirmed else ""
                 self._line(event.t, f"{self._steps.get(cell, '')}  {event.seconds:.1f} s{contradicted}")
-            case CellShortened():
-                steps = count(len(event.skipped), "step")
-                self._line(event.t, f"leaves out {steps}: {event.because}")
-            case ServerLeftDamaged():
-                found = f"as {event.next_cell} found: {event.because}"
-                self._line(event.t, f"{cell} left a damaged server, {found}")
-            case CellFailed():
-                self._line(event.t, f"stopped: {event.cause}")
+            case CellShortened() | ServerLeftDamaged() | HarnessStopped() | CellFailed():
+                self._line(event.t, _remark(cell, event))
             case _:
                 pass
 
@@ -130,6 +125,18 @@ class Progress:
     def _now(self, text: str) -> None:
         if self._live is not None:
             self._live.update(Spinner("dots", Text(f"  {self._cell}: {one_line(text)}", style="dim")))
+
+
+def _remark(cell: str, event: CellShortened | ServerLeftDamaged | HarnessStopped | CellFailed) -> str:
+    match event:
+        case CellShortened():
+            return f"leaves out {count(len(event.skipped), 'step')}: {event.because}"
+        case ServerLeftDamaged():
+            return f"{cell} left a damaged server, as {event.next_cell} found: {event.because}"
+        case HarnessStopped():
+            return f"!! sleepwake itself was stopped for {event.seconds:.0f} s"
+        case CellFailed():
+            return f"stopped: {event.cause}"
 
 
 def _server(event: ServerReady) -> str:

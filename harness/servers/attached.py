@@ -10,7 +10,16 @@ import anyio.to_thread
 import httpx
 
 from harness.errors import RuntimeUnavailableError, UsageError
-from harness.servers.base import Engine, KeptServer, Memory, RuntimeName, Server, ServerFacts, ServerSpec
+from harness.servers.base import (
+    Activity,
+    Engine,
+    KeptServer,
+    Memory,
+    RuntimeName,
+    Server,
+    ServerFacts,
+    ServerSpec,
+)
 from harness.servers.readiness import wait_until_ready
 
 _TIMEOUT_S = 10.0
@@ -121,6 +130,10 @@ class _AttachedServer:
 
     async def measure_memory(self) -> Memory:
         return Memory(resident=None, device=None)
+
+    async def look_at_activity(self) -> Activity | None:
+        """Its processes are not ours to see."""
+        return None
 
     async def death(self) -> str | None:
         return await anyio.to_thread.run_sync(_health_complaint, self._base_url)

@@ -68,6 +68,20 @@ class Memory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Activity:
+    """What a server's processes do at a moment.
+
+    Attributes:
+        cpu_seconds: Processor time that all of them have used so far.
+        wants_cpu: Whether any thread runs, waits for a core or for a disk, or was stopped from outside: then
+            that it does nothing is not its own doing.
+    """
+
+    cpu_seconds: float
+    wants_cpu: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerFacts:
     """What a report says about a server.  Holds no secrets.
 
@@ -118,6 +132,10 @@ class Server(Protocol):
 
     async def measure_memory(self) -> Memory:
         """Measure now.  Never raises for a server that is gone: its values are None then."""
+        ...
+
+    async def look_at_activity(self) -> Activity | None:
+        """Look now whether its processes do anything; None where they cannot be seen."""
         ...
 
     async def death(self) -> str | None:

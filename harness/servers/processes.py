@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import psutil
 
+from harness.servers.base import Activity
+
 _PROC = Path("/proc")
 _POLL_S = 0.05
 _TRACKER_GRACE_S = 2.0
@@ -91,6 +93,40 @@ def resident_bytes(pid: int) -> int:
     return sum(1024 * int(fields[name].split()[0]) for name in ("Pss_Anon", "Pss_Shmem") if name in fields)
 
 
+def activity(pids: Iterable[int]) -> Activity | None:
+    """Look at what processes do; None where none of them can be seen.
+
+    Source: ``/proc/PID/stat`` (utime, stime, in clock ticks) and the state of every thread.
+    """
+    looks = [look for pid in pids if (look := _activity(pid)) is not None]
+    if not looks:
+        return None
+    return Activity(
+        cpu_seconds=sum(look.cpu_seconds for look in looks), wants_cpu=any(look.wants_cpu for look in looks)
+    )
+
+
+def _activity(pid: int) -> Activity | None:
+    folder = _PROC / str(pid)
+    try:
+        fields = _fields(folder / "stat")
+        threads = [_state(thread) for thread in (folder / "task").iterdir()]
+    except OSError:
+        return None
+    ticks = int(fields[11]) + int(fields[12])
+    return Activity(
+        cpu_seconds=ticks / os.sysconf("SC_CLK_TCK"), wants_cpu=not set("RDTt").isdisjoint(threads)
+    )
+
+
+def _state(thread: Path) -> str:
+    """The state of a thread; empty when it is gone."""
+    try:
+        return _fields(thread / "stat")[0]
+    except OSError:
+        return ""
+
+
 def process_name(pid: int) -> str:
     """Return the name of a process; empty when it is gone."""
     try:
@@ -117,12 +153,16 @@ class _Stat(NamedTuple):
 def _stat(pid: int) -> _Stat | None:
     """Read it here, because psutil tells a start by the clock, which may be set while a process runs."""
     try:
-        text = (_PROC / str(pid) / "stat").read_text()
+        fields = _fields(_PROC / str(pid) / "stat")
     except OSError:
         return None
-    fields = text.rpartition(")")[2].split()  # the name before it may hold spaces and brackets
     state, parent, started = fields[0], int(fields[1]), int(fields[19])
     return None if state in "ZX" else _Stat(pid, parent, started)
+
+
+def _fields(stat: Path) -> list[str]:
+    """What follows the name, which may hold spaces and brackets: state, parent, ..."""
+    return stat.read_text().rpartition(")")[2].split()
 
 
 def _is(stat: _Stat | None, process: ProcessId) -> bool:

@@ -34,6 +34,17 @@ class MetricsSnapshot:
     drafted_tokens: int | None
     accepted_tokens: int | None
     corrupted_requests: int | None
+    prompt_tokens: int | None = None
+    iterations: int | None = None
+    """Steps of the engine that computed anything."""
+
+    @property
+    def work(self) -> tuple[int | None, ...]:
+        """All that changes while the engine gets on with requests."""
+        return (
+            *(self.requests_running, self.requests_waiting, self.preemptions),
+            *(self.prompt_tokens, self.generation_tokens, self.iterations, self.prefix_cache_queries),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

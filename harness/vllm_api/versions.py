@@ -80,6 +80,8 @@ METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "preemptions": ("vllm:num_preemptions_total",),
         "prefix_cache_queries": ("vllm:prefix_cache_queries_total", "vllm:gpu_prefix_cache_queries_total"),
         "prefix_cache_hits": ("vllm:prefix_cache_hits_total", "vllm:gpu_prefix_cache_hits_total"),
+        "prompt_tokens": ("vllm:prompt_tokens_total",),
+        "iterations": ("vllm:iteration_tokens_total_count",),
         "generation_tokens": ("vllm:generation_tokens_total",),
         "drafted_tokens": ("vllm:spec_decode_num_draft_tokens_total",),
         "accepted_tokens": ("vllm:spec_decode_num_accepted_tokens_total",),

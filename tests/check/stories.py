@@ -595,7 +595,7 @@ def updated(**fields: object) -> Change:
     return lambda answer: answer.model_copy(update=fields)
 
 
-def failing(kind: str = "timeout", status: int | None = None) -> Change:
+def failing(kind: str = "hang", status: int | None = None) -> Change:
     """No answer at all."""
 
     def change(answer: Answer) -> Answer:

@@ -14,6 +14,7 @@ DOWNWARDS = (
     {"verdict"},
     {"diagnosis", "crashes"},
     {"checkers"},
+    {"lateness"},
     {"evidence"},
     {"noise"},
     {"wording"},

@@ -77,7 +77,7 @@ def test_the_result_says_what_was_judged() -> None:
         updated(finish_reason="abort"),
         updated(system_fingerprint="other"),
         updated(completion_tokens=3),
-        failing("timeout"),
+        failing("hang"),
         failing("http", 500),
     ],
 )

@@ -125,9 +125,9 @@ class Driver:
         await run_cell(job, self.runtime, watcher=watcher)
         return load_recording(job.directory)
 
-    async def run_script(self, script: str) -> Recording:
+    async def run_script(self, script: str, *, misbehave: str = "") -> Recording:
         """Run one cell with a script of its own and read its history back."""
-        job = self.job(self.cell_of(script))
+        job = self.job(self.cell_of(script), env={"FAKE_VLLM": misbehave})
         await run_cell(job, self.runtime, watcher=lambda _: None)
         return load_recording(job.directory)
 

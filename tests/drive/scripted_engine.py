@@ -18,7 +18,7 @@ from harness.history.events import Event, Prompt
 from harness.models.variants import Variants
 from harness.scenario.engine_state import EngineState
 from harness.scenario.schema import Scenario
-from harness.servers.base import Memory, ServerFacts
+from harness.servers.base import Activity, Memory, ServerFacts
 from harness.vllm_api.connection import Connection
 from harness.vllm_api.generation import Generation, GenerationRequest
 
@@ -105,6 +105,10 @@ class ScriptedEngine:
     async def measure_memory(self) -> Memory:
         """It takes none."""
         return Memory(resident=None, device=None)
+
+    async def look_at_activity(self) -> Activity:
+        """It has no processes."""
+        return Activity(cpu_seconds=0.0, wants_cpu=False)
 
     async def death(self) -> str | None:
         """Why it is gone, where it is."""

@@ -13,7 +13,11 @@ from harness.errors import StorageError
 from harness.history.events import Answer, CacheCondition, Control, Event, Role
 from harness.history.layout import HISTORY_FILE
 from harness.history.recording import Recording, load_recording
+from harness.servers.base import Activity
 from tests.drive.conftest import Driver
+from tests.fake_vllm.in_process import InProcessServer
+
+ONE_SLEEP = "- probe: baseline\n- null_transition: {by: idle}\n- sleep: {}\n- wake_up: {}\n- probe: after"
 
 pytestmark = pytest.mark.anyio
 
@@ -111,8 +115,10 @@ async def test_controls_are_asked_once_and_in_order(driver: Driver) -> None:
     """Gentle questions first: a reload of the weights would heal what the others must see."""
     recording = await driver.run(fault="lose-weights")
     asked = [each.start.control for each in recording.passes_of(Role.CONTROL)]
-    of_others = {Control.BASE_MODEL, Control.RESET_ENCODER_CACHE}  # asked of adapters and of pictures
-    assert asked == [control for control in Control if control not in of_others]
+    assert asked == [
+        *(Control.FRESH_SALT, Control.UNSEEN_PROMPTS),
+        *(Control.RESET_PREFIX_CACHE, Control.RELOAD_WEIGHTS),
+    ]
 
 
 async def test_weights_that_compute_rightly_are_not_loaded_again(driver: Driver) -> None:
@@ -156,8 +162,54 @@ async def test_requests_that_never_return_leave_the_baseline_undecided(driver: D
 
 
 async def test_requests_that_hang_only_after_waking_are_the_engines_fault(driver: Driver) -> None:
-    """The same requests had been answered before the sleep: the engine did not come back."""
-    result = judge(await driver.run(misbehave="hang-after-wake"))
+    """An engine that stands still is known long before the deadline, and asked once for something else."""
+    recording = await driver.run(misbehave="hang-after-wake", script=ONE_SLEEP)
+    result = judge(recording)
+    assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.SCHEDULER), result.reason
+    passes = list(recording.passes_of(Role.AFTER))
+    answers = [answer for each in passes for answer in each.answers.values()]
+    assert {answer.failure.kind for answer in answers if answer.failure} == {"hang"}
+    assert len(answers) == 4 * len(passes)
+    assert max(answer.seconds for answer in answers) < 15, "the deadline is 60 s"
+    assert [each.start.control for each in recording.passes_of(Role.CONTROL)] == [Control.CANARY]
+
+
+async def test_requests_that_are_only_slow_after_waking_accuse_nobody(driver: Driver) -> None:
+    """An engine that goes on is told which deadline it takes, and is asked again, which is no retry."""
+    recording = await driver.run(misbehave="slow-after-wake:5000", script=ONE_SLEEP)
+    result = judge(recording)
+    assert result.verdict is Verdict.INCONCLUSIVE, result.reason
+    assert "it went on, with" in result.reason
+    assert "raise the deadline" in result.reason
+    assert all(wait.generated_tokens for wait in recording.waits)
+    controls = [each.start.control for each in recording.passes_of(Role.CONTROL)]
+    assert controls == [Control.SAME_AGAIN, Control.CANARY]
+
+
+async def test_an_engine_whose_processes_are_at_work_is_not_said_to_hang(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor one whose processes somebody stopped: that it counts nothing is not proof."""
+
+    async def at_work(_: InProcessServer) -> Activity:
+        return Activity(cpu_seconds=0.0, wants_cpu=True)
+
+    monkeypatch.setattr(InProcessServer, "look_at_activity", at_work)
+    result = judge(await driver.run(misbehave="hang-after-wake", script=ONE_SLEEP))
+    assert result.verdict is Verdict.INCONCLUSIVE, result.reason
+    assert "its processes used 0 s of processor time" in result.reason
+
+
+async def test_an_engine_whose_processes_cannot_be_seen_hangs_if_it_counts_nothing(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A whole deadline without a step, and neither the same request nor another moves anything."""
+
+    async def unseen(_: InProcessServer) -> None:
+        return None
+
+    monkeypatch.setattr(InProcessServer, "look_at_activity", unseen)
+    result = judge(await driver.run(misbehave="hang-after-wake", script=ONE_SLEEP))
     assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.SCHEDULER), result.reason
 
 

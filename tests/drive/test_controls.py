@@ -116,8 +116,8 @@ async def test_controls_are_asked_once_in_a_cell(on: Stage) -> None:
     assert await asked(on, after=wrong, controls=wrong) == first
 
 
-async def test_an_engine_that_answers_nobody_is_asked_nothing(on: Stage) -> None:
-    """Every control would wait for its deadline."""
+async def test_an_engine_that_was_late_is_asked_again_and_nothing_else(on: Stage) -> None:
+    """Every control would wait for its deadline: one request once more, and one that was not late."""
     await asked(on, after=right, controls=right)
     reference = on.session.references["base"]
     before = reference.answers[WARM]["p1"]
@@ -127,7 +127,9 @@ async def test_an_engine_that_answers_nobody_is_asked_nothing(on: Stage) -> None
     asked_before = len(on.engine.requests)
     suspects = [Suspect(before=before, after=lost)]
     await ask_controls(on.session, suspects, target=Target(None, reference), concurrency=2)
-    assert len(on.engine.requests) == asked_before
+    assert len(on.engine.requests) == asked_before + 2
+    controls = [each.control for each in on.events if isinstance(each, PassStarted) and each.control]
+    assert controls == [Control.SAME_AGAIN, Control.CANARY]
     assert on.session.controls_asked
 
 

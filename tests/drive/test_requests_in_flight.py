@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from harness.drive import in_flight
 from harness.drive.in_flight import NO_DEADLINE_S, Asked, RequestsInFlight
 from harness.drive.recorder import Recorder
+from harness.drive.standstill import Vigil, Watch
 from harness.history.events import Event, RequestEnded, RequestRunning, RequestStarted
 from harness.vllm_api.calls import CallError
 from harness.vllm_api.connection import Connection
@@ -110,7 +111,8 @@ async def carried_out(
                     if stopped:
                         script.cancel()
                     if end == "finish":
-                        await requests.finish(str(number), within_s=WITHIN_S)
+                        watch = Watch(vigil=Vigil(limit_s=WITHIN_S))
+                        await requests.finish(str(number), within_s=WITHIN_S, watch=watch)
                     elif end == "cancel":
                         await requests.cancel(str(number))
         recorder.close()

@@ -174,6 +174,7 @@ async def test_the_default_run_finds_damage_of_late_tokens(
     ]
     booted, recorded = await run(driver, jobs, is_clean=really)
     results = [judge(recording) for recording in recorded.values()]
+    assert [result.error for result in results] == [None] * len(cells)
     assert {result.scenario for result in results if result.verdict is Verdict.CORRUPT} == corrupt
     assert len(booted) == (5 if fault else 3)
 

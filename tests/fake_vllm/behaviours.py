@@ -53,6 +53,8 @@ class Behaviour(StrEnum):
     """After the first sleep of memory, every block that is read from the prefix cache holds nothing."""
     SLOW = "slow"
     """Take NUMBER (default 10) milliseconds more for every step, from the start."""
+    SLOW_AFTER_WAKE = "slow-after-wake"
+    """The same from the first sleep of memory on."""
     NOISE = "noise"
     """Add noise of NUMBER/1000 (default 20) standard deviation to all logits, from the start."""
     SLEEP_DOES_NOTHING = "sleep-does-nothing"
@@ -72,6 +74,7 @@ _DEFAULT_NUMBERS = {
     Behaviour.GARBAGE_AFTER_WAKE: 8,
     Behaviour.NOISE: 20,
     Behaviour.SLOW: 10,
+    Behaviour.SLOW_AFTER_WAKE: 10,
 }
 
 

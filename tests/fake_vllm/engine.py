@@ -111,6 +111,8 @@ class Engine:
         )
         if slept:
             self.scheduler.distortion.is_due = True
+            slower = self._misbehaviour.number(Behaviour.SLOW_AFTER_WAKE) or 0
+            self.scheduler.seconds_a_step += slower / 1000
         return True
 
     async def pause(self, mode: PauseMode, *, clear_cache: bool) -> None:

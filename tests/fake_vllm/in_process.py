@@ -20,7 +20,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from harness.redaction import shell_command
-from harness.servers.base import Engine, KeptServer, Memory, RuntimeName, Server, ServerFacts, ServerSpec
+from harness.servers.base import (
+    Activity,
+    Engine,
+    KeptServer,
+    Memory,
+    RuntimeName,
+    Server,
+    ServerFacts,
+    ServerSpec,
+)
 from harness.servers.flags import server_args, server_env
 from harness.servers.readiness import boot_error, wait_until_ready
 from tests.fake_vllm import ballast
@@ -100,6 +109,11 @@ class InProcessServer:
         parts = {"weights": ballast.WEIGHTS, "kv_cache": ballast.KV_CACHE}
         awake = sum(size for part, size in parts.items() if part not in self._engine.memory.sleeping)
         return Memory(resident=_IDLE_BYTES + awake, device=None)
+
+    async def look_at_activity(self) -> Activity:
+        """It does nothing while it counts nothing."""
+        tokens = self._engine.scheduler.counters.generation_tokens
+        return Activity(cpu_seconds=0.001 * tokens, wants_cpu=False)
 
     async def death(self) -> str | None:
         """Why it is gone."""

@@ -16,6 +16,7 @@ from harness.history.events import (
     CellStarted,
     Control,
     Event,
+    HarnessStopped,
     Logprobs,
     Observation,
     PassStarted,
@@ -29,6 +30,7 @@ from harness.history.events import (
     ServerReady,
     StepFinished,
     StepStarted,
+    Waited,
     WeightChecksums,
 )
 
@@ -48,7 +50,7 @@ json_values = st.recursive(
 )
 failures = st.builds(
     CallFailure,
-    kind=st.sampled_from(["timeout", "connection", "http", "protocol"]),
+    kind=st.sampled_from(["timeout", "hang", "connection", "http", "protocol"]),
     message=text,
     status=st.none() | numbers,
 )
@@ -121,6 +123,19 @@ def events() -> st.SearchStrategy[Event]:
             failure=st.none() | failures,
         ),
         st.builds(ServerLeftDamaged, t=times, next_cell=text, because=text),
+        st.builds(HarnessStopped, t=times, seconds=times, suspended_seconds=times),
+        st.builds(
+            Waited,
+            t=times,
+            step=st.none() | text,
+            pass_number=st.none() | numbers,
+            seconds=times,
+            still_seconds=st.none() | times,
+            counters_still_seconds=times,
+            generated_tokens=st.none() | numbers,
+            cpu_seconds=st.none() | times,
+            would_take_seconds=st.none() | times,
+        ),
         st.builds(RequestStarted, t=times, number=numbers),
         st.builds(RequestRunning, t=times, number=numbers),
         st.builds(

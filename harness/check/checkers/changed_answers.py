@@ -14,8 +14,10 @@ from pydantic import JsonValue
 
 from harness.check.answer_pair import NGRAM, AnswerPair, Loop, coverage, find_loop, repeated_ngrams
 from harness.check.evidence import Evidence
+from harness.check.lateness import is_hang
 from harness.check.result import Finding, Strength
 from harness.check.wording import counted, finding_about
+from harness.history.events import UNTIMELY
 
 SMALLEST_WINDOW = 12
 """Tokens below which an answer is too short to tell a loop from chance."""
@@ -55,8 +57,8 @@ def repetition(evidence: Evidence) -> Iterator[Finding]:
 def termination(evidence: Evidence) -> Iterator[Finding]:
     """Tell of answers that end too early, too late, for another reason, or never.
 
-    That is proof where the tokens are the same, and where a prompt that the baseline answered has no answer
-    in time.
+    That is proof where the tokens are the same, and where the engine stood still over a prompt that the
+    baseline answered; one that is only late is slow.
     """
     for pair in evidence.suspects:
         if detail := _other_ending(pair):
@@ -75,13 +77,16 @@ def termination(evidence: Evidence) -> Iterator[Finding]:
                 },
             )
     for reply in evidence.failed:
-        if reply.answer.failure is not None and reply.answer.failure.kind == "timeout":
+        failure = reply.answer.failure
+        if failure is not None and failure.kind in UNTIMELY:
+            hangs = is_hang(evidence, failure, pass_number=reply.start.number)
             answered = reply.answer.prompt in evidence.baseline
+            waited = f"no answer within {reply.answer.seconds:.0f} s"
             yield finding_about(
                 reply,
-                f"no answer within {reply.answer.seconds:.0f} s",
+                f"{waited}: {failure.message}" if failure.kind == "hang" else waited,
                 checker="termination",
-                strength=Strength.PROOF if answered else Strength.HINT,
+                strength=Strength.PROOF if hangs and answered else Strength.HINT,
                 evidence={"seconds": reply.answer.seconds},
             )
 

@@ -69,9 +69,14 @@ class _Fate:
             yield f"ended {len(self.request.ends)} times", Strength.PROOF, {}
         facts = _facts(end)
         for message in _broken(end):
-            yield message, Strength.PROOF, facts
+            yield message, self._strength_of_a_break(end), facts
         if end.failure is None and not end.client_left:
             yield from ((message, strength, facts) for message, strength in self._unexpected(end))
+
+    def _strength_of_a_break(self, end: RequestEnded) -> Strength:
+        """Proof, but of a request that was only given up: a slow engine explains that."""
+        late = end.failure is not None and end.failure.kind == "timeout"
+        return Strength.HINT if late else Strength.PROOF
 
     @cached_property
     def transition(self) -> StepStarted | None:

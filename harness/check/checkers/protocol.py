@@ -12,7 +12,7 @@ from harness.check.answer_pair import Reply
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import finding_about, occasion
-from harness.history.events import Answer, Method, Prompt
+from harness.history.events import UNTIMELY, Answer, Method, Prompt
 from harness.history.recording import Recording
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
@@ -66,8 +66,8 @@ def _violations(evidence: Evidence, replies: tuple[Reply, ...]) -> Iterator[tupl
     for reply in replies:
         answer = reply.answer
         if answer.failure is not None:
-            # A timeout is a question of termination; that checker reports it.
-            if answer.failure.kind != "timeout":
+            # Lateness is a question of termination; that checker reports it.
+            if answer.failure.kind not in UNTIMELY:
                 yield reply, f"failed: {answer.failure.kind}", f"no answer: {answer.failure.message}"
             continue
         for kind, message in inconsistencies(answer, method=reply.start.method, recording=evidence.recording):

@@ -56,7 +56,12 @@ class _Duration:
 
 
 def check(evidence: Evidence) -> Iterator[Finding]:
-    """Find engines that are slower once awake than before they slept, and what slows down in every cycle."""
+    """Find engines that are slower once awake than before they slept, and what slows down in every cycle.
+
+    Where the harness itself was stopped no time is judged.
+    """
+    if any(stop.seconds for stop in evidence.recording.stops):
+        return
     yield from slower_once_awake(evidence)
     yield from slower_each_cycle(evidence)
 

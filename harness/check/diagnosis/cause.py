@@ -30,12 +30,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.check.answer_pair import Reply
-from harness.check.checkers import drafts, unchanged_answers
+from harness.check.checkers import unchanged_answers
 from harness.check.diagnosis.symptoms import Symptoms
 from harness.check.evidence import Evidence
 from harness.check.result import Cause, ControlOutcome, Finding
 from harness.check.wording import counted, describe
-from harness.history.events import Call, Control
+from harness.history.events import UNTIMELY, Call, Control
 
 DEAD_ENGINE = "EngineCore encountered an issue"
 """What vLLM says of an engine that is gone (EngineDeadError, vllm/v1/engine/exceptions.py)."""
@@ -139,15 +139,26 @@ def _decide_without_answers(symptoms: Symptoms) -> tuple[Cause, str]:
         return Cause.SCHEDULER, died
     failed = symptoms.evidence.failed
     kinds = {reply.answer.failure.kind for reply in failed if reply.answer.failure}
-    if kinds == {"timeout"} and (rejected := drafts.check(symptoms.evidence)):
-        return Cause.DRAFT_MODEL, f"{rejected[0].message}, and requests take longer than their deadline"
-    if kinds and kinds <= {"timeout", "connection"}:
-        return Cause.SCHEDULER, "requests that the engine answered before the transition no longer return"
+    if kinds and kinds <= {*UNTIMELY, "connection"}:
+        return Cause.SCHEDULER, (
+            f"requests that the engine answered before the transition no longer return{_others_do(symptoms)}"
+        )
     if kinds == {"http"} and len(failed) < len(symptoms.evidence.after_replies):
         return Cause.DECODE_PATH, (
             "some requests fail with an error, as with NaN logits, and all others are answered as before"
         )
     return Cause.UNKNOWN, ""
+
+
+def _others_do(symptoms: Symptoms) -> str:
+    """What became of the requests that were sent after those that did not return."""
+    words = {Control.SAME_AGAIN: "the same one asked again", Control.CANARY: "another one"}
+    answered = [
+        said
+        for control, said in words.items()
+        if any(reply.answer.failure is None for reply in symptoms.evidence.control_replies(control))
+    ]
+    return f"; {' and '.join(answered)} did" if answered else ""
 
 
 def _ruled_out(symptoms: Symptoms) -> Iterator[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.check import lateness
 from harness.check.checkers import conservation, protocol, state
 from harness.check.evidence import Evidence
 from harness.check.wording import counted, occasion
-from harness.history.events import CERTAIN, Role
+from harness.history.events import CERTAIN, UNTIMELY, Role
 from harness.history.recording import Recording
 
 CACHE_ON, CACHE_OFF = "--enable-prefix-caching", "--no-enable-prefix-caching"
@@ -29,6 +30,7 @@ def find(evidence: Evidence) -> tuple[str, ...]:
             _unsound_baseline(evidence),
             _nothing_happened(evidence),
             conservation.obstacles(evidence),
+            lateness.obstacles(evidence),
             _noise(evidence),
             _could_not_alarm(evidence),
         )
@@ -64,7 +66,7 @@ def _unsound_baseline(evidence: Evidence) -> Iterator[str]:
         yield "there is no baseline to compare with: begin the script with a probe the server can answer"
         return
     before = (*evidence.baseline_replies, *evidence.null_replies)
-    late = [reply for reply in before if reply.answer.failure and reply.answer.failure.kind == "timeout"]
+    late = [reply for reply in before if reply.answer.failure and reply.answer.failure.kind in UNTIMELY]
     if late:
         yield (
             f"{counted(len(late), 'request')} were not answered in time, before anything was tested: "

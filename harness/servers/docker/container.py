@@ -16,12 +16,12 @@ from docker.types import DeviceRequest, LogConfig, Mount
 
 from harness.errors import InfrastructureError, RuntimeUnavailableError
 from harness.redaction import secret_values
-from harness.servers.base import Memory, ServerFacts, ServerSpec
+from harness.servers.base import Activity, Memory, ServerFacts, ServerSpec
 from harness.servers.docker.engine import speaking
 from harness.servers.docker.log import LogFollower
 from harness.servers.docker.plan import CONTAINER_PORT, ContainerPlan, GpuRequest
 from harness.servers.gpu import gpu_memory
-from harness.servers.processes import process_name, resident_bytes
+from harness.servers.processes import activity, process_name, resident_bytes
 from harness.servers.readiness import boot_error
 
 _STOP_GRACE_S = 1  # Ctrl-C must be through within 5 s, and a killed container leaves nothing
@@ -82,6 +82,10 @@ class ContainerServer:
         device = await gpu_memory(gpus.devices) if gpus else None
         return Memory(resident=resident, device=device, per_process=per_process)
 
+    async def look_at_activity(self) -> Activity | None:
+        """Look at the container's processes, where we may see them."""
+        return await anyio.to_thread.run_sync(self._activity)
+
     def log_tail(self, lines: int = 40) -> str:
         """Return the end of what this server wrote, secrets replaced."""
         return self._log.tail(lines)
@@ -137,6 +141,14 @@ class ContainerServer:
             return None
         self._log.wait_for_end()
         return describe_end(state)
+
+    def _activity(self) -> Activity | None:
+        try:
+            with speaking("looking at a container"):
+                processes = self._client.api.top(self._plan.name, ps_args="-o pid")["Processes"]
+        except InfrastructureError:
+            return None
+        return activity(int(row[0]) for row in processes)
 
     def _resident_memory(self) -> tuple[int | None, dict[str, int]]:
         try:

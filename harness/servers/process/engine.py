@@ -15,13 +15,14 @@ import anyio.to_thread
 from harness.errors import ServerError
 from harness.redaction import secret_values
 from harness.servers import logs
-from harness.servers.base import Memory, ServerFacts, ServerSpec
+from harness.servers.base import Activity, Memory, ServerFacts, ServerSpec
 from harness.servers.gpu import gpu_memory
 from harness.servers.process import launch
 from harness.servers.process.leftovers import Records, ServerRecord
 from harness.servers.processes import (
     MARKER,
     ProcessId,
+    activity,
     end,
     family,
     listens_on,
@@ -131,6 +132,10 @@ class EngineProcess:
         resident = sum(per_process.values()) if per_process else None
         return Memory(resident=resident, device=device, per_process=per_process)
 
+    async def look_at_activity(self) -> Activity | None:
+        """Look at every process of the engine."""
+        return await anyio.to_thread.run_sync(self._activity)
+
     def log_tail(self, lines: int = 40) -> str:
         """Return the end of what this server wrote, secrets replaced."""
         return logs.tail(self._log_path, lines, start=self._log_start, secrets=self._secrets)
@@ -161,6 +166,9 @@ class EngineProcess:
 
     def _family(self) -> set[ProcessId]:
         return family(self._record.processes, marker=self._record.marker)
+
+    def _activity(self) -> Activity | None:
+        return activity(each.pid for each in self._family())
 
     def _resident_bytes(self) -> dict[str, int]:
         return {

@@ -106,10 +106,12 @@ def test_no_verdict_on_requests_where_the_machine_got_in_the_way() -> None:
     assert judge(recording).verdict is None
 
 
-def test_a_deadline_that_passes_is_a_failure() -> None:
+def test_a_deadline_that_passes_is_a_failure_only_of_an_engine_that_stands_still() -> None:
     """What the client saw is told in its words."""
     failed = end(None, tokens=0, failure=CallFailure(kind="timeout", message="no end within 60 s"))
-    assert only(story(failed)) == ("failed: no end within 60 s", Strength.PROOF)
+    assert only(story(failed)) == ("failed: no end within 60 s", Strength.HINT)
+    hung = end(None, tokens=0, failure=CallFailure(kind="hang", message="the engine stood still"))
+    assert only(story(hung)) == ("failed: the engine stood still", Strength.PROOF)
 
 
 def test_requests_are_held_to_their_own_baseline() -> None:

@@ -253,8 +253,8 @@ def test_controls_of_another_cycle_say_nothing() -> None:
 
 
 def test_a_request_that_never_returns_accuses_the_scheduler() -> None:
-    """Nothing but timeouts after the transition points to the scheduler or the protocol."""
-    result = Story().baseline().null().cycle(1, warm={"p1": failing("timeout")}).judged()
+    """Nothing but requests that hang after the transition points to the scheduler or the protocol."""
+    result = Story().baseline().null().cycle(1, warm={"p1": failing("hang")}).judged()
     assert result.cause is Cause.SCHEDULER
     result = Story().baseline().null().cycle(1, warm={"p1": failing("connection")}).judged()
     assert result.cause is Cause.SCHEDULER
@@ -262,7 +262,7 @@ def test_a_request_that_never_returns_accuses_the_scheduler() -> None:
 
 def test_a_server_error_accuses_nobody() -> None:
     """Errors and timeouts together do not name their cause, nor do errors of every request."""
-    changes = {"p1": failing("http", 500), "p2": failing("timeout")}
+    changes = {"p1": failing("http", 500), "p2": failing("hang")}
     assert Story().baseline().null().cycle(1, warm=changes).judged().cause is Cause.UNKNOWN
     every = damage(ALL, failing("http", 500))
     assert Story().baseline().null().cycle(1, warm=every, cold=every).judged().cause is Cause.UNKNOWN
@@ -377,7 +377,7 @@ def test_a_single_cached_token_is_a_cached_read() -> None:
 
 def test_lost_requests_of_two_kinds_accuse_the_scheduler() -> None:
     """Some time out, others find no server: neither came back."""
-    changes = {"p1": failing("timeout"), "p2": failing("connection")}
+    changes = {"p1": failing("hang"), "p2": failing("connection")}
     result = Story().baseline().null().cycle(1, warm=changes).judged()
     assert result.cause is Cause.SCHEDULER
     assert result.reason == (

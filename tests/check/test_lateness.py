@@ -1,0 +1,91 @@
+"""What answers that did not come in time say of an engine."""
+
+from __future__ import annotations
+
+from harness.check.result import CellResult, Verdict
+from harness.history.events import Control, HarnessStopped, Waited
+from tests.check.stories import Story, failing
+
+LATE = {"p0": failing("timeout")}
+
+
+def waited(story: Story, number: int, *, still: float, tokens: int | None, cpu: float | None) -> Waited:
+    """What was seen during a pass of which nothing came for a minute."""
+    return Waited(
+        t=story.now(),
+        step="4",
+        pass_number=number,
+        seconds=60.0,
+        counters_still_seconds=still,
+        generated_tokens=tokens,
+        cpu_seconds=cpu,
+        would_take_seconds=60.0 * 96 / tokens if tokens else None,
+    )
+
+
+def late(
+    *,
+    still: float = 0.0,
+    tokens: int | None = 0,
+    cpu: float | None = None,
+    asked_again: bool = False,
+) -> CellResult:
+    """One answer is late, of an engine that was seen to do so much meanwhile."""
+    story = Story().baseline().null().sleep().wake().probe(1, warm=LATE)
+    number = next(each.number for each in story.recording().passes if each.answers["p0"].failure)
+    story.tell(waited(story, number, still=still, tokens=tokens, cpu=cpu))
+    if asked_again:
+        for control in (Control.SAME_AGAIN, Control.CANARY):
+            story.control(control, LATE, asked=["p0"])
+            story.tell(
+                waited(story, story.recording().passes[-1].number, still=still, tokens=tokens, cpu=cpu)
+            )
+    return story.judged()
+
+
+def test_a_slow_engine_is_told_what_deadline_it_takes() -> None:
+    """Inconclusive: it went on, and the pace that was seen says how long it takes."""
+    result = late(tokens=24)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "it went on, with 24 tokens in 60 s, and would take about 240 s for all" in result.reason
+
+
+def test_an_engine_that_computes_without_a_token_is_not_stuck() -> None:
+    """Its processes were at work."""
+    result = late(cpu=58.0)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "its processes used 58 s of processor time" in result.reason
+
+
+def test_counters_alone_prove_a_hang_only_if_nothing_else_is_answered_either() -> None:
+    """Where processes cannot be seen, the same request and another one must stand still as well."""
+    assert late(still=60.0).verdict is Verdict.INCONCLUSIVE
+    assert late(still=60.0, asked_again=True).verdict is Verdict.CORRUPT
+    assert late(still=5.0, asked_again=True).verdict is Verdict.INCONCLUSIVE
+    assert late(still=60.0, tokens=None, asked_again=True).verdict is Verdict.INCONCLUSIVE
+
+
+def test_an_engine_that_turns_in_circles_hangs_and_one_that_is_starved_does_not() -> None:
+    """Neither counts anything; the one has a core all the time, the other next to nothing of it."""
+    assert late(still=60.0, cpu=58.0).verdict is Verdict.INCONCLUSIVE
+    assert late(still=60.0, cpu=58.0, asked_again=True).verdict is Verdict.CORRUPT
+    assert late(still=60.0, cpu=2.0, asked_again=True).verdict is Verdict.INCONCLUSIVE
+
+
+def test_older_histories_do_not_tell_a_hang_from_slowness() -> None:
+    """They hold a deadline that passed and nothing else."""
+    result = Story().baseline().null().cycle(warm=LATE).judged()
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "the recording does not tell whether it went on" in result.reason
+
+
+def test_nothing_is_judged_by_time_while_the_harness_was_stopped() -> None:
+    """A cell that would be clean says so; a wall clock that was set changes nothing, as we use another."""
+    story = Story().baseline().null().cycle()
+    jumped = story.tell(HarnessStopped(t=story.now(), seconds=0.0, clock_jump_seconds=3600.0)).judged()
+    assert jumped.verdict is Verdict.CLEAN
+    story = Story().baseline().null().cycle()
+    story.tell(HarnessStopped(t=story.now(), seconds=40.0, suspended_seconds=39.0))
+    result = story.judged()
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "sleepwake itself was stopped for 40 s, for 39 s with its machine" in result.reason
