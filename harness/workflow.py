@@ -37,20 +37,27 @@ from harness.scenario.shard import Shard
 from harness.servers.base import Runtime
 from harness.servers.select import Choice, choose_runtime
 
+SMOKE = "first_look.yaml"
+"""The shipped scenario that is the shortest conclusive look."""
+
 
 def load(options: RunOptions) -> list[Cell]:
     """Return the cells that ``options`` ask for.
 
     Raises:
         ScenarioError: a scenario file is wrong.
-        UsageError: an arm, an expression or a shard is.
+        UsageError: an arm, an expression or a shard is; or paths are given as well as ``smoke``.
     """
     cells = _whole_matrix(options)
     return cells if options.shard is None else Shard.parse(options.shard).select(cells)
 
 
 def _whole_matrix(options: RunOptions) -> list[Cell]:
-    cells = load_cells(options.paths or (shipped_scenarios(),), only_default=not options.paths)
+    if options.smoke and options.paths:
+        raise UsageError("--smoke names its scenario itself", remedy="leave out the paths, or --smoke")
+    shipped = shipped_scenarios()
+    paths = options.paths or (shipped / SMOKE if options.smoke else shipped,)
+    cells = load_cells(paths, only_default=not options.paths)
     return select_cells(cells, arms=options.arms, expression=options.expression)
 
 

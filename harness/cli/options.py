@@ -31,6 +31,7 @@ class OptionsOfRun:
         expression: Run only cells whose name matches, for example "level1 and not off".
         shard: Run only one part of the cells, for example 1/3 on the first of three machines; `sleepwake
             merge` puts the parts together.
+        smoke: Take the shortest look that comes to a verdict: the scenario first_look, one arm, one cycle.
         thorough: Leave nothing out. Otherwise a cell whose answers are proven corrupt, with the cause
             known, leaves out further cycles of a repetition; a clean cell never does.
         isolate: Give every cell a server of its own. Otherwise cells that want the same one and begin
@@ -59,6 +60,7 @@ class OptionsOfRun:
     arms: ArmsOption = ()
     expression: Annotated[str | None, Parameter(name=["-k", "--expression"])] = None
     shard: Annotated[str | None, Parameter(show_default=False)] = None
+    smoke: _Flag = False
     thorough: _Flag = False
     isolate: _Flag = False
     vllm_args: VllmArgsOption = ()

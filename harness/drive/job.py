@@ -27,6 +27,8 @@ class CellJob:
     model: Model
     fault: str | None = None
     extra_args: tuple[str, ...] = ()
+    prompts_in_noise: int = 0
+    """How many prompts are asked at the least where the engine computes coarsely."""
 
     @property
     def needs(self) -> Needs:

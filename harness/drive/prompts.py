@@ -27,7 +27,7 @@ async def prepare_prompts(session: Session, job: CellJob, configuration: Mapping
             picture=prompt.picture,
             held_out=prompt in job.cell.held_out,
         )
-        for prompt in (*job.cell.prompts, *job.cell.held_out)
+        for prompt in (*_asked(job, configuration), *job.cell.held_out)
     ]
     session.prompts = tuple(prompts)
     model = _model_configuration(job.model.folder)
@@ -43,6 +43,21 @@ async def prepare_prompts(session: Session, job: CellJob, configuration: Mapping
             else None,
         )
     )
+
+
+def _asked(job: CellJob, configuration: Mapping[str, JsonValue]) -> tuple[CorpusPrompt, ...]:
+    """The prompts that every pass asks: the scenario's, and as many more as noise takes.
+
+    An engine that does not say it computes in float32 is taken for one whose answers differ by themselves.
+    """
+    prompts = job.cell.prompts
+    missing = 0 if _in_float32(configuration) else job.prompts_in_noise - len(prompts)
+    return (*prompts, *job.cell.further[: max(0, missing)])
+
+
+def _in_float32(configuration: Mapping[str, JsonValue]) -> bool:
+    model = configuration.get("model_config")
+    return isinstance(model, dict) and str(model.get("dtype")).removeprefix("torch.") == "float32"
 
 
 async def _token_ids(session: Session, prompt: CorpusPrompt) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from harness.drive.session import Session
 from harness.drive.transitions import change_engine
 from harness.history.events import CERTAIN, CellShortened, Role, StepFinished, StepStarted
 from harness.scenario.engine_state import EngineState
+from harness.scenario.schema import Scenario
 from harness.scenario.script import Repeat, Step
 from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe
 from harness.scenario.steps.lifecycle import (
@@ -74,6 +75,14 @@ def unrolled(script: tuple[Step, ...]) -> Iterator[PlacedStep]:
         for cycle in range(1, step.repeat + 1):
             for inner_number, inner in enumerate(step.steps, start=1):
                 yield PlacedStep(path=f"{number}[{cycle}].{inner_number}", cycle=cycle, step=inner)
+
+
+def judged_passes(scenario: Scenario) -> int:
+    """How many passes of ``scenario`` are judged, at the most."""
+    probes = [placed.step.probe for placed in unrolled(scenario.script) if isinstance(placed.step, Probe)]
+    return sum(
+        len(plan(scenario, probe, role=Role.AFTER).passes) for probe in probes[1:] if not probe.baseline
+    )
 
 
 def lacking(session: Session) -> list[str]:

@@ -39,6 +39,7 @@ class AskedOptions(_Part):
     model: str | None = None
     fault: str | None = None
     shard: str | None = None
+    smoke: bool = False
     thorough: bool = False
     isolate: bool = False
     vllm_args: tuple[str, ...] = ()

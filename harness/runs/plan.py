@@ -14,7 +14,9 @@ from pathlib import Path
 import psutil
 
 from harness import __version__
+from harness.check.noise.calibration import prompts_in_noise
 from harness.drive.job import CellJob
+from harness.drive.script import judged_passes
 from harness.history.layout import cell_folder
 from harness.history.run_description import (
     ChosenRuntime,
@@ -67,6 +69,7 @@ class RunPlan:
             model=self.model,
             fault=self.options.fault,
             extra_args=self.options.vllm_args,
+            prompts_in_noise=prompts_in_noise(judged_passes(cell.scenario)),
         )
 
 

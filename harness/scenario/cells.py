@@ -29,6 +29,8 @@ class Cell:
     arm: Arm
     prompts: tuple[CorpusPrompt, ...]
     held_out: tuple[CorpusPrompt, ...]
+    further: tuple[CorpusPrompt, ...] = ()
+    """What else its corpus has, in order: asked where telling damage from noise takes more prompts."""
 
     @property
     def id(self) -> str:
@@ -79,7 +81,8 @@ def _expand(loaded: ScenarioFile) -> list[Cell]:
             remedy="lower `count` or choose a larger corpus",
         )
     asked = corpus[:wanted]
-    if any(prompt.picture for prompt in asked) and (without := _takes_token_ids(scenario)):
+    without = _takes_token_ids(scenario)
+    if without and any(prompt.picture for prompt in asked):
         raise loaded.refusal(
             "prompts",
             cause=f"{without} sends token ids, and pictures of {scenario.prompts.corpus!r} have none",
@@ -93,6 +96,7 @@ def _expand(loaded: ScenarioFile) -> list[Cell]:
             arm=arm,
             prompts=asked[: scenario.prompts.count],
             held_out=asked[scenario.prompts.count :],
+            further=tuple(prompt for prompt in corpus[wanted:] if not (without and prompt.picture)),
         )
         for name, arm in scenario.arms.items()
     ]

@@ -24,7 +24,7 @@ from harness.check.noise import limits
 from harness.check.noise.distance import contrasts
 from harness.check.noise.exact_tests import holm
 from harness.check.noise.null_answers import NullAnswers, Pool, Row
-from harness.check.noise.pass_tests import JudgedPass, PassTest, tests_of
+from harness.check.noise.pass_tests import TESTS_OF_A_PASS, JudgedPass, PassTest, tests_of
 from harness.check.result import Finding, Strength
 from harness.check.wording import finding_about, occasion
 
@@ -45,6 +45,12 @@ class Alarm:
     test: PassTest
     adjusted: float
     """The p-value after Holm's correction, to be compared with the alpha of the whole cell."""
+
+
+def prompts_in_noise(judged_passes: int) -> int:
+    """How many prompts it takes, where answers differ by themselves, before anything could alarm."""
+    tests = TESTS_OF_A_PASS * max(1, judged_passes)
+    return limits.prompts_needed(columns=limits.LEAST_NULL_ANSWERS + 1, alpha=limits.ALPHA / tests)
 
 
 class Calibration:
@@ -162,7 +168,7 @@ class Calibration:
     def obstacles(self) -> Iterator[str]:
         """Yield why the noise allows no clean verdict, each with what would settle it."""
         least = 1 if self.quiet else limits.LEAST_NULL_ANSWERS
-        thin = [row for row in self.rows if len(row.pool.null) < least or not row.pool.tells_noise]
+        thin = [row for row in self.rows if not self._can_be_judged(row, least=least)]
         if thin:
             yield (
                 f"the noise is not known well enough: {len(thin)} of {len(self.rows)} answers cannot be "
@@ -182,6 +188,16 @@ class Calibration:
                 f"the noise is so {self._how_coarse()} would not show: serve the model in float32, or lower "
                 "the concurrency to 1"
             )
+
+    def _can_be_judged(self, row: Row, *, least: int) -> bool:
+        """Whether enough is known to tell what an answer's distance means.
+
+        Where nothing differs by itself, an answer that is the baseline's bit by bit needs no null answer:
+        null answers tell how far off a healthy one may lie, and it does not lie off.
+        """
+        if self.quiet and row.pool.baseline and row.distance.furthest == 0.0:
+            return True
+        return len(row.pool.null) >= least and row.pool.tells_noise
 
     def _how_coarse(self) -> str:
         if self.gross_limit > limits.BOUNDLESS:

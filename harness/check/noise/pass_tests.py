@@ -18,6 +18,9 @@ from harness.check.noise.limits import LEAST_SCALE, MARGIN, typical_ratio
 from harness.check.noise.null_answers import Row
 from harness.history.events import Method, PassStarted
 
+TESTS_OF_A_PASS = 6
+"""How many questions are put to one pass, at the most."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PassTest:
