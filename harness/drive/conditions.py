@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.history.events import CacheCondition, Method, Role
 from harness.scenario.schema import Scenario
@@ -65,10 +65,14 @@ def repeated(
 ) -> list[Condition]:
     """The conditions under which a null transition asks: those ``named``, else those of a baseline.
 
-    A re-hit is left out of the baseline's: it is one of warm.  ``caches`` is as for :func:`plan`.
+    A re-hit is left out of the baseline's: it is one of warm.  A cold pass is added to a warm one that has
+    none: in a null transition warm reads the cache, and what is asked after a sleep is computed.
+    ``caches`` is as for :func:`plan`.
     """
     if named is None:
-        return [condition for condition in baseline if condition.cache is not CacheCondition.REHIT]
+        asked = [condition for condition in baseline if condition.cache is not CacheCondition.REHIT]
+        cold = [replace(each, cache=CacheCondition.COLD) for each in asked if caches]
+        return list(dict.fromkeys((*asked, *cold)))
     generated = [condition.concurrency for condition in baseline if condition.method is Method.GENERATED]
     return list(_passes(named, tuple(dict.fromkeys(generated)), caches=caches))
 

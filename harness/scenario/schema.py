@@ -38,7 +38,12 @@ class PromptSet(Strict):
     """Which prompts are sent: the first ``count`` of a corpus."""
 
     corpus: Name = Field(description="a file under `corpora/`, without its `.yaml`")
-    count: int = Field(default=16, ge=1, le=1000, description="how many of its prompts are asked")
+    count: int = Field(
+        default=16,
+        ge=1,
+        le=1000,
+        description="how many of its prompts are asked; of an engine that computes coarsely, more if noise takes it",
+    )
     held_out: int = Field(
         default=2,
         ge=0,

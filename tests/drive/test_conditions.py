@@ -97,6 +97,14 @@ def test_a_null_transition_repeats_all_but_the_rehit() -> None:
     assert [each.cache for each in repeated(baseline)] == [WARM, COLD]
 
 
+def test_a_null_transition_computes_anew_what_its_baseline_computed() -> None:
+    """Its warm pass reads the cache; after a sleep the prompts are computed, and meet computed answers."""
+    baseline = [Condition(cache=WARM, concurrency=4)]
+
+    assert [each.cache for each in repeated(baseline)] == [WARM, COLD]
+    assert [each.cache for each in repeated(baseline, caches=False)] == [WARM]
+
+
 def test_a_null_transition_asks_what_it_names() -> None:
     """Once at each concurrency of its baseline, whatever else that asked."""
     baseline = [Condition(cache=WARM, concurrency=4), Condition(cache=WARM, concurrency=1)]

@@ -50,4 +50,5 @@ async def test_a_script_that_says_how_many_is_obeyed(
     driver: Driver, options: str, misbehave: str, given: int
 ) -> None:
     """However noisy or quiet the engine is."""
-    assert await null_passes(driver, options=options, misbehave=misbehave) == ["warm"] * given
+    asked = await null_passes(driver, options=f"evidence: [warm], {options}", misbehave=misbehave)
+    assert asked == ["warm"] * given

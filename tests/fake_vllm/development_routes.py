@@ -120,7 +120,11 @@ class DevelopmentRoutes:
     async def _server_info(self, _: Request) -> Response:
         options = self._options
         configuration = {
-            "model_config": {"model": options.model, "max_model_len": options.max_model_len},
+            "model_config": {
+                "model": options.model,
+                "dtype": f"torch.{options.dtype}",
+                "max_model_len": options.max_model_len,
+            },
             "cache_config": {
                 "block_size": options.block_size,
                 "num_gpu_blocks": options.blocks,

@@ -17,6 +17,9 @@ from tests.fake_vllm.sequence import Adapter, Sequence
 
 PauseMode: TypeAlias = Literal["abort", "wait", "keep"]
 
+NOISE_OF_BFLOAT16 = 0.02
+"""Standard deviation of what is added to logits before they are rounded."""
+
 
 class EngineError(Exception):
     """The engine refuses a call; the API answers with HTTP 500."""
@@ -43,6 +46,9 @@ class Engine:
         self.scheduler.distortion.faults = self.faults
         self.scheduler.distortion.spoils_rehits = Behaviour.SPOIL_REHITS_AFTER_WAKE in self._misbehaviour
         self.scheduler.distortion.noise = (self._misbehaviour.number(Behaviour.NOISE) or 0) / 1000
+        if options.dtype == "bfloat16":
+            self.scheduler.distortion.noise = self.scheduler.distortion.noise or NOISE_OF_BFLOAT16
+            self.scheduler.distortion.rounds = True
         self.scheduler.seconds_a_step = (self._misbehaviour.number(Behaviour.SLOW) or 0) / 1000
         self.adapters: dict[str, Adapter] = {}
         self.sleep_gauge: tuple[bool, int] = (False, 0)

@@ -23,6 +23,8 @@ class Options:
     served_model_name: str = DEFAULT_MODEL
     enable_prefix_caching: bool = True
     enable_prompt_tokens_details: bool = True
+    dtype: str = "float32"
+    """In bfloat16 logits are rounded, and no two answers are alike in every bit."""
     block_size: int = 32
     blocks: int = 2048
     max_model_len: int = 1024
@@ -68,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=Options.port)
     parser.add_argument("--model", default=Options.model)
     parser.add_argument("--served-model-name", default="")
+    parser.add_argument("--dtype", default=Options.dtype)
     parser.add_argument("--block-size", type=int, default=Options.block_size)
     parser.add_argument("--max-model-len", type=int, default=Options.max_model_len)
     parser.add_argument("--max-logprobs", type=int, default=Options.max_logprobs)

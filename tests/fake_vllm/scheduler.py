@@ -45,6 +45,8 @@ class Distortion:
     """What is done to cached blocks, and to logits before a token is chosen; nothing by default."""
 
     noise: float = 0.0
+    rounds: bool = False
+    """Whether logits keep no more bits than bfloat16 has."""
     shuffled_from_token: int | None = None
     is_due: bool = False
     """Whether memory has slept and is awake again: what is planted shows from then on."""
@@ -56,6 +58,8 @@ class Distortion:
         """The logits that the sampler sees."""
         if self.noise:
             logits = logits + (self.random.standard_normal(len(logits)) * self.noise).astype(np.float32)
+        if self.rounds:
+            logits = (logits.view(np.uint32) + 0x8000 & 0xFFFF0000).view(np.float32)
         if self.shuffled_from_token is not None and position_in_answer >= self.shuffled_from_token:
             logits = self.random.permutation(logits)
         late = self.is_due and Fault.DAMAGE_LATE_TOKENS in self.faults and position_in_answer >= LATE - 1

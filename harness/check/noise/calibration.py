@@ -192,10 +192,10 @@ class Calibration:
     def _can_be_judged(self, row: Row, *, least: int) -> bool:
         """Whether enough is known to tell what an answer's distance means.
 
-        Where nothing differs by itself, an answer that is the baseline's bit by bit needs no null answer:
-        null answers tell how far off a healthy one may lie, and it does not lie off.
+        Null answers tell how far off a healthy answer may lie.  Where nothing differs by itself, one that is
+        the baseline's needs none.
         """
-        if self.quiet and row.pool.baseline and row.distance.furthest == 0.0:
+        if self.quiet and row.pool.baseline and row.distance.furthest <= limits.RESOLUTION:
             return True
         return len(row.pool.null) >= least and row.pool.tells_noise
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from harness.check.evidence import Evidence
-from harness.check.noise.calibration import Calibration
+from harness.check.noise.calibration import Calibration, prompts_in_noise
 from harness.check.noise.distance import Track
 from harness.check.noise.limits import ALPHA, GROSS, RESOLUTION
 from harness.check.noise.null_answers import Pool, Row
+from harness.check.noise.pass_tests import TESTS_OF_A_PASS
+from harness.check.noise.pass_tests import tests_of as questions_to
 from harness.check.result import Finding, Strength
-from harness.history.events import Control
+from harness.history.events import CacheCondition, Control, Role
 from tests.check.simulation import Noise, Setup, simulate
 from tests.check.stories import Change, Story, both, calibration_of, garbage, nearly_tied, shifted, updated
 
@@ -302,3 +304,48 @@ def test_a_cut_off_pass_is_judged_as_far_as_it_goes() -> None:
     assert len(calibration.rows) == 8
     assert len(calibration.gross) == 1
     assert np.isfinite(calibration.gross_limit)
+
+
+@pytest.mark.parametrize("cycles", [1, 3])
+def test_as_many_prompts_as_noise_takes_are_no_obstacle(cycles: int) -> None:
+    """What a script is given up front is what its verdict asks for in the end: no prompt less would do."""
+    needed = prompts_in_noise(2 * cycles)
+
+    def obstacles(prompts: int) -> list[str]:
+        story = noisy(prompts=prompts)
+        for number in range(1, cycles + 1):
+            story.probe(number)
+        return [each for each in calibrated(story).obstacles() if "too few" in each]
+
+    assert obstacles(needed) == []
+    assert obstacles(needed - 1) == [
+        f"{needed - 1} prompts are too few to tell damage from noise: use {needed}"
+    ]
+
+
+def test_no_pass_is_asked_more_questions_than_prompts_are_counted_for() -> None:
+    """Each question takes a part of the alpha, and so prompts."""
+    [judged, *_] = calibrated(noisy().probe(1))._passes
+    assert len(list(questions_to(judged))) == TESTS_OF_A_PASS
+
+
+def read_from_the_cache_before(*, after: Change | None = None) -> Calibration:
+    """Null answers that were read from the cache, and judged ones that were computed, as the baseline was."""
+    story = Story(held_out=0)
+    story._begin("probe", name="baseline")
+    story.ask(Role.BASELINE, CacheCondition.WARM)
+    story.ask(Role.NULL, CacheCondition.WARM).sleep().wake()
+    story.ask(Role.AFTER, CacheCondition.WARM, cycle=1, changes={"p1": after} if after else None)
+    return calibrated(story)
+
+
+def test_an_answer_that_is_the_baselines_needs_no_null_answer_where_nothing_differs() -> None:
+    """Null answers tell how far off a healthy one may lie, and it does not lie off."""
+    assert list(read_from_the_cache_before().obstacles()) == []
+    assert list(read_from_the_cache_before(after=shifted(RESOLUTION / 2, 3)).obstacles()) == []
+
+
+def test_an_answer_that_is_not_the_baselines_needs_one_all_the_same() -> None:
+    """Whether answers that are computed differ by themselves is not known then."""
+    [obstacle] = read_from_the_cache_before(after=shifted(0.5, 3)).obstacles()
+    assert obstacle.startswith("the noise is not known well enough: 1 of 4 answers cannot be compared")
