@@ -24,7 +24,7 @@ from harness.errors import UsageError
 from harness.history.events import CellFailed, CellFinished, Event, ServerLeftDamaged
 from harness.history.recording import load_recording
 from harness.history.run_description import ChosenRuntime, DescribedShard
-from harness.installation import shipped_scenarios
+from harness.installation import shipped_names, shipped_scenarios
 from harness.models.model import THE_SERVERS_OWN, may_read_pictures, provide_model
 from harness.report.progress import Progress
 from harness.runs.finding import new_run_directory
@@ -37,7 +37,7 @@ from harness.scenario.shard import Shard
 from harness.servers.base import Runtime
 from harness.servers.select import Choice, choose_runtime
 
-SMOKE = "first_look.yaml"
+SMOKE = "first-look"
 """The shipped scenario that is the shortest conclusive look."""
 
 
@@ -55,8 +55,7 @@ def load(options: RunOptions) -> list[Cell]:
 def _whole_matrix(options: RunOptions) -> list[Cell]:
     if options.smoke and options.paths:
         raise UsageError("--smoke names its scenario itself", remedy="leave out the paths, or --smoke")
-    shipped = shipped_scenarios()
-    paths = options.paths or (shipped / SMOKE if options.smoke else shipped,)
+    paths = options.paths or (shipped_names()[SMOKE] if options.smoke else shipped_scenarios(),)
     cells = load_cells(paths, only_default=not options.paths)
     return select_cells(cells, arms=options.arms, expression=options.expression)
 

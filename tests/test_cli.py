@@ -156,6 +156,7 @@ def test_two_runs_are_set_side_by_side(
         (["run", "--fault", "nowhere.py:f"], "No such file"),
         (["run", "-k", "and"], "-k"),
         (["run", "--runtime", "dokcer"], "docker"),
+        (["run", "--smoke", "scenarios/small.yaml"], "leave out the paths, or --smoke"),
         (["run", "--lst"], "--list"),
         (["chekc"], "check"),
         (["check", "nowhere"], "no run here"),

@@ -42,7 +42,7 @@ class PromptSet(Strict):
         default=16,
         ge=1,
         le=1000,
-        description="how many of its prompts are asked; of an engine that computes coarsely, more if noise takes it",
+        description="how many of its prompts are asked; more where noise takes more",
     )
     held_out: int = Field(
         default=2,

@@ -74,7 +74,9 @@ class NullTransitionOptions(Strict):
         description="matched passes of each cache condition; without it as many as noise takes, 4 at most",
     )
     evidence: tuple[Literal["warm", "cold"], ...] | None = Field(
-        default=None, min_length=1, description="instead of the baseline's own passes, exactly these"
+        default=None,
+        min_length=1,
+        description="exactly these; without it the baseline's own passes, and cold ones beside warm ones",
     )
     like: Name | None = Field(
         default=None,
