@@ -13,7 +13,6 @@ from harness.check.result import Verdict
 from harness.drive.cell import EarlyLooks, run_cell
 from harness.drive.job import CellJob
 from harness.drive.script import judged_passes
-from harness.history.events import PassStarted
 from harness.history.recording import load_recording
 from harness.history.run_description import ChosenRuntime
 from harness.models.model import model_in_folder
@@ -72,11 +71,8 @@ async def asked(driver: Driver, *dtype: str, prompts_in_noise: int) -> set[int]:
     [*first, third, fourth] = cell.prompts
     cell = replace(cell, prompts=tuple(first), further=(third, fourth))
     job = replace(driver.job(cell), extra_args=dtype, prompts_in_noise=prompts_in_noise)
-    passes: list[PassStarted] = []
-    await run_cell(
-        job, driver.runtime, watcher=lambda event: passes.extend([event] * isinstance(event, PassStarted))
-    )
-    return {len(each.asked) for each in passes}
+    await run_cell(job, driver.runtime, watcher=lambda _: None)
+    return {len(each.start.asked) for each in load_recording(job.directory).passes}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ def test_whoever_holds_a_directory_is_seen_and_keeps_others_out(tmp_path: Path) 
     assert not is_held(tmp_path)
     with alone_in(tmp_path):
         assert is_held(tmp_path)
-        with pytest.raises(UsageError, match="another sleepwake is at work"), alone_in(tmp_path):
+        with pytest.raises(UsageError, match="another sleepwake is working"), alone_in(tmp_path):
             pass
     assert not is_held(tmp_path)
 
