@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -15,6 +16,10 @@ from harness.check import judge
 from harness.drive.cell import EarlyLooks
 from harness.drive.cluster import Cluster, asked_cluster, spread_over
 from harness.drive.executors import Executor, LocalExecutor, Work
+from harness.drive.guest.announcing import announcement, require_few_sleeps
+from harness.drive.guest.asking import require_fit
+from harness.drive.guest.giving_back import give_back_leftovers
+from harness.drive.guest.owed import Ledger
 from harness.drive.job import CellJob
 from harness.drive.needs import require_variants
 from harness.drive.recorder import Watcher
@@ -34,8 +39,10 @@ from harness.runs.plan import RunPlan
 from harness.runs.record import RunRecord, recorded
 from harness.scenario.cells import Cell, load_cells, select_cells
 from harness.scenario.shard import Shard
+from harness.servers.attached import base_url_of
 from harness.servers.base import Runtime
 from harness.servers.select import Choice, choose_runtime
+from harness.vllm_api.connection import connect
 
 SMOKE = "first-look"
 """The shipped scenario that is the shortest conclusive look."""
@@ -189,6 +196,9 @@ def run(
     )
     for sentence in choice.runtime.sweep():
         progress.note(f"cleaned up: {sentence}")
+    if options.endpoint is not None:
+        for sentence in ask_to_stay(base_url_of(options.endpoint), cells, options):
+            progress.note(sentence)
     planned = replace(plan(options, cells, choice, resume_in=resume_in), asked_at=asked_at)
     with _executor(planned, choice, cluster, progress) as executor:
         directory = resume_in or new_run_directory(options.out)
@@ -197,6 +207,26 @@ def run(
             whole = anyio.run(run_cells, executor, _work(planned, record, progress))
             record.interrupted = not whole
     return FinishedRun(directory=directory, whole=whole)
+
+
+def ask_to_stay(endpoint: str, cells: Sequence[Cell], options: RunOptions) -> Iterator[str]:
+    """Ask a server that is not ours how it is before it is touched; yield what there is to tell.
+
+    What a harness that was killed still owes it is given back first.
+
+    Raises:
+        UsageError: it would be put to sleep more often than allowed.
+        RuntimeUnavailableError: it rests already, is in use, or does not answer as it must.
+    """
+    require_few_sleeps(cells, options.max_sleeps)
+    yield from anyio.run(partial(give_back_leftovers, Ledger(), endpoint=endpoint))
+
+    async def ask() -> None:
+        async with connect(endpoint) as connection:
+            await require_fit(connection, allow_busy=options.allow_busy)
+
+    anyio.run(ask)
+    yield announcement(cells, endpoint)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from harness.check import others
 from harness.check.answer_pair import AnswerPair
 from harness.check.checkers import CHECKERS, About, Checker
 from harness.check.crashes import Attempts
@@ -131,9 +132,11 @@ class _Judgement:
 
     def _findings(self, checker: Checker) -> tuple[Finding, ...] | None:
         """What a checker finds; None where it crashes."""
-        return self._attempts.attempt(
-            f"the checker {checker.name}", lambda: tuple(checker.find(self._evidence)), otherwise=None
-        )
+
+        def find() -> tuple[Finding, ...]:
+            return others.without_ground(tuple(checker.find(self._evidence)), self._evidence.recording)
+
+        return self._attempts.attempt(f"the checker {checker.name}", find, otherwise=None)
 
     def _proofs(self, about: About) -> list[Finding]:
         return [
@@ -150,7 +153,17 @@ class _Judgement:
 
     def _obstacles(self) -> tuple[str, ...]:
         find = partial(inconclusive.find, self._evidence)
-        return self._attempts.attempt("the search for what a verdict lacks", find, otherwise=())
+        lacking: tuple[str, ...] = self._attempts.attempt(
+            "the search for what a verdict lacks", find, otherwise=()
+        )
+        disturbed = others.obstacle(self._evidence.recording, disturbed=self._rests_on_measures())
+        return (*lacking, disturbed) if disturbed else lacking
+
+    def _rests_on_measures(self) -> bool:
+        """Whether something was found that others may have caused, or answers differ as noise does."""
+        found = (finding for findings in self._found.values() for finding in findings or ())
+        calibration = self._evidence.calibration
+        return any(map(others.disturbs, found)) or not (calibration is None or calibration.quiet)
 
     def _witness(self, damaged: Sequence[AnswerPair], proofs: Sequence[Finding]) -> Witness | None:
         choose = partial(witness_choice.choose, self._evidence, damaged=damaged, proofs=proofs)

@@ -14,10 +14,23 @@ from harness.extras import require
 
 
 def clean() -> int:
-    """Remove servers that a dead harness left behind, and those that --keep-servers left running."""
+    """Remove servers that a dead harness left behind, and those that --keep-servers left running.
+
+    Servers of others (--endpoint) that a dead harness left asleep, paused or with what it loaded are given
+    back as they were found.
+    """
+    from harness.drive.guest.owed import Ledger
     from harness.servers.select import sweep_all
 
-    print_lines(sweep_all() or ["nothing was left behind"])
+    done = sweep_all()
+    if (ledger := Ledger()).entries():
+        require("run", for_what="giving servers back")
+        import anyio
+
+        from harness.drive.guest.giving_back import give_back_leftovers
+
+        done += anyio.run(give_back_leftovers, ledger)
+    print_lines(done or ["nothing was left behind"])
     return ExitCode.CLEAN
 
 

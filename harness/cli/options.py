@@ -25,6 +25,10 @@ class OptionsOfRun:
         vllm: The vLLM release to test.
         image: The container image to test.
         endpoint: URL of a server that is already running.
+        allow_busy: Test a server with --endpoint although others use it. Their requests may be aborted or
+            have to wait; how many is told.
+        max_sleeps: Refuse to begin where the scripts would put the server at --endpoint to sleep more
+            often.
         model: A Hugging Face id or a model folder. Default: SmolLM2-135M-Instruct, without a hub.
         fault: Plant a corruption on purpose: a name, or FILE.py:function.
         arms: Run only this arm. Can be given several times.
@@ -55,6 +59,8 @@ class OptionsOfRun:
     vllm: Annotated[str | None, variable("SLEEPWAKE_VLLM")] = None
     image: Annotated[str | None, variable("SLEEPWAKE_IMAGE")] = None
     endpoint: Annotated[str | None, variable("SLEEPWAKE_ENDPOINT")] = None
+    allow_busy: _Flag = False
+    max_sleeps: Annotated[int | None, Parameter(show_default=False)] = None
     model: ModelOption = None
     fault: str | None = None
     arms: ArmsOption = ()

@@ -6,6 +6,7 @@ What starts servers is imported inside each, so that the other commands do not p
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,6 +40,8 @@ _NEEDED = {
 """What stands in the list behind a cell, by what its scenario requires."""
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from harness.runs.resuming import Resumption
     from harness.scenario.cells import Cell
     from harness.servers.select import Choice
@@ -88,14 +91,37 @@ def run(
 
 
 def _run(options: RunOptions, cells: list[Cell], choice: Choice, *, resumed: Resumption | None) -> int:
-    from harness import workflow
-    from harness.report.progress import Progress
-
     console = new_console()
     console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)
     if resumed and resumed.kept:
         console.print(Text(f"kept: {count(len(resumed.kept), 'cell')} with a verdict"), soft_wrap=True)
     resume_in = resumed.directory if resumed else None
+    complaints: list[str] = []
+    try:
+        code = _run_to_the_end(options, cells, choice, console=console, resume_in=resume_in)
+    finally:
+        # Last, whatever happened before: a server that could not be given back has to be mended by hand.
+        complaints += _complaints(options.endpoint)
+        for complaint in complaints:
+            console.print(Text(complaint, style="bold red"), soft_wrap=True)
+    return ExitCode.INFRASTRUCTURE if complaints and code == ExitCode.CLEAN else code
+
+
+def _complaints(endpoint: str | None) -> Iterator[str]:
+    from harness.drive.guest.giving_back import complaints
+    from harness.drive.guest.owed import Ledger
+    from harness.servers.attached import base_url_of
+
+    if endpoint is not None:
+        yield from complaints(Ledger(), base_url_of(endpoint))
+
+
+def _run_to_the_end(
+    options: RunOptions, cells: list[Cell], choice: Choice, *, console: Console, resume_in: Path | None
+) -> int:
+    from harness import workflow
+    from harness.report.progress import Progress
+
     with Progress(console, cells=len(cells)) as progress:
         finished = workflow.run(options, cells, choice, progress=progress, resume_in=resume_in)
     if not finished.whole:

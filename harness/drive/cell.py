@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from harness.drive.conditions import each_concurrency
+from harness.drive.guest.staying import as_a_guest
 from harness.drive.heartbeat import keep_beating
 from harness.drive.introduction import caches_prompts, configuration_of, introduced, served_model
 from harness.drive.job import CellJob
@@ -147,7 +148,8 @@ async def run_on_server(
                 async with session.in_flight.allowed():
                     await body(session)
 
-            await _while_alive(session, prepared)
+            async with as_a_guest(session, job):
+                await _while_alive(session, prepared)
 
 
 @asynccontextmanager

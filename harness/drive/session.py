@@ -107,6 +107,10 @@ class Session:
     in_flight: RequestsInFlight = field(default_factory=RequestsInFlight)
     knows_noise: Callable[[], bool] = lambda: True
     """Whether what is recorded so far tells how much answers differ by themselves."""
+    foresee: Callable[[EngineState], None] | None = None
+    """Is told, on a server that is not ours, what the engine may be like once a call has been made."""
+    settle: Callable[[EngineState], None] | None = None
+    """Is told what it is like once the call has succeeded."""
     salt: str = field(default_factory=lambda: f"sleepwake-{secrets.token_hex(8)}")
 
     def lacks(self, feature: Feature) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import anyio
+
 from harness.drive.confirming import rests_on, unconfirmed
 from harness.drive.session import OBSERVATION_DEADLINE_S, Session
 from harness.errors import StorageError
@@ -40,7 +42,7 @@ async def change_engine(session: Session, step: Transition) -> list[str]:
     """
     await session.observe("before")
     before = session.state
-    result = session.call_recorded(await make_call(session, step))
+    result = session.call_recorded(await _make_call_remembered(session, step))
     if not result.unavailable:
         session.state = step.leaves(before)
     seen = await session.observe("after")
@@ -74,6 +76,18 @@ async def forget_pictures(session: Session) -> list[str]:
     if not session.lacks(Feature.RESET_ENCODER_CACHE):
         unconfirmed += await change_engine(session, ResetEncoderCache(reset_encoder_cache=NoOptions()))
     return unconfirmed
+
+
+async def _make_call_remembered(session: Session, step: Transition) -> CallResult:
+    """Make the call; on a server that is not ours it is known afterwards, interrupted or not, what it did."""
+    if session.foresee is None or session.settle is None:
+        return await make_call(session, step)
+    session.foresee(step.changed(session.state))
+    with anyio.CancelScope(shield=True):
+        result = await make_call(session, step)
+    if result.ok:
+        session.settle(step.changed(session.state))
+    return result
 
 
 async def make_call(session: Session, step: Transition) -> CallResult:  # noqa: C901, PLR0911 - one case a step

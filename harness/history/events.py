@@ -454,6 +454,18 @@ class HarnessStopped(_Event):
     )
 
 
+class RequestsCounted(_Event):
+    """What a server that is not ours counted while the cell ran: everybody's requests.
+
+    None where it does not count them.
+    """
+
+    kind: Literal["requests_counted"] = "requests_counted"
+    ended: int | None = Field(description="requests that came to an end, whatever that was")
+    aborted: int | None = Field(description="those among them that were ended early")
+    own: int = Field(description="requests that the cell sent")
+
+
 class CellUnavailable(_Event):
     """The release under test lacks what the script needs, so the script was not begun."""
 
@@ -517,6 +529,7 @@ Event = Annotated[
     | RequestEnded
     | Waited
     | HarnessStopped
+    | RequestsCounted
     | CellUnavailable
     | CellFailed
     | CellShortened

@@ -25,6 +25,7 @@ from harness.history.events import (
     PromptsPrepared,
     RequestEnded,
     RequestRunning,
+    RequestsCounted,
     RequestStarted,
     Role,
     ServerLeftDamaged,
@@ -93,6 +94,8 @@ class Recording:
     observations: tuple[Observation, ...] = ()
     weight_checksums: tuple[WeightChecksums, ...] = ()
     token_texts: Mapping[int, str] = field(default_factory=dict)
+    counted: RequestsCounted | None = None
+    """What a server that is not ours counted of everybody's requests."""
     time_spent: TimeSpent = field(default_factory=TimeSpent)
     unavailable: CellUnavailable | None = None
     failure: CellFailed | None = None
@@ -159,6 +162,7 @@ def gather(events: Iterable[Event]) -> Recording:
         observations=_all(of, Observation),
         weight_checksums=_all(of, WeightChecksums),
         token_texts={token: text for each in _all(of, TokenTexts) for token, text in each.texts.items()},
+        counted=_last(of, RequestsCounted),
         time_spent=time_spent(recorded),
         unavailable=_last(of, CellUnavailable),
         failure=_last(of, CellFailed),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from harness.check.others import others
 from harness.history.events import CERTAIN
 from harness.history.recording import Recording
 from harness.report.model import CellReport
@@ -89,6 +90,8 @@ def _conditions(cell: CellReport) -> Iterator[Remark]:
     if recording and recording.server and recording.server.shared_with:
         before = ", ".join(recording.server.shared_with)
         yield Remark("server", one_line(f"shared with {before}; it answered as it did when it was fresh"))
+    if recording and (sent := others(recording)):
+        yield Remark("others", one_line(sent.sentence))
     if result.fault:
         yield Remark("planted fault", one_line(result.fault))
     if result.emulated:

@@ -27,6 +27,8 @@ class RunOptions(AskedOptions):
 
     out: Path = REPORTS
     keep_servers: bool = False
+    allow_busy: bool = False
+    max_sleeps: int | None = None
     executor: str = "local"
     address: str | None = None
     resources: tuple[str, ...] = ()

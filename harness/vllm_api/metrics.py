@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from harness.vllm_api.calls import CallError, fetch, shorten
-from harness.vllm_api.versions import METRIC_NAMES, SLEEP_STATE_METRIC
+from harness.vllm_api.versions import ENDED_METRIC, METRIC_NAMES, SLEEP_STATE_METRIC
 
 SleepState: TypeAlias = Literal["awake", "paused", "weights_offloaded", "discard_all"]
 
@@ -27,6 +27,8 @@ class MetricsSnapshot:
     sleep_state: SleepState | None
     requests_running: int | None
     requests_waiting: int | None
+    requests_ended: int | None
+    requests_aborted: int | None
     preemptions: int | None
     prefix_cache_queries: int | None
     prefix_cache_hits: int | None
@@ -79,7 +81,14 @@ def parse_metrics(text: str) -> MetricsSnapshot:
     """
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     totals = {field: _total(samples, names) for field, names in METRIC_NAMES.items()}
-    return MetricsSnapshot(sleep_state=_sleep_state(samples), **totals)
+    return MetricsSnapshot(sleep_state=_sleep_state(samples), requests_aborted=_aborted(samples), **totals)
+
+
+def _aborted(samples: Iterable[Sample]) -> int | None:
+    """How many requests ended early; None where nothing is counted by its reason."""
+    ended = [sample for sample in samples if sample.name == ENDED_METRIC]
+    aborted = (sample.value for sample in ended if sample.labels.get("finished_reason") == "abort")
+    return round(sum(aborted)) if ended else None
 
 
 def _total(samples: Iterable[Sample], names: tuple[str, ...]) -> int | None:

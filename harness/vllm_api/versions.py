@@ -73,6 +73,9 @@ SINCE: Mapping[Feature, Release] = MappingProxyType(
 
 SLEEP_STATE_METRIC = "vllm:engine_sleep_state"
 
+ENDED_METRIC = "vllm:request_success_total"
+"""Requests that ended, by ``finished_reason``, ``abort`` among them."""
+
 METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "requests_running": ("vllm:num_requests_running",),
@@ -85,6 +88,7 @@ METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "generation_tokens": ("vllm:generation_tokens_total",),
         "drafted_tokens": ("vllm:spec_decode_num_draft_tokens_total",),
         "accepted_tokens": ("vllm:spec_decode_num_accepted_tokens_total",),
+        "requests_ended": (ENDED_METRIC,),
         "corrupted_requests": ("vllm:corrupted_requests_total",),
     }
 )

@@ -34,6 +34,7 @@ class _EngineCollector(Collector):
         yield self._counter("vllm:prefix_cache_queries", counters.prefix_cache_queries)
         yield self._counter("vllm:prefix_cache_hits", counters.prefix_cache_hits)
         yield self._counter("vllm:generation_tokens", counters.generation_tokens)
+        yield self._ended()
 
     def _sleep_state(self) -> Metric:
         asleep, level = self._engine.sleep_gauge
@@ -47,6 +48,14 @@ class _EngineCollector(Collector):
         )
         for state, applies in states.items():
             family.add_metric((*self._labels, state), float(applies))
+        return family
+
+    def _ended(self) -> Metric:
+        family = CounterMetricFamily(
+            "vllm:request_success", "Requests that ended.", labels=(*_LABELS, "finished_reason")
+        )
+        for reason, number in self._engine.scheduler.counters.ended.items():
+            family.add_metric((*self._labels, reason), number)
         return family
 
     def _gauge(self, name: str, value: int) -> Metric:

@@ -13,7 +13,7 @@ from tests.fake_vllm import vocabulary
 from tests.fake_vllm.behaviours import Fault
 from tests.fake_vllm.blocks import BlockPool
 from tests.fake_vllm.model import Array, ToyModel
-from tests.fake_vllm.sequence import Sequence
+from tests.fake_vllm.sequence import FinishReason, Sequence
 
 LATE = 40
 """The token of an answer from which on ``damage-late-tokens`` shows."""
@@ -38,6 +38,8 @@ class Counters:
     prefix_cache_hits: int = 0
     generation_tokens: int = 0
     preemptions: int = 0
+    ended: dict[str, int] = field(default_factory=lambda: {"stop": 0, "length": 0, "abort": 0})
+    """Requests that came to an end, by their finish reason."""
 
 
 @dataclass
@@ -108,10 +110,10 @@ class Scheduler:
         for sequence in sequences:
             if sequence in self.waiting:
                 self.waiting.remove(sequence)
-                sequence.finish("abort")
+                self._finish(sequence, "abort")
             elif sequence in self.running:
                 self._leave(sequence)
-                sequence.finish("abort")
+                self._finish(sequence, "abort")
                 self._observe()
 
     def preempt_all(self) -> None:
@@ -212,10 +214,14 @@ class Scheduler:
         self.counters.generation_tokens += 1
         if token == vocabulary.END_OF_SEQUENCE and not sampling.ignore_eos:
             self._leave(sequence)
-            sequence.finish("stop")
+            self._finish(sequence, "stop")
         elif len(sequence.generated) == sampling.max_tokens:
             self._leave(sequence)
-            sequence.finish("length")
+            self._finish(sequence, "length")
+
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        sequence.finish(reason)
+        self.counters.ended[reason] += 1
 
     def _leave(self, sequence: Sequence) -> None:
         self.running.remove(sequence)

@@ -23,6 +23,9 @@ vllm:num_requests_waiting_by_reason{engine="0",model_name="m",reason="capacity"}
 vllm:engine_sleep_state{engine="0",model_name="m",sleep_state="awake"} 0.0
 vllm:engine_sleep_state{engine="0",model_name="m",sleep_state="weights_offloaded"} 1.0
 vllm:engine_sleep_state{engine="0",model_name="m",sleep_state="discard_all"} 0.0
+# TYPE vllm:request_success counter
+vllm:request_success_total{engine="0",model_name="m",finished_reason="stop"} 7.0
+vllm:request_success_total{engine="0",model_name="m",finished_reason="abort"} 2.0
 # TYPE vllm:corrupted_requests counter
 vllm:corrupted_requests_total{engine="0",model_name="m"} 3.0
 # TYPE vllm:corrupted_requests_created gauge
@@ -73,6 +76,8 @@ def test_everything_of_the_newest_release() -> None:
         sleep_state="weights_offloaded",
         requests_running=2,
         requests_waiting=1,
+        requests_ended=9,
+        requests_aborted=2,
         preemptions=4,
         prefix_cache_queries=1234567,
         prefix_cache_hits=960,

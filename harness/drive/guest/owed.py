@@ -1,0 +1,140 @@
+"""What a server is owed: written down before it is touched, struck out once it is as it was.
+
+One small file for each cell that is at work on a server, beside the records of our own servers.  It
+outlives ``kill -9``, so that the next start can give back what a dead harness could not.  It holds no secret.
+"""
+
+from __future__ import annotations
+
+import shlex
+import uuid
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness.errors import StorageError
+from harness.history.files import replace_file
+from harness.models.cache import cache_directory
+from harness.scenario.engine_state import EngineState
+from harness.servers.owner import Owner
+
+_REMEDY = "free disk space, or point SLEEPWAKE_CACHE at a folder you can write to"
+
+
+class Owed(BaseModel):
+    """What may have been done to a server, and by whom.
+
+    Attributes:
+        version: Of this format.
+        marker: Names the file.
+        owner: The harness that is at work on it.
+        endpoint: The server.
+        run_id: The run.
+        cell: The cell.
+        asleep: Whether it may be asleep.
+        paused: Whether it may be paused.
+        weights: Whether other weights may be loaded, or none.
+        own_weights: The path its own weights are loaded from again; None: from where it loaded them last.
+        adapters: The names of the adapters that may be loaded.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    marker: str = Field(pattern="^[0-9a-f]{32}$", default_factory=lambda: uuid.uuid4().hex)
+    owner: Owner = Field(default_factory=Owner.this_process)
+    endpoint: str
+    run_id: str
+    cell: str
+    asleep: bool = False
+    paused: bool = False
+    weights: bool = False
+    own_weights: str | None = None
+    adapters: tuple[str, ...] = ()
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is something to give back."""
+        return bool(self.asleep or self.paused or self.weights or self.adapters)
+
+    def and_after(self, state: EngineState, *, own_weights: str | None) -> Self:
+        """What is owed besides, if the engine comes to be like ``state``."""
+        return self.model_copy(
+            update={
+                "asleep": self.asleep or bool(state.asleep or state.levels),
+                "paused": self.paused or state.paused,
+                "weights": self.weights or state.weights_lost or state.weights != "own",
+                "own_weights": own_weights if state.weights != "own" else self.own_weights,
+                "adapters": tuple(dict.fromkeys((*self.adapters, *state.adapters))),
+            }
+        )
+
+    def settled(self, state: EngineState) -> Self:
+        """What is owed still, once a call has left the engine like ``state``.
+
+        What a look shows when the server is given back stays: whether it rests, and what is loaded.
+        """
+        return self.model_copy(update={"weights": state.weights_lost or state.weights != "own"})
+
+    @property
+    def mended_by(self) -> str:
+        """The commands that give it back by hand, in one line."""
+        commands = []
+        if self.asleep:
+            commands.append(curl(self.endpoint, "/wake_up"))
+        if self.paused and not self.asleep:
+            commands.append(curl(self.endpoint, "/resume"))
+        if self.weights:
+            path = f', "kwargs": {{"weights_path": "{self.own_weights}"}}' if self.own_weights else ""
+            commands.append(curl(self.endpoint, "/collective_rpc", f'{{"method": "reload_weights"{path}}}'))
+            commands.append(curl(self.endpoint, "/reset_prefix_cache"))
+        commands += [
+            curl(self.endpoint, "/v1/unload_lora_adapter", f'{{"lora_name": "{name}"}}')
+            for name in self.adapters
+        ]
+        return " && ".join(commands)
+
+
+class Ledger:
+    """The folder of what is owed."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or cache_directory() / "attached"
+
+    def write(self, owed: Owed) -> None:
+        """Write or replace an entry, whole or not at all.
+
+        Raises:
+            StorageError: it cannot be written, so the server must not be touched.
+        """
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"{self._folder}: cannot remember what the server is owed: {error.strerror}", remedy=_REMEDY
+            ) from error
+        replace_file(self._path(owed), owed.model_dump_json(), remedy=_REMEDY)
+
+    def forget(self, owed: Owed) -> None:
+        """Strike an entry out."""
+        self._path(owed).unlink(missing_ok=True)
+
+    def entries(self, endpoint: str | None = None) -> list[Owed]:
+        """All entries, or those of one server; what this version cannot read is left alone."""
+        found = []
+        for path in sorted(self._folder.glob("*.json")):
+            try:
+                found.append(Owed.model_validate_json(path.read_bytes()))
+            except (FileNotFoundError, ValidationError):
+                continue
+        return [each for each in found if endpoint is None or each.endpoint == endpoint]
+
+    def _path(self, owed: Owed) -> Path:
+        return self._folder / f"{owed.marker}.json"
+
+
+def curl(endpoint: str, path: str, body: str | None = None) -> str:
+    """The command that makes one call by hand; a key has to be added by whoever has it."""
+    sent = f" -H 'Content-Type: application/json' -d {shlex.quote(body)}" if body else ""
+    return f"curl -fsS -X POST {shlex.quote(endpoint + path)}{sent}"

@@ -1,0 +1,132 @@
+"""Interrupts runs on a server that is not theirs at random moments: it must be awake and answer each time.
+
+``python -m tests.torture.interruptions --times 30`` sends SIGINT, SIGTERM or, a third of the time, SIGKILL,
+after which the next start has to give the server back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import httpx
+
+from tests.fake_vllm.threads import Served
+from tests.small_scenario import SCENARIO, write_scenario
+
+REPOSITORY = Path(__file__).parents[2]
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+DEADLINE_S = 300.0
+"""For a run that was interrupted to end, and for one that comes after it."""
+
+LONGER = SCENARIO.replace(
+    "  - sleep: {}\n  - wake_up: {}\n",
+    "  - repeat: 200\n    steps:\n      - sleep: {level: 2}\n      - wake_up: {}\n"
+    "      - reload_weights: {}\n      - pause: {}\n      - resume: {}\n",
+)
+"""Far longer than anybody waits, and hardly ever at rest for long."""
+
+
+def main() -> int:
+    """Interrupt as often as asked; end with 1 if the server was not as it was even once."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--times", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--endpoint", help="a server to use instead of the fake")
+    asked = parser.parse_args()
+    with TemporaryDirectory() as folder, _server(asked.endpoint) as endpoint:
+        bad = list(interrupted(endpoint, Path(folder), times=asked.times, seed=asked.seed))
+    for each in bad:
+        sys.stdout.write(f"{each}\n")
+    sys.stdout.write(f"{asked.times - len(bad)} of {asked.times} times awake and answering\n")
+    return 1 if bad else 0
+
+
+@contextmanager
+def _server(endpoint: str | None) -> Iterator[str]:
+    served = Served()
+    try:
+        yield endpoint or served.start()
+    finally:
+        served.stop()
+
+
+def interrupted(endpoint: str, folder: Path, *, times: int, seed: int) -> Iterator[str]:
+    """Interrupt runs on ``endpoint``; yield what was wrong with it afterwards."""
+    whole, longer = folder / "whole", folder / "longer"
+    write_scenario(whole)
+    write_scenario(longer, LONGER)
+    draw = random.Random(seed)  # noqa: S311 - no secret
+    asleep: Counter[bool] = Counter()
+    for number in range(times):
+        with _run(longer, endpoint) as run:
+            _wait_until_begun(run, folder)
+            time.sleep(draw.uniform(0, 2))
+            asleep[_state(endpoint)["is_sleeping"]] += 1
+            chosen = SIGNALS[number % len(SIGNALS)]
+            ended_by_itself = run.poll() is not None
+            run.send_signal(chosen)
+            said = run.communicate(timeout=DEADLINE_S)[0]
+        if chosen is signal.SIGKILL:
+            with _run(whole, endpoint) as run:
+                said = run.communicate(timeout=DEADLINE_S)[0]
+        if problem := "it ended by itself" if ended_by_itself else _wrong(endpoint):
+            yield f"{number}, {chosen.name}: {problem}\n{said}"
+    sys.stdout.write(f"caught at rest {asleep[True]} of {times} times\n")
+
+
+@contextmanager
+def _run(scenarios: Path, endpoint: str) -> Iterator[subprocess.Popen[str]]:
+    cache = str(scenarios.parent / "cache")
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "SLEEPWAKE_CACHE": cache}
+    program = [sys.executable, "-c", "from harness.cli import main; main()"]
+    command = [*program, "run", "scenarios/small.yaml", "--endpoint", endpoint]
+    with subprocess.Popen(
+        command, cwd=scenarios, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as run:
+        try:
+            yield run
+        finally:
+            run.kill()
+
+
+def _wait_until_begun(run: subprocess.Popen[str], folder: Path) -> None:
+    """Return once the run owes the server something, or has ended."""
+    until = time.monotonic() + DEADLINE_S
+    while run.poll() is None and not list((folder / "cache" / "attached").glob("*.json")):
+        if time.monotonic() > until:
+            raise TimeoutError("the run never touched the server")
+        time.sleep(0.02)
+
+
+def _state(endpoint: str) -> dict[str, bool]:
+    return {
+        **httpx.get(f"{endpoint}/is_sleeping", timeout=60).json(),
+        **httpx.get(f"{endpoint}/is_paused", timeout=60).json(),
+    }
+
+
+def _wrong(endpoint: str) -> str | None:
+    """What is not as it was; None where nothing is."""
+    if any((state := _state(endpoint)).values()):
+        return str(state)
+    model = httpx.get(f"{endpoint}/v1/models", timeout=60).json()["data"][0]["id"]
+    asked = {"model": model, "prompt": "river", "max_tokens": 4, "temperature": 0}
+    answer = httpx.post(f"{endpoint}/v1/completions", json=asked, timeout=60)
+    if not answer.is_success:
+        return f"a request was answered with {answer.status_code}"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
