@@ -135,7 +135,7 @@ async def run_on_server(
                 vllm_version=ready.vllm_version,
                 caches_prompts=caches_prompts(ready),
             )
-            if (missing := lacking(session)) and session.vllm_version:
+            if (missing := lacking(session, job.cell.arm)) and session.vllm_version:
                 recorder.record(
                     CellUnavailable(
                         t=recorder.now(), lacking=tuple(missing), vllm_version=session.vllm_version

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from harness.errors import UsageError
 from harness.models.model import Model
 from harness.scenario.cells import Cell
-from harness.scenario.schema import Scenario
+from harness.scenario.schema import Arm, Scenario
 from harness.scenario.script import Step, flat_steps
 from harness.scenario.steps.asking import EvidenceName
 from harness.scenario.steps.loading import LoadAdapter, ReloadWeights
@@ -25,6 +25,9 @@ LORA_ENV: Mapping[str, str] = MappingProxyType({"VLLM_ALLOW_RUNTIME_LORA_UPDATIN
 
 FORCING_FLAGS: tuple[tuple[str, ...], ...] = (("--enable-scale-out",), ("--enable-trace-replay",))
 
+_NEEDED_BY_ENVIRONMENT: Mapping[str, Feature] = MappingProxyType(
+    {"VLLM_BATCH_INVARIANT": Feature.BATCH_INVARIANCE}
+)
 _NEEDED_BY_EVIDENCE: Mapping[EvidenceName, Feature] = MappingProxyType({"forced": Feature.FORCED_DECODE})
 
 
@@ -33,6 +36,11 @@ def features_of(scenario: Scenario) -> frozenset[Feature]:
     of_steps = (step.features for step in flat_steps(scenario.script))
     of_evidence = {_NEEDED_BY_EVIDENCE[name] for name in scenario.all_evidence if name in _NEEDED_BY_EVIDENCE}
     return frozenset(of_evidence).union(*of_steps)
+
+
+def features_of_arm(arm: Arm) -> frozenset[Feature]:
+    """What an arm's environment asks for that not every release has: one that lacks it says nothing."""
+    return frozenset(feature for name, feature in _NEEDED_BY_ENVIRONMENT.items() if arm.env.get(name) == "1")
 
 
 @dataclass(frozen=True, kw_only=True)

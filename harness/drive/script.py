@@ -10,14 +10,14 @@ from pydantic import JsonValue
 
 from harness.drive.conditions import plan, repeated
 from harness.drive.controls import ask_controls
-from harness.drive.needs import features_of
+from harness.drive.needs import features_of, features_of_arm
 from harness.drive.probing import role_and_target, run_passes, run_probe
 from harness.drive.requests import run_beside
 from harness.drive.session import Session
 from harness.drive.transitions import change_engine
 from harness.history.events import CERTAIN, CellShortened, Role, StepFinished, StepStarted
 from harness.scenario.engine_state import EngineState
-from harness.scenario.schema import Scenario
+from harness.scenario.schema import Arm, Scenario
 from harness.scenario.script import Repeat, Step
 from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe
 from harness.scenario.steps.lifecycle import (
@@ -85,9 +85,9 @@ def judged_passes(scenario: Scenario) -> int:
     )
 
 
-def lacking(session: Session) -> list[str]:
-    """What the script needs and the release under test is known not to have."""
-    needed = features_of(session.scenario)
+def lacking(session: Session, arm: Arm) -> list[str]:
+    """What the script and the arm need and the release under test is known not to have."""
+    needed = features_of(session.scenario) | features_of_arm(arm)
     return sorted(feature.value for feature in needed if session.lacks(feature))
 
 

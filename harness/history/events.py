@@ -224,6 +224,11 @@ class CellStarted(_Event):
     fault: str | None
     started_at: str = Field(description="wall clock, ISO 8601 with offset")
 
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether the engine was asked to answer alike whatever else is in a batch (vllm#27433)."""
+        return self.arm_env.get("VLLM_BATCH_INVARIANT") == "1"
+
 
 class ServerReady(_Event):
     """A server answers: what it is, how it was started and how long that took."""

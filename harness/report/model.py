@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -23,6 +23,8 @@ class CellReport:
     reproduce: str = ""
     server_log: str = ""
     """The end of what the server printed."""
+    batches_matter: CellResult | None = None
+    """Of a cell whose engine answers alike in any batch: the one that differs by nothing else."""
 
     @property
     def token_texts(self) -> Mapping[int, str]:
@@ -94,11 +96,28 @@ def assemble(
                 recording=recordings.get(cell.cell),
                 reproduce=reproduce_command(cell, described),
                 server_log=server_logs.get(cell.cell, ""),
+                batches_matter=_where_batches_matter(cell, result.cells, recordings),
             )
             for cell in result.cells
         ),
         run=described,
     )
+
+
+def _where_batches_matter(
+    cell: CellResult, cells: Sequence[CellResult], recordings: Mapping[str, Recording]
+) -> CellResult | None:
+    """The cell beside a batch-invariant one that has the same scenario and, but for that, the same arm."""
+    recording = recordings.get(cell.cell)
+    if recording is None or not recording.cell.batch_invariant:
+        return None
+    for other in cells:
+        beside = recordings.get(other.cell)
+        if beside is None or other.scenario != cell.scenario or beside.cell.batch_invariant:
+            continue
+        if beside.cell.arm_args == recording.cell.arm_args:
+            return other
+    return None
 
 
 def reproduce_command(cell: CellResult, run: RunDescription) -> str:

@@ -80,6 +80,9 @@ def _conditions(cell: CellReport) -> Iterator[Remark]:
     if recording and recording.passes:
         yield Remark("compared", one_line(comparison_sentence(recording)))
         yield Remark("noise floor", noise_sentence(result.noise))
+    if cell.batches_matter:
+        floor = noise_sentence(cell.batches_matter.noise)
+        yield Remark("without batch invariance", one_line(f"{cell.batches_matter.arm}: {floor}"))
     if result.bound:
         yield Remark("bound", one_line(result.bound.statement))
     if result.skipped:

@@ -26,6 +26,8 @@ class Feature(StrEnum):
     """Before, nothing can reload weights over HTTP, so level 2 cannot be recovered from."""
     SERVER_INFO_JSON = "/server_info?config_format=json"
     RESET_MM_CACHE = "/reset_mm_cache"
+    BATCH_INVARIANCE = "VLLM_BATCH_INVARIANT in the environment"
+    """On GPUs (NVIDIA from compute capability 8.0 on, AMD Instinct) and Intel XPUs; before, it is ignored."""
     SLEEP_STATE_METRIC = "vllm:engine_sleep_state"
     CORRUPTED_REQUESTS_METRIC = "vllm:corrupted_requests"
     PAUSE = "/pause, /resume and /is_paused"
@@ -51,6 +53,7 @@ SINCE: Mapping[Feature, Release] = MappingProxyType(
         Feature.COLLECTIVE_RPC: (0, 10, 2),
         Feature.SERVER_INFO_JSON: (0, 11, 0),
         Feature.RESET_MM_CACHE: (0, 11, 1),
+        Feature.BATCH_INVARIANCE: (0, 11, 1),
         Feature.SLEEP_STATE_METRIC: (0, 11, 1),
         Feature.CORRUPTED_REQUESTS_METRIC: (0, 11, 1),
         Feature.PAUSE: (0, 12, 0),

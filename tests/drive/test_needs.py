@@ -9,6 +9,7 @@ import pytest
 from harness.drive.needs import (
     Needs,
     features_of,
+    features_of_arm,
     forcing_flags,
     lora_flags,
     needs_of,
@@ -16,7 +17,7 @@ from harness.drive.needs import (
 )
 from harness.errors import UsageError
 from harness.models.model import model_in_folder, model_on_hub
-from harness.scenario.schema import Scenario
+from harness.scenario.schema import Arm, Scenario
 from harness.scenario.script import Step
 from harness.vllm_api.versions import Feature
 from tests.drive.conftest import Driver
@@ -103,6 +104,13 @@ def test_forced_decoding_takes_flags_and_a_release_that_has_it() -> None:
     assert forcing_flags(forced, ()) == ("--enable-scale-out", "--enable-trace-replay")
     assert forcing_flags(forced, ("--enable-scale-out",)) == ("--enable-trace-replay",)
     assert forcing_flags(plain, ()) == ()
+
+
+def test_an_arm_may_ask_for_what_only_some_releases_have() -> None:
+    """Batch invariance is asked for in the environment, which a release that lacks it does not look at."""
+    asking = Arm(env={"VLLM_BATCH_INVARIANT": "1", "OTHER": "1"})
+    assert features_of_arm(asking) == {Feature.BATCH_INVARIANCE}
+    assert features_of_arm(Arm(env={"VLLM_BATCH_INVARIANT": "0"})) == set()
 
 
 def test_a_model_without_a_folder_is_refused_in_words(driver: Driver, toy_model_folder: Path) -> None:

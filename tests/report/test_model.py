@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
 from harness.history.run_description import AskedOptions, DescribedCell, DescribedScenario, RunDescription
 from harness.report.model import assemble, last_moment, reproduce_command
+from harness.report.remarks import remarks
 from tests.report import examples
 
 
@@ -82,3 +84,23 @@ def test_a_cell_lasts_until_its_last_event() -> None:
 def test_emulated_parts_are_named_once() -> None:
     """What several cells emulate is one entry of the run."""
     assert examples.mixed_report().emulated == ("CPU sleep mode",)
+
+
+def test_a_batch_invariant_cell_stands_beside_the_one_that_differs_by_nothing_else() -> None:
+    """Same scenario, same flags: what the noise floors differ by is what batch invariance removed."""
+    arms = {
+        "invariant": (("--x",), {"VLLM_BATCH_INVARIANT": "1"}),
+        "eager": (("--x", "--enforce-eager"), {}),
+        "ordinary": (("--x",), {}),
+    }
+    recordings = {}
+    for arm, (args, env) in arms.items():
+        recording = examples.recording(arm=arm)
+        cell = recording.cell.model_copy(update={"arm_args": args, "arm_env": env})
+        recordings[cell.cell] = replace(recording, cell=cell)
+    cells = [examples.clean_cell(arm=arm) for arm in arms]
+    report = assemble(examples.result_of(*cells), recordings)
+    beside = [each.batches_matter.arm if each.batches_matter else None for each in report.cells]
+    assert beside == ["ordinary", None, None]
+    said = {remark.label: remark.text for remark in remarks(report.cells[0])}
+    assert said["without batch invariance"] == f"ordinary: {said['noise floor']}"
