@@ -13,6 +13,7 @@
     │   ├── NodeLostError           a machine of a cluster is gone, and the cell with it
     │   ├── ServerError             a server that is not what it should be, with the end of its log
     │   │   ├── ServerBootError     it died or did not become ready in time
+    │   │   │   └── FlagsRefusedError exit 2: vLLM does not accept its flags
     │   │   ├── ServerDiedError     it was ready and is gone
     │   │   └── ServerNotFreshError it served another cell, and no longer answers as before that
     │   └── StorageError            the history could not be written (disk full, permission)
@@ -106,6 +107,12 @@ class ServerError(InfrastructureError):
 
 class ServerBootError(ServerError):
     """The server died while starting, or was not ready before its deadline."""
+
+
+class FlagsRefusedError(ServerBootError):
+    """vLLM does not accept the flags it was given: a wrong option, found by the one who knows them all."""
+
+    exit_code = ExitCode.USAGE
 
 
 class ServerDiedError(ServerError):

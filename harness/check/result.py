@@ -203,7 +203,9 @@ class RunResult(_Frozen):
 
     format: int = 1
     run: str
-    verdict: Verdict | None = Field(description="the worst of the cells; None when no cell has one")
+    verdict: Verdict | None = Field(
+        description="the worst of the cells; null where some have none and no other is worse than clean"
+    )
     exit_code: int
     cells: tuple[CellResult, ...]
     milliseconds: TimeSpent = Field(

@@ -27,7 +27,7 @@ from harness.check.evidence import Evidence
 from harness.check.noise import limits
 from harness.check.result import Cause, CellResult, Finding, RunResult, Strength, Verdict, Witness
 from harness.check.wording import counted, describe
-from harness.errors import ExitCode
+from harness.errors import ExitCode, FlagsRefusedError
 from harness.history.recording import Recording
 from harness.history.time_spent import TimeSpent
 
@@ -90,11 +90,18 @@ class _Judgement:
             "the search for damaged answers", lambda: evidence.damaged, otherwise=unknown
         )
         failure = evidence.recording.failure
+        nothing_odd: tuple[str, ...] = ()
+        before = self._attempts.attempt(
+            "the baseline held against itself",
+            lambda: tuple(each.sentence for each in evidence.disagreements),
+            otherwise=nothing_odd,
+        )
         sentences = (
             self._attempts.attempt(
                 "the headline", partial(_headline, evidence, damaged, proofs), otherwise=proofs[0].message
             ),
             f"{attribution.cause.value}: {attribution.because}" if attribution.because else "",
+            *before,
             f"the run then stopped: {failure.error}" if failure else "",
         )
         return self._with(
@@ -225,9 +232,11 @@ def judge_run(results: Sequence[CellResult], *, run: str, outside_cells: TimeSpe
     ``outside_cells`` is what the run's time was spent on besides its cells.
     """
     verdicts = {result.verdict for result in results}
+    worst = next((verdict for verdict in WORST_FIRST if verdict in verdicts), None)
     return RunResult(
         run=run,
-        verdict=next((verdict for verdict in WORST_FIRST if verdict in verdicts), None),
+        # Clean is said of all cells or not at all.
+        verdict=None if worst is Verdict.CLEAN and None in verdicts else worst,
         exit_code=_exit_code(results),
         cells=tuple(results),
         milliseconds=sum((result.milliseconds for result in results), start=outside_cells),
@@ -238,8 +247,9 @@ def _exit_code(results: Sequence[CellResult]) -> ExitCode:
     verdicts = {result.verdict for result in results}
     if verdicts & {Verdict.CORRUPT, Verdict.DEGRADED}:
         return ExitCode.CORRUPT_OR_DEGRADED
-    if any(result.error is not None for result in results):
-        return ExitCode.INFRASTRUCTURE
+    if errors := {result.error for result in results} - {None}:
+        # The user's own mistake; with any other in between the machine has to be looked at first.
+        return ExitCode.USAGE if errors == {FlagsRefusedError.__name__} else ExitCode.INFRASTRUCTURE
     # A run without any cell has shown nothing either.
     if verdicts == {Verdict.CLEAN}:
         return ExitCode.CLEAN

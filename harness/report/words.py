@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from harness.check.result import Bound, Cause, ControlOutcome, Finding, NoiseFloor, Strength
 from harness.check.wording import SHOWN_WHEN_FALSE, manner
+from harness.errors import FlagsRefusedError
 from harness.history.events import Control, Method, Role
 from harness.history.recording import Recording
 from harness.report.model import CellReport, Report
@@ -20,7 +21,7 @@ SEVERITY = ("corrupt", "degraded", "error", "inconclusive", "clean")
 
 
 def run_outcome(report: Report) -> str:
-    """The verdict of the run in one word; ``error`` where no cell has one."""
+    """The verdict of the run in one word; ``error`` where none has one, or where only clean cells have."""
     return report.result.verdict.value if report.result.verdict else "error"
 
 
@@ -44,10 +45,16 @@ def headline(report: Report) -> str:
 
 def _tally(report: Report, outcome: str, *, number: int) -> str:
     if outcome == "error":
-        return f"{number} {'has' if number == 1 else 'have'} no verdict (infrastructure problems)"
+        problems = dict.fromkeys(_problem(cell) for cell in report.cells if cell.outcome == outcome)
+        return f"{number} {'has' if number == 1 else 'have'} no verdict ({', '.join(problems)})"
     causes = dict.fromkeys(cause_of(cell) for cell in report.cells if cell.outcome == outcome)
     named = ", ".join(filter(None, causes))
     return f"{number} {'is' if number == 1 else 'are'} {outcome}" + (f" ({named})" if named else "")
+
+
+def _problem(cell: CellReport) -> str:
+    refused = cell.result.error == FlagsRefusedError.__name__
+    return "flags that vLLM refuses" if refused else "infrastructure problems"
 
 
 def _join(parts: list[str]) -> str:

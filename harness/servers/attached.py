@@ -88,7 +88,10 @@ class AttachedRuntime:
     @asynccontextmanager
     async def _attach(self, spec: ServerSpec) -> AsyncIterator[Server]:
         await wait_until_ready(
-            base_url=self._base_url, deadline_s=spec.boot_deadline_s, log_tail=lambda: "", trust_env=True
+            base_url=self._base_url,
+            deadline_s=spec.boot_deadline_s,
+            log_tail=lambda _lines: "",
+            trust_env=True,
         )
         yield _AttachedServer(self._base_url)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Iterable
@@ -11,8 +12,38 @@ from typing import BinaryIO, NamedTuple
 from harness.errors import StorageError
 from harness.redaction import HIDDEN, hide
 
-_TAIL_BYTES = 64 * 1024
-_EXCEPTION = re.compile(r"^(?:\([^)]*\) )?((?:\w+\.)*\w*(?:Error|Exception): .+)$", re.MULTILINE)
+LINES_READ = 2000
+"""Of a log, to find why a server did not start: tracebacks are long, and so are lists of flags."""
+
+LINES_SHOWN = 40
+
+_TAIL_BYTES = 256 * 1024
+_PREFIX = r"^(?:\([^)]*\) )?(?:[A-Z]+ \d\d-\d\d \d\d:\d\d:\d\d \[[^\]]*\] )?"
+_EXCEPTION = re.compile(
+    _PREFIX + r"(?P<error>(?:\w+\.)*\w*(?:Error|Exception): .+)$"
+    r"(?:\n +Value error, (?P<invalid>.+?)(?: \[type=.*)?$)?",
+    re.MULTILINE,
+)
+"""An exception, behind the prefixes of vLLM's processes and logger.
+
+What pydantic refuses stands on the next line (vllm/engine/arg_utils.py makes ``VllmConfig`` of the flags).
+"""
+
+_CONSEQUENCE = re.compile(
+    r"Engine core initialization failed|WorkerProc initialization failed"
+    r"|Engine core proc .* died|EngineDeadError"
+)
+"""What one process of vLLM says of another's failure: the root cause stands above it."""
+
+_REFUSED = re.compile(
+    r"^[\w. -]+: error: (?P<why>(?:unrecognized arguments|ambiguous option|argument ).*)$", re.MULTILINE
+)
+"""What argparse says before it exits with code 2."""
+
+_UNKNOWN = "unrecognized arguments:"
+_FLAG = re.compile(r"(?<![\w-])--[a-z0-9][a-z0-9_-]+", re.IGNORECASE)
+_ALIKE = 0.6
+"""How much alike two flags must be for one to be taken for the other (:mod:`difflib`)."""
 
 
 class Diagnosis(NamedTuple):
@@ -20,6 +51,8 @@ class Diagnosis(NamedTuple):
 
     cause: str
     remedy: str
+    refused: bool = False
+    """Whether vLLM was asked for what it does not know: then nothing is wrong with the machine."""
 
 
 # The first pattern that matches wins: the more specific ones stand first.
@@ -66,11 +99,6 @@ _KNOWN_FAILURES: tuple[tuple[re.Pattern[str], Diagnosis], ...] = tuple(
             "install sleepwake[cpu] or sleepwake[gpu], or choose another engine command",
         ),
         (
-            r"unrecognized arguments|ambiguous option|invalid choice|expected (?:one|at least one) argument",
-            "this vLLM does not accept the flags",
-            "compare the arm's args with `vllm serve --help` of that version",
-        ),
-        (
             r"gated repo|401 client error|repository not found",
             "the model is gated or does not exist",
             "set HF_TOKEN to a token with access, or give another --model",
@@ -114,25 +142,56 @@ def tail(path: Path, lines: int, *, start: int = 0, secrets: Iterable[str] = ())
 
 def diagnose(log: str) -> Diagnosis | None:
     """Return what a log says about why a server could not start; None when it says nothing known."""
-    for pattern, diagnosis in _KNOWN_FAILURES:
-        if pattern.search(log):
-            return diagnosis
-    return None
+    if refused := _REFUSED.search(log):
+        return Diagnosis(
+            _why_refused(refused["why"], usage=log[: refused.start()]),
+            "correct the arm's args, or the --vllm-arg, for this release",
+            refused=True,
+        )
+    # Further above a known word may stand in a warning that did no harm.
+    decisive = "\n".join((root_cause(log) or "", shown(log)))
+    return next((diagnosis for pattern, diagnosis in _KNOWN_FAILURES if pattern.search(decisive)), None)
 
 
 def explain(cause: str, log: str) -> Diagnosis:
     """Return what happened, with what the log says about why, and what to do about it."""
     diagnosis = diagnose(log)
     if diagnosis is not None:
-        return Diagnosis(f"{cause}: {diagnosis.cause}", diagnosis.remedy)
-    error = last_error(log)
+        return diagnosis._replace(cause=f"{cause}: {diagnosis.cause}")
+    error = root_cause(log)
     return Diagnosis(f"{cause}: {error}" if error else cause, "read the last lines of its log")
 
 
-def last_error(log: str) -> str | None:
-    """Return the last exception a Python log ends with, such as ``ValueError: ...``."""
-    found = _EXCEPTION.findall(log)
-    return found[-1] if found else None
+def root_cause(log: str) -> str | None:
+    """Return the exception in a log that the others followed from, such as ``ValueError: ...``."""
+    found = list(_EXCEPTION.finditer(log))
+    followed = next((each.start() for each in found if _CONSEQUENCE.search(each["error"])), len(log))
+    above = [each for each in found if each.start() < followed]
+    return next((each["invalid"] or each["error"] for each in reversed(above or found)), None)
+
+
+def shown(log: str) -> str:
+    """The end of a log, as much as a report shows."""
+    return "\n".join(log.splitlines()[-LINES_SHOWN:])
+
+
+def _why_refused(why: str, *, usage: str) -> str:
+    """What a parser refused; of flags it does not know, the nearest that its usage lists."""
+    if not why.startswith(_UNKNOWN):
+        return f"this vLLM does not accept the flags: {why}"
+    unknown = [word for word in why.removeprefix(_UNKNOWN).split() if word.startswith("-")]
+    if not unknown:
+        return f"this vLLM does not accept the flags: {why}"
+    known = sorted({each.lower() for each in _FLAG.findall(usage)})
+    return f"this vLLM has no flag {' and no '.join(_with_nearest(flag, known) for flag in unknown)}"
+
+
+def _with_nearest(flag: str, known: list[str]) -> str:
+    name = flag.partition("=")[0]
+    if not known:
+        return name
+    nearest = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE)
+    return f"{name} (the nearest it has is {nearest[0]})" if nearest else f"{name}, nor one of a similar name"
 
 
 def scrub(path: Path, secrets: Iterable[str]) -> None:

@@ -8,8 +8,8 @@ from http import HTTPStatus
 import anyio
 import httpx
 
-from harness.errors import ServerBootError
-from harness.servers.logs import explain
+from harness.errors import FlagsRefusedError, ServerBootError
+from harness.servers.logs import LINES_READ, explain, shown
 
 _POLL_S = 0.2
 _PROBE_TIMEOUT_S = 5.0
@@ -26,7 +26,7 @@ async def wait_until_ready(
     *,
     base_url: str,
     deadline_s: float,
-    log_tail: Callable[[], str],
+    log_tail: Callable[[int], str],
     death: Check = _nothing_to_say,
     intruder: Check = _nothing_to_say,
     trust_env: bool = False,
@@ -36,7 +36,7 @@ async def wait_until_ready(
     Args:
         base_url: The server.
         deadline_s: Seconds to wait at most.
-        log_tail: The end of the server's output, for the error.
+        log_tail: The last lines of the server's output, as many as asked for.
         death: Says why the server is gone; None while it lives.
         intruder: Asked once ``/health`` answers: says who answers instead of the server; None
             when it is the server itself.
@@ -49,13 +49,13 @@ async def wait_until_ready(
         async with httpx.AsyncClient(trust_env=trust_env, timeout=_PROBE_TIMEOUT_S) as client:
             while True:
                 if cause := await death():
-                    raise boot_error(f"the server died while starting: {cause}", log_tail())
+                    raise boot_error(f"the server died while starting: {cause}", log_tail(LINES_READ))
                 if await _is_healthy(client, base_url):
                     if cause := await intruder():
-                        raise boot_error(cause, log_tail())
+                        raise boot_error(cause, log_tail(LINES_READ))
                     return
                 await anyio.sleep(_POLL_S)
-    raise boot_error(f"the server was not ready after {deadline_s:g} s", log_tail())
+    raise boot_error(f"the server was not ready after {deadline_s:g} s", log_tail(LINES_READ))
 
 
 async def _is_healthy(client: httpx.AsyncClient, base_url: str) -> bool:
@@ -69,4 +69,5 @@ async def _is_healthy(client: httpx.AsyncClient, base_url: str) -> bool:
 def boot_error(cause: str, log: str) -> ServerBootError:
     """Return the error for a server that did not come up, with what its log says about why."""
     diagnosis = explain(cause, log)
-    return ServerBootError(diagnosis.cause, log_tail=log, remedy=diagnosis.remedy)
+    error = FlagsRefusedError if diagnosis.refused else ServerBootError
+    return error(diagnosis.cause, log_tail=shown(log), remedy=diagnosis.remedy)

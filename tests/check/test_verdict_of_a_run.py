@@ -14,6 +14,7 @@ CORRUPT = Story().baseline().null().cycle(1, warm={"p0": garbage()}).judged()
 DEGRADED = Story().baseline().null().sleep(freed=0).wake().probe().judged()
 DOUBTFUL = Story().baseline().null().judged()
 FAILED = judge(clean_story().fail().recording())
+REFUSED = judge(Story().fail("FlagsRefusedError").recording())
 
 
 @pytest.mark.parametrize(
@@ -26,7 +27,10 @@ FAILED = judge(clean_story().fail().recording())
         ([DEGRADED, CORRUPT], Verdict.CORRUPT, ExitCode.CORRUPT_OR_DEGRADED),
         ([FAILED], None, ExitCode.INFRASTRUCTURE),
         ([CLEAN, FAILED, DOUBTFUL], Verdict.INCONCLUSIVE, ExitCode.INFRASTRUCTURE),
-        ([CLEAN, FAILED], Verdict.CLEAN, ExitCode.INFRASTRUCTURE),
+        ([CLEAN, FAILED], None, ExitCode.INFRASTRUCTURE),
+        ([CLEAN, REFUSED], None, ExitCode.USAGE),
+        ([CLEAN, REFUSED, FAILED], None, ExitCode.INFRASTRUCTURE),
+        ([REFUSED, CORRUPT], Verdict.CORRUPT, ExitCode.CORRUPT_OR_DEGRADED),
         ([FAILED, CORRUPT], Verdict.CORRUPT, ExitCode.CORRUPT_OR_DEGRADED),
         ([], None, ExitCode.INCONCLUSIVE),
     ],
@@ -34,7 +38,10 @@ FAILED = judge(clean_story().fail().recording())
 def test_the_worst_cell_decides(
     cells: list[CellResult], verdict: Verdict | None, exit_code: ExitCode
 ) -> None:
-    """A proven defect outweighs a failed machine, which outweighs doubt, which outweighs health."""
+    """A proven defect outweighs a failed machine, which outweighs doubt, which outweighs health.
+
+    Clean is never said of a run in which a cell has no verdict; flags that vLLM refuses are the user's.
+    """
     result = judge_run(cells, run="run-1")
     assert (result.run, result.verdict, result.exit_code) == ("run-1", verdict, exit_code)
     assert result.cells == tuple(cells)

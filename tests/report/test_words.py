@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.check import judge_run
 from harness.check.result import Cause, CellResult, Finding, Strength
 from harness.history.events import Role
 from harness.report.model import assemble
@@ -14,6 +15,7 @@ from harness.report.words import (
     headline,
     lead,
     noise_sentence,
+    run_outcome,
     transition_words,
 )
 from tests.report import examples
@@ -106,3 +108,12 @@ def test_findings_are_grouped_by_checker_proofs_first() -> None:
         (Strength.HINT, "repetition"),
     ]
     assert [len(group.findings) for group in groups] == [1, 2]
+
+
+def test_a_run_is_never_called_clean_where_a_cell_has_no_verdict() -> None:
+    """Two cells that did not boot come first, and whose fault it was is said; the clean one comes last."""
+    clean, failed = examples.clean_cell(), examples.failed_cell()
+    refused = failed.model_copy(update={"error": "FlagsRefusedError"})
+    report = assemble(judge_run([clean, refused, refused], run="r"), {})
+    assert run_outcome(report) == "error"
+    assert headline(report) == "2 of 3 cells have no verdict (flags that vLLM refuses); 1 is clean."

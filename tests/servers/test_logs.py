@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.servers.logs import diagnose, explain, last_error, scrub, tail
+from harness.servers.logs import diagnose, explain, root_cause, scrub, tail
 
 
 @pytest.fixture
@@ -45,10 +45,11 @@ class TestDiagnose:
             ("OSError: [Errno 98] Address already in use", "port"),
             ("RuntimeError: Failed to initialize NVML: Unknown Error", "NVML"),
             ("RuntimeError: CUDA error: an illegal memory access was encountered", "GPU failed"),
-            ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "not enough free memory"),
+            ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "enough free memory"),
             ("ValueError: Sleep mode is not supported on current platform.", "no sleep mode"),
             ("OSError: [Errno 28] No space left on device", "disk is full"),
-            ("api_server.py: error: unrecognized arguments: --enable-foo", "does not accept the flags"),
+            ("api_server.py: error: unrecognized arguments: --enable-foo", "no flag --enable-foo"),
+            ("vllm serve: error: argument --dtype: invalid choice: 'x'", "argument --dtype: invalid choice"),
             ("ModuleNotFoundError: No module named 'vllm'", "vLLM is not installed"),
         ],
     )
@@ -72,11 +73,58 @@ class TestDiagnose:
         )
         assert explain("it exited", "bye").cause == "it exited"
 
-    def test_last_error(self) -> None:
-        """The last exception is found behind vLLM's process prefix as well."""
+    def test_root_cause(self) -> None:
+        """The last exception is found behind the prefixes of vLLM's processes and of its logger as well."""
         log = "KeyError: 'a'\n(EngineCore pid=12) ValueError: no such layer\nsome warning\n"
-        assert last_error(log) == "ValueError: no such layer"
-        assert last_error("all is well") is None
+        assert root_cause(log) == "ValueError: no such layer"
+        assert (
+            root_cause("(Worker pid=1) ERROR 11-29 08:50:30 [core.py:15] ValueError: no") == "ValueError: no"
+        )
+        assert root_cause("all is well") is None
+
+    def test_a_warning_far_above_explains_nothing(self) -> None:
+        """Known words count in the root cause, and where the log ends."""
+        log = "WARNING address already in use\n" + "line\n" * 60 + "ValueError: no such layer\n"
+        assert explain("it exited", log).cause == "it exited: ValueError: no such layer"
+
+
+class TestRealLogs:
+    """Logs of vLLM 0.32.0 that did not start."""
+
+    def test_an_engine_core_that_fails(self) -> None:
+        """The process that serves says only that another one failed; why stands further above."""
+        cause = explain("it exited with code 1", real("engine_core_failed")).cause
+        assert cause.startswith(
+            "it exited with code 1: ValueError: To serve at least one request with the model's max seq len"
+        )
+        assert "\n" not in cause
+
+    def test_flags_that_contradict_each_other(self) -> None:
+        """Of what pydantic refuses, the sentence that says why."""
+        assert explain("it exited with code 1", real("heads_not_divisible")).cause == (
+            "it exited with code 1: Total number of attention heads (9) must be divisible by tensor parallel "
+            "size (2)."
+        )
+
+    def test_a_flag_of_another_release(self) -> None:
+        """It is the user's to correct: named, and no other flag with it where none is like it."""
+        found = explain("it exited with code 2", real("unknown_flag"))
+        assert found.cause == (
+            "it exited with code 2: this vLLM has no flag --swap-space, nor one of a similar name"
+        )
+        assert found.refused
+
+    def test_the_nearest_flag(self) -> None:
+        """The usage that the parser prints holds every flag of the release."""
+        log = real("unknown_flag").replace("arguments: --swap-space", "arguments: --cpu-ofload-gb=4 4")
+        assert explain("it exited", log).cause == (
+            "it exited: this vLLM has no flag --cpu-ofload-gb (the nearest it has is --cpu-offload-gb)"
+        )
+
+
+def real(name: str) -> str:
+    """A log of the folder beside this file."""
+    return (Path(__file__).parent / "logs" / f"{name}.log").read_text(encoding="utf-8")
 
 
 class TestScrub:

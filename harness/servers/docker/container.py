@@ -21,6 +21,7 @@ from harness.servers.docker.engine import speaking
 from harness.servers.docker.log import LogFollower
 from harness.servers.docker.plan import CONTAINER_PORT, ContainerPlan, GpuRequest
 from harness.servers.gpu import gpu_memory
+from harness.servers.logs import LINES_READ
 from harness.servers.processes import activity, process_name, resident_bytes
 from harness.servers.readiness import boot_error
 
@@ -66,7 +67,7 @@ class ContainerServer:
         port = _published_port(container)
         if port is None:
             cause = self._death() or "its port was not published"
-            raise boot_error(f"the server died while starting: {cause}", self.log_tail())
+            raise boot_error(f"the server died while starting: {cause}", self.log_tail(LINES_READ))
         self._facts = replace(
             self._facts, base_url=f"http://127.0.0.1:{port}", identity=str(container.short_id)
         )
