@@ -3,7 +3,7 @@
 Like is compared with like: an answer meets the answer to the same prompt of its own baseline, by the
 same method at the same concurrency, whose ``cached_tokens`` is nearest to its own.  So an answer
 computed cold meets one computed cold, and one served from the prefix cache meets the baseline's
-re-hit.
+re-hit, or the null transition's.
 
 Where the noise was measured, damage is what it does not explain (:mod:`harness.check.noise.calibration`).
 Where it was not, nothing can be said about a difference.
@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from harness.check.answer_pair import AnswerPair, Reply
+from harness.check.noise import self_agreement
 from harness.check.noise.calibration import Calibration
 from harness.check.noise.limits import RESOLUTION, noise_floor
 from harness.check.noise.null_answers import NullAnswers
+from harness.check.noise.self_agreement import Disagreement
 from harness.check.result import NoiseFloor, Strength
+from harness.check.told_configuration import computes_in_float32, quantises_kv_cache, quantises_weights
 from harness.history.events import Control, Method, PassStarted, Prompt, Role, StepStarted
 from harness.history.recording import Pass, Recording
 
@@ -65,11 +68,7 @@ class Evidence:
     @cached_property
     def baseline(self) -> Mapping[str, tuple[Reply, ...]]:
         """The baseline's usable replies to each prompt, in the order of their passes."""
-        of: dict[str, list[Reply]] = {}
-        for reply in self.baseline_replies:
-            if reply.answer.failure is None:
-                of.setdefault(reply.answer.prompt, []).append(reply)
-        return {prompt: tuple(replies) for prompt, replies in of.items()}
+        return _by_prompt(self.baseline_replies)
 
     @cached_property
     def baseline_replies(self) -> tuple[Reply, ...]:
@@ -107,13 +106,27 @@ class Evidence:
         """The judged answers held against the noise; None where it was not measured."""
         if not self.null:
             return None
-        return Calibration(judged=[pair.reply for pair in self.after], null_answers=self.null_answers)
+        return Calibration(
+            judged=[pair.reply for pair in self.after],
+            null_answers=self.null_answers,
+            in_float32=computes_in_float32(self.recording),
+        )
 
     @cached_property
     def null_answers(self) -> NullAnswers:
         """What was answered before anything happened, for judged answers to be held against."""
         return NullAnswers(
             prompts=self.recording.prompts, baseline=self.baseline_replies, null=self.null_replies
+        )
+
+    @cached_property
+    def disagreements(self) -> tuple[Disagreement, ...]:
+        """Conditions under which the engine answered differently before anything was done to it."""
+        return self_agreement.disagreements(
+            self.null_answers,
+            (*self.baseline_replies, *self.null_replies),
+            coarse=computes_in_float32(self.recording) is False or quantises_weights(self.recording),
+            quantised_kv_cache=quantises_kv_cache(self.recording),
         )
 
     @cached_property
@@ -198,10 +211,16 @@ class Evidence:
         return tuple(reply for reply in self._replies(Role.CONTROL) if reply.start.control is control)
 
     def reference_for(self, reply: Reply) -> Reply | None:
-        """The baseline reply that ``reply`` must be compared with."""
+        """The baseline reply that ``reply`` must be compared with.
+
+        For one that is judged that is a null transition's, where only that had as much of the prompt cached.
+        """
+        known = self.baseline.get(reply.answer.prompt, ())
+        if known and reply.start.role is not Role.NULL:
+            known = (*known, *self._null_by_prompt.get(reply.answer.prompt, ()))
         candidates = [
             candidate
-            for candidate in self.baseline.get(reply.answer.prompt, ())
+            for candidate in known
             if candidate.start.reference == reply.start.reference
             and candidate.start.concurrency == reply.start.concurrency
             and candidate.start.method is reply.start.method
@@ -215,6 +234,10 @@ class Evidence:
             ),
             default=None,
         )
+
+    @cached_property
+    def _null_by_prompt(self) -> Mapping[str, tuple[Reply, ...]]:
+        return _by_prompt(self.null_replies)
 
     def _compare(self, replies: Iterable[Reply]) -> Iterator[AnswerPair]:
         for reply in replies:
@@ -253,6 +276,15 @@ def replies_in_order(each: Pass, prompts: Mapping[str, Prompt]) -> Iterator[Repl
         answer = each.answers.get(prompt)
         if answer is not None:
             yield Reply(start=each.start, answer=answer)
+
+
+def _by_prompt(replies: Iterable[Reply]) -> Mapping[str, tuple[Reply, ...]]:
+    """The usable ones of ``replies``, by prompt."""
+    of: dict[str, list[Reply]] = {}
+    for reply in replies:
+        if reply.answer.failure is None:
+            of.setdefault(reply.answer.prompt, []).append(reply)
+    return {prompt: tuple(answers) for prompt, answers in of.items()}
 
 
 def _place(reply: Reply) -> tuple[int, str]:

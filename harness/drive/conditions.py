@@ -15,6 +15,7 @@ _DECODED: dict[EvidenceName, CacheCondition] = {
     "cold": CacheCondition.COLD,
 }
 _ONLY_IN_BASELINE: frozenset[EvidenceName] = frozenset({"rehit", "unseen"})
+"""Of a scenario's evidence; a probe that names it itself asks it anywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,11 +48,14 @@ def plan(scenario: Scenario, options: ProbeOptions, *, role: Role, caches: bool 
         options: The probe's.
         role: What it is evidence of.
         caches: Whether the engine keeps what it computed of a prompt.  Where it does not, warm, rehit and
-            cold ask the same, and the first that is named stands for all.
+            cold ask the same, and the first that is named stands for all; a probe of re-hits alone, after
+            the baseline, asks nothing.
     """
     named = options.evidence or tuple(
         each for each in scenario.evidence if role is Role.BASELINE or each not in _ONLY_IN_BASELINE
     )
+    if not caches and role is not Role.BASELINE and named == ("rehit",):
+        named = ()
     concurrencies = each_concurrency(options.concurrency or scenario.concurrency)
     return Plan(
         passes=tuple(_passes(named, concurrencies, caches=caches)),

@@ -86,7 +86,7 @@ class Scenario(Strict):
     evidence: tuple[EvidenceName, ...] = Field(
         default=("warm", "rehit", "cold", "unseen"),
         min_length=1,
-        description="how the prompts are asked; rehit and unseen in the baseline only",
+        description="how the prompts are asked; rehit and unseen in the baseline, or where a probe names it",
     )
     concurrency: Concurrency = Field(
         default=16, description="requests at a time; of several, every prompt is decoded at each"

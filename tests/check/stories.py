@@ -14,6 +14,7 @@ from itertools import count
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import JsonValue
 
 from harness.check import judge
 from harness.check.checkers import CHECKERS, About
@@ -137,23 +138,35 @@ class Story:
         """Ids of the prompts every probe asks."""
         return [each.id for each in self._asked]
 
-    def baseline(self, changes: Mapping[str, Change] | None = None) -> Story:
-        """Ask everything warm, again, and cold, before anything happens."""
+    def baseline(
+        self,
+        changes: Mapping[str, Change] | None = None,
+        *,
+        cached: Mapping[str, Change] | None = None,
+        caches: tuple[CacheCondition, ...] = (WARM, REHIT, COLD),
+    ) -> Story:
+        """Ask everything warm, again, and cold, before anything happens; ``cached`` changes re-hits."""
         self._begin("probe", name="baseline")
-        for cache in (WARM, REHIT, COLD):
-            self.ask(Role.BASELINE, cache, changes=changes)
+        for cache in caches:
+            self.ask(Role.BASELINE, cache, changes=cached if cached and cache is REHIT else changes)
         for method in self.methods:
             self.ask(Role.BASELINE, COLD, method=method, changes=changes)
         return self
 
-    def null(self, changes: Mapping[str, Change] | None = None, *, passes: int = 1) -> Story:
-        """Do nothing, and ask again."""
+    def null(
+        self,
+        changes: Mapping[str, Change] | None = None,
+        *,
+        passes: int = 1,
+        cached: Mapping[str, Change] | None = None,
+    ) -> Story:
+        """Do nothing, and ask again; ``cached`` is what becomes of the warm answers, read from the cache."""
         step = self._begin("null_transition", by="sleep_level_0", passes=passes)
         self.observe(step, "before")
         self.observe(step, "after")
         for _ in range(passes):
             for cache in (WARM, COLD):
-                self.ask(Role.NULL, cache, changes=changes)
+                self.ask(Role.NULL, cache, changes=cached if cached and cache is WARM else changes)
             for method in self.methods:
                 self.ask(Role.NULL, COLD, method=method, changes=changes)
         return self
@@ -205,6 +218,19 @@ class Story:
         self.ask(Role.AFTER, COLD, cycle=cycle, changes=cold, concurrency=concurrency)
         for method in self.methods:
             self.ask(Role.AFTER, COLD, method=method, cycle=cycle, changes=(others or {}).get(method))
+        return self
+
+    def read_again(self, changes: Mapping[str, Change] | None = None) -> Story:
+        """Ask for what was cached after the last transition."""
+        self._begin("probe", name="read-again")
+        return self.ask(Role.AFTER, REHIT, changes=changes)
+
+    def configured(self, **parts: Mapping[str, JsonValue]) -> Story:
+        """Let the server have told this of its configuration."""
+        self.events = [
+            event.model_copy(update={"configuration": parts}) if isinstance(event, ServerReady) else event
+            for event in self.events
+        ]
         return self
 
     def cycle(

@@ -18,7 +18,7 @@ DOWNWARDS = (
     {"evidence"},
     {"noise"},
     {"wording"},
-    {"answer_pair", "lifecycle_calls", "result"},
+    {"answer_pair", "lifecycle_calls", "result", "told_configuration"},
 )
 """What stands side by side may not know each other; a folder's modules may."""
 

@@ -272,3 +272,35 @@ async def test_flags_may_name_the_model_and_a_folder_that_goes_with_the_cell(dri
     (job.scratch / "block").touch()
     await driver.run()
     assert not job.scratch.exists()
+
+
+READ_AGAIN = """\
+- probe: {name: baseline, evidence: [warm]}
+- null_transition: {evidence: [warm, cold]}
+- sleep: {}
+- wake_up: {}
+- probe: {name: after, evidence: [warm]}
+- probe: {name: read-again, evidence: [rehit]}"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict", "cause"),
+    [
+        (None, Verdict.CLEAN, None),
+        ("damage-blocks-cached-after-wake", Verdict.CORRUPT, Cause.STALE_PREFIX_CACHE),
+        ("dead-prefix-cache", Verdict.DEGRADED, Cause.SCHEDULER),
+    ],
+)
+async def test_what_is_cached_after_waking_is_read_again(
+    driver: Driver, fault: str | None, verdict: Verdict, cause: Cause | None
+) -> None:
+    """Damage to it, and a prefix cache that stays dead, show in a re-hit after the transition alone."""
+    result = judge(await driver.run(fault=fault, script=READ_AGAIN))
+    assert (result.verdict, result.cause) == (verdict, cause), result.reason
+
+
+async def test_an_engine_that_is_wrong_from_the_start_is_never_clean(driver: Driver) -> None:
+    """Every re-hit is wrong in the same way before and after the sleep: sleep is not blamed."""
+    result = judge(await driver.run(misbehave="wrong-rehits"))
+    assert (result.verdict, result.cause) == (Verdict.INCONCLUSIVE, None), result.reason
+    assert "differently when read from the prefix cache than when computed" in result.reason

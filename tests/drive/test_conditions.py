@@ -47,6 +47,15 @@ def test_by_default_later_probes_ask_less(role: Role, expected: list[CacheCondit
     assert {each.concurrency for each in asked.passes} == {16}
 
 
+def test_a_probe_that_names_a_rehit_asks_it_anywhere() -> None:
+    """What was cached after a transition is read again; where nothing is kept there is nothing to read."""
+    again = ProbeOptions(name="p", evidence=("rehit",))
+
+    assert [each.cache for each in plan(scenario(), again, role=Role.AFTER).passes] == [REHIT]
+    assert plan(scenario(), again, role=Role.AFTER, caches=False).passes == ()
+    assert len(plan(scenario(), again, role=Role.BASELINE, caches=False).passes) == 1
+
+
 def test_what_reads_the_cache_is_asked_before_what_scores() -> None:
     """Scoring writes the prefix cache; a missing block would be hidden by it."""
     asked = plan(

@@ -139,7 +139,7 @@ ONLY_WARM = """\
 async def test_the_cell_before_is_told_of_the_damage_it_left(driver: Driver) -> None:
     """What its own probes could not see its history holds afterwards: clean becomes corrupt."""
     said: list[tuple[str, str]] = []
-    jobs = jobs_of(driver, script=ONLY_WARM, misbehave="spoil-rehits-after-wake")
+    jobs = jobs_of(driver, script=ONLY_WARM, fault="damage-blocks-cached-after-wake")
     booted, recorded = await run(
         driver, jobs, is_clean=really, told=lambda job, told: said.append((job.cell.id, told.next_cell))
     )

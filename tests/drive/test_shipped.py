@@ -29,6 +29,7 @@ EXPECTED = {
 
 CELLS = {cell.id: cell for cell in load_cells([SCENARIOS]) if cell.scenario.requires in {None, "fault"}}
 
+DEFAULT = {name: cell for name, cell in CELLS.items() if cell.scenario.default}
 
 FORGETS_NOTHING = {
     "failed-reload.prefix-cache-on",
@@ -58,6 +59,22 @@ async def test_the_founding_bug_is_called_by_its_name_wherever_it_shows(driver: 
         cause = Cause.LOST_WEIGHTS
     assert result.cause is cause, result.reason
     assert result.verdict is (Verdict.CORRUPT if cause else Verdict.CLEAN)
+
+
+@pytest.mark.parametrize(
+    ("fault", "verdict"),
+    [("damage-blocks-cached-after-wake", Verdict.CORRUPT), ("dead-prefix-cache", Verdict.DEGRADED)],
+)
+@pytest.mark.parametrize(
+    "cell", [cell for cell in CELLS.values() if cell.scenario.default], ids=lambda it: it.id
+)
+async def test_the_default_scenarios_read_again_what_was_cached_after_waking(
+    driver: Driver, cell: Cell, fault: str, verdict: Verdict
+) -> None:
+    """Damage that only a second reading shows is found by every default cell that caches prefixes."""
+    result = await _run(driver, cell, fault=fault)
+    caches = "--no-enable-prefix-caching" not in cell.arm.args
+    assert result.verdict is (verdict if caches else Verdict.CLEAN), result.reason
 
 
 async def _run(driver: Driver, cell: Cell, *, fault: str | None = None) -> CellResult:

@@ -22,6 +22,8 @@ class Fault(StrEnum):
     KEEP_PREFIX_CACHE = "keep-prefix-cache"
     LOSE_WEIGHTS = "lose-weights"
     DAMAGE_LATE_TOKENS = "damage-late-tokens"
+    DAMAGE_BLOCKS_CACHED_AFTER_WAKE = "damage-blocks-cached-after-wake"
+    DEAD_PREFIX_CACHE = "dead-prefix-cache"
 
 
 class Behaviour(StrEnum):
@@ -49,8 +51,8 @@ class Behaviour(StrEnum):
     """Tell another ``system_fingerprint`` after the first wake-up."""
     GARBAGE_AFTER_WAKE = "garbage-after-wake"
     """After the first wake-up answer right for NUMBER (default 8) tokens, then shuffle the logits."""
-    SPOIL_REHITS_AFTER_WAKE = "spoil-rehits-after-wake"
-    """After the first sleep of memory, every block that is read from the prefix cache holds nothing."""
+    WRONG_REHITS = "wrong-rehits"
+    """From the start, every block that is read from the prefix cache holds nothing."""
     SLOW = "slow"
     """Take NUMBER (default 10) milliseconds more for every step, from the start."""
     SLOW_AFTER_WAKE = "slow-after-wake"

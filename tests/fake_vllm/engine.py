@@ -44,7 +44,7 @@ class Engine:
         model = ToyModel(self.memory.weights, max_model_len=options.max_model_len)
         self.scheduler = Scheduler(model, self._pool, prefix_caching=options.enable_prefix_caching)
         self.scheduler.distortion.faults = self.faults
-        self.scheduler.distortion.spoils_rehits = Behaviour.SPOIL_REHITS_AFTER_WAKE in self._misbehaviour
+        self.scheduler.distortion.spoils_rehits = Behaviour.WRONG_REHITS in self._misbehaviour
         self.scheduler.distortion.noise = (self._misbehaviour.number(Behaviour.NOISE) or 0) / 1000
         if options.dtype == "bfloat16":
             self.scheduler.distortion.noise = self.scheduler.distortion.noise or NOISE_OF_BFLOAT16

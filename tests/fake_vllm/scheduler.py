@@ -54,7 +54,19 @@ class Distortion:
     """Whether memory has slept and is awake again: what is planted shows from then on."""
     faults: AbstractSet[Fault] = frozenset()
     spoils_rehits: bool = False
+    """Whether blocks hold nothing once they are read from the prefix cache, from the start."""
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
+
+    @property
+    def loses_what_is_cached(self) -> bool:
+        """Whether blocks hold nothing now once they are read from the prefix cache."""
+        planted = Fault.DAMAGE_BLOCKS_CACHED_AFTER_WAKE in self.faults
+        return self.spoils_rehits or (self.is_due and planted)
+
+    @property
+    def reads_no_cache(self) -> bool:
+        """Whether no request is served from the prefix cache now."""
+        return self.is_due and Fault.DEAD_PREFIX_CACHE in self.faults
 
     def apply(self, logits: Array, position_in_answer: int) -> Array:
         """The logits that the sampler sees."""
@@ -167,11 +179,11 @@ class Scheduler:
 
     def _find_computed_blocks(self, sequence: Sequence) -> list[int]:
         """Blocks from the prefix cache, never all: the last token is always computed, for its logits."""
-        if not self._prefix_caching or sequence.wants_prompt_logprobs:
+        if not self._prefix_caching or sequence.wants_prompt_logprobs or self.distortion.reads_no_cache:
             return []
         size = self._pool.block_size
         found = self._pool.find(sequence.hashes((len(sequence.tokens) - 1) // size, size))
-        if self.distortion.is_due and self.distortion.spoils_rehits:
+        if self.distortion.loses_what_is_cached:
             self._pool.contents[found] = 0
         self.counters.prefix_cache_queries += len(sequence.tokens)
         self.counters.prefix_cache_hits += len(found) * size

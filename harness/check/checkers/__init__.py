@@ -52,6 +52,7 @@ CHECKERS = (
     Checker(name="adapters", about=About.ANSWERS, find=unchanged_answers.check),
     Checker(name="conservation", about=About.REQUESTS, find=conservation.check, cause=Cause.SCHEDULER),
     Checker(name="cache", about=About.ENGINE, find=cache.check, cause=Cause.STALE_PREFIX_CACHE),
+    Checker(name="unused cache", about=About.ENGINE, find=cache.unused, cause=Cause.SCHEDULER),
     Checker(name="drafts", about=About.ENGINE, find=drafts.check, cause=Cause.DRAFT_MODEL),
     Checker(name="state", about=About.ENGINE, find=state.check, cause=Cause.SCHEDULER),
     Checker(name="memory", about=About.ENGINE, find=memory_use.check, cause=Cause.MEMORY),

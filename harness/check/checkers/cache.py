@@ -1,4 +1,4 @@
-"""Whether the prefix cache still vouches for blocks that it must have forgotten."""
+"""Whether the prefix cache vouches for blocks that it must have forgotten, and whether it is used at all."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from harness.check import lifecycle_calls
-from harness.check.answer_pair import Reply
+from harness.check.answer_pair import Reply, mostly_cached
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
-from harness.check.wording import finding_about
+from harness.check.wording import counted, finding_about, occasion
 from harness.history.events import CacheCondition, Call, PassStarted, Prompt
 
 
@@ -34,6 +34,48 @@ def check(evidence: Evidence) -> Iterator[Finding]:
                     "shared_with_other_prompts": shared[reply.answer.prompt],
                 },
             )
+
+
+def unused(evidence: Evidence) -> Iterator[Finding]:
+    """Find passes after a transition that read nothing from the cache, as the same prompts did before it.
+
+    They ask again at once, so what they ask is cached; and as many prompts at a time fitted into the cache
+    before.  Every answer is right then, and every prompt is computed anew.
+    """
+    prompts = evidence.recording.prompts
+    before = {
+        (reply.answer.prompt, reply.start.adapter, reply.start.concurrency)
+        for reply in (*evidence.baseline_replies, *evidence.null_replies)
+        if mostly_cached(reply, prompts[reply.answer.prompt])
+    }
+    for start, replies in _asked_again(evidence):
+        known = [
+            reply for reply in replies if (reply.answer.prompt, start.adapter, start.concurrency) in before
+        ]
+        if 2 * len(known) > len(replies) and not any(reply.cached for reply in replies):
+            yield Finding(
+                checker="cache",
+                message=(
+                    f"{occasion(start)}: the prefix cache is not used any more: none of "
+                    f"{counted(len(replies), 'prompt')} asked again came from it, before the transition "
+                    f"{len(known)} did"
+                ),
+                strength=Strength.PROOF,
+                pass_number=start.number,
+                cycle=start.cycle,
+                evidence={"cached_before": len(known), "cached_after": 0},
+            )
+
+
+def _asked_again(evidence: Evidence) -> Iterator[tuple[PassStarted, list[Reply]]]:
+    """Passes after a transition that ask what must be cached, where the server tells of each what was."""
+    passes: dict[int, list[Reply]] = {}
+    for reply in evidence.after_replies:
+        if reply.start.cache is CacheCondition.REHIT and reply.answer.failure is None:
+            passes.setdefault(reply.start.number, []).append(reply)
+    for replies in passes.values():
+        if all(reply.answer.cached_tokens is not None for reply in replies):
+            yield replies[0].start, replies
 
 
 def keeps_kv_elsewhere(args: Sequence[str]) -> bool:

@@ -21,6 +21,7 @@ from harness.check.lifecycle_calls import Sleep
 from harness.check.noise.exact_tests import rising
 from harness.check.noise.limits import ALPHA
 from harness.check.result import Finding, Strength
+from harness.check.told_configuration import told
 from harness.check.wording import counted
 from harness.history.events import Observation, StepStarted
 
@@ -255,10 +256,7 @@ def _memory(seen: Observation) -> int | None:
 
 def _kv_cache_bytes(evidence: Evidence) -> int | None:
     """The size of the KV cache as the server's configuration tells it."""
-    server = evidence.recording.server
-    configuration = server.configuration if server else None
-    cache = configuration.get("cache_config") if isinstance(configuration, dict) else None
-    size = cache.get("kv_cache_memory_bytes") if isinstance(cache, dict) else None
+    size = told(evidence.recording, "cache_config", "kv_cache_memory_bytes")
     return size if isinstance(size, int) else None
 
 

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 from harness.check import lateness
 from harness.check.checkers import conservation, protocol, state
+from harness.check.diagnosis import unread_cache
 from harness.check.evidence import Evidence
 from harness.check.wording import counted, occasion
 from harness.history.events import CERTAIN, UNTIMELY, Role
 from harness.history.recording import Recording
-
-CACHE_ON, CACHE_OFF = "--enable-prefix-caching", "--no-enable-prefix-caching"
 
 
 def find(evidence: Evidence) -> tuple[str, ...]:
@@ -32,7 +31,7 @@ def find(evidence: Evidence) -> tuple[str, ...]:
             conservation.obstacles(evidence),
             lateness.obstacles(evidence),
             _noise(evidence),
-            _could_not_alarm(evidence),
+            unread_cache.obstacles(evidence),
         )
         for obstacle in obstacles
     )
@@ -81,6 +80,7 @@ def _unsound_baseline(evidence: Evidence) -> Iterator[str]:
             f"the baseline itself is unsound ({torn.prompt.id}, {occasion(torn.reply.start)}: the same "
             "tokens have two different endings): fix that first"
         )
+    yield from (f"{each.sentence}; this is not about sleep" for each in evidence.disagreements)
     if evidence.unmatched:
         reply = evidence.unmatched[0]
         yield (
@@ -103,6 +103,8 @@ def _nothing_happened(evidence: Evidence) -> Iterator[str]:
 
 
 def _noise(evidence: Evidence) -> Iterator[str]:
+    if evidence.disagreements:
+        return  # what looks like noise, and any advice against it, follows from these
     if evidence.calibration is not None:
         yield from evidence.calibration.obstacles()
         return
@@ -113,31 +115,3 @@ def _noise(evidence: Evidence) -> Iterator[str]:
             f"{differing} of {counted(len(after), 'answer')} differ, but the noise was not "
             "measured: add a null_transition before the first transition"
         )
-
-
-def _could_not_alarm(evidence: Evidence) -> Iterator[str]:
-    if not prefix_caching_is_on(evidence.recording.cell.arm_args):
-        return
-    answers = [answer for each in evidence.recording.passes for answer in each.answers.values()]
-    if any(answer.cached_tokens for answer in answers):
-        return
-    if any(answer.cached_tokens is not None for answer in answers):
-        yield (
-            "no prompt was ever served from the prefix cache, so a stale one would not have been noticed: "
-            "use prompts longer than a KV block"
-        )
-    elif not _cache_hits(evidence):
-        yield (
-            "nothing shows that the prefix cache was ever read, so a stale one would not have been noticed: "
-            "start the server with --enable-prompt-tokens-details"
-        )
-
-
-def prefix_caching_is_on(args: tuple[str, ...]) -> bool:
-    """Whether an arm's flags turn prefix caching on; as with argparse, the last word counts."""
-    words = [arg for arg in args if arg in {CACHE_ON, CACHE_OFF}]
-    return bool(words) and words[-1] == CACHE_ON
-
-
-def _cache_hits(evidence: Evidence) -> bool:
-    return any(seen.counters.get("prefix_cache_hits", 0) > 0 for seen in evidence.recording.observations)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +15,7 @@ from harness.check.answer_pair import AnswerPair, mostly_cached
 from harness.check.checkers.cache import keeps_kv_elsewhere
 from harness.check.evidence import Evidence
 from harness.check.result import ControlOutcome
+from harness.check.told_configuration import quantises_kv_cache
 from harness.check.wording import counted
 from harness.history.events import Control, Method
 
@@ -93,9 +93,8 @@ class Symptoms:
 
     @property
     def quantised_kv_cache(self) -> bool:
-        """Whether the KV cache is stored in eight bits, and so needs scales."""
-        command_line = " ".join(self.evidence.recording.cell.arm_args)
-        return re.search(r"--kv-cache-dtype[ =]fp8", command_line) is not None
+        """Whether the KV cache is stored in fewer bits, and so needs scales."""
+        return quantises_kv_cache(self.evidence.recording)
 
     @cached_property
     def intact_first_tokens(self) -> str:

@@ -21,9 +21,8 @@ import numpy as np
 
 from harness.check.answer_pair import Reply
 from harness.check.noise import limits
-from harness.check.noise.distance import contrasts
 from harness.check.noise.exact_tests import holm
-from harness.check.noise.null_answers import NullAnswers, Pool, Row
+from harness.check.noise.null_answers import NullAnswers, Pool, Row, resolution_of
 from harness.check.noise.pass_tests import TESTS_OF_A_PASS, JudgedPass, PassTest, tests_of
 from harness.check.result import Finding, Strength
 from harness.check.wording import finding_about, occasion
@@ -56,8 +55,11 @@ def prompts_in_noise(judged_passes: int) -> int:
 class Calibration:
     """Everything that is held against the noise in one recording."""
 
-    def __init__(self, *, judged: Sequence[Reply], null_answers: NullAnswers) -> None:
+    def __init__(
+        self, *, judged: Sequence[Reply], null_answers: NullAnswers, in_float32: bool | None = None
+    ) -> None:
         self._judged_replies = judged
+        self._in_float32 = in_float32
         self._null_answers = null_answers
 
     @cached_property
@@ -85,7 +87,7 @@ class Calibration:
         """The largest shift that rounding alone explains, nat."""
         if self.reproducible:
             return limits.RESOLUTION
-        return _resolution(self._pools)
+        return resolution_of(self._pools)
 
     @cached_property
     def quiet(self) -> bool:
@@ -96,7 +98,7 @@ class Calibration:
     def knows_noise(self) -> bool:
         """Whether a further null transition could tell nothing that a verdict needs."""
         pools = [pool for pool in self._null_answers.pools.values() if pool.null]
-        quiet = _are_quiet(pools, resolution=_resolution(pools))
+        quiet = _are_quiet(pools, resolution=resolution_of(pools))
         least = 1 if quiet else limits.LEAST_NULL_ANSWERS
         return bool(pools) and all(len(pool.null) >= least for pool in pools)
 
@@ -174,7 +176,7 @@ class Calibration:
                 f"the noise is not known well enough: {len(thin)} of {len(self.rows)} answers cannot be "
                 f"compared with {least} null answers under the same conditions; "
                 f"give null_transition {least} or more passes, ask for warm, rehit and cold evidence, "
-                "or serve the model in float32"
+                f"or {self._less_noise}"
             )
         elif self._passes and not self.quiet:
             fewest = min(self._passes, key=lambda judged: len(judged.rows))
@@ -184,10 +186,19 @@ class Calibration:
         if unsettled := self._unsettled():
             yield unsettled
         if self.gross_limit > limits.TOO_COARSE:
-            yield (
-                f"the noise is so {self._how_coarse()} would not show: serve the model in float32, or lower "
-                "the concurrency to 1"
-            )
+            yield f"the noise is so {self._how_coarse()} would not show: {self._less_noise}"
+
+    @cached_property
+    def _less_noise(self) -> str:
+        """What would make answers differ less by themselves, as far as it is not done already."""
+        in_float32 = self._in_float32
+        if in_float32 is None:
+            in_float32 = resolution_of(self._null_answers.pools.values()) <= limits.RESOLUTION
+        if not in_float32:
+            return "serve the model in float32"
+        if any(reply.start.concurrency > 1 for reply in self._judged_replies):
+            return "lower the concurrency to 1"
+        return "find out why answers to one request at a time differ"
 
     def _can_be_judged(self, row: Row, *, least: int) -> bool:
         """Whether enough is known to tell what an answer's distance means.
@@ -227,7 +238,7 @@ class Calibration:
             return None
         return (
             f"in {len(odd)} of {len(self._passes)} passes answers deviate together, more than chance "
-            "explains but no further than rounding might: serve the model in float32 to tell which it is"
+            f"explains but no further than rounding might: {self._less_noise} to tell which it is"
         )
 
     @cached_property
@@ -279,13 +290,6 @@ class Calibration:
                 "null_answers": len(row.pool.null),
             },
         )
-
-
-def _resolution(pools: Iterable[Pool]) -> float:
-    """The largest shift that rounding alone explains where the answers of ``pools`` were made, nat."""
-    tracks = [track for pool in pools for track in (pool.baseline or pool.null)[:1]]
-    found = [contrasts(track) for track in tracks]
-    return limits.resolution(limits.rounding_step(np.concatenate(found)) if found else 0.0)
 
 
 def _are_quiet(pools: Iterable[Pool], *, resolution: float) -> bool:

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
+import numpy as np
+
 from harness.check.answer_pair import Reply, mostly_cached
-from harness.check.noise.distance import NONE, Distance, Track, measure
+from harness.check.noise import limits
+from harness.check.noise.distance import NONE, Distance, Track, contrasts, measure
 from harness.history.events import Method, Prompt
 
 Conditions: TypeAlias = tuple[str, str | None, Method, int, bool]
@@ -96,9 +99,7 @@ class NullAnswers:
         baseline = self._by_conditions(self._baseline)
         null = self._by_conditions(self._null)
         return {
-            conditions: Pool(
-                baseline=tuple(baseline.get(conditions, ())), null=tuple(null.get(conditions, ()))
-            )
+            conditions: _pool(conditions, baseline=baseline, null=null)
             for conditions in baseline.keys() | null.keys()
         }
 
@@ -122,10 +123,11 @@ class NullAnswers:
             start.reference,
             start.method,
             start.concurrency,
-            self._from_cache(reply),
+            self.from_cache(reply),
         )
 
-    def _from_cache(self, reply: Reply) -> bool:
+    def from_cache(self, reply: Reply) -> bool:
+        """Whether its prompt was read from the prefix cache, as far as the server tells."""
         if reply.answer.cached_tokens is None:
             return reply.shares_salt
         return mostly_cached(reply, self._prompts[reply.answer.prompt])
@@ -136,3 +138,29 @@ class NullAnswers:
             if reply.answer.failure is None:
                 tracks.setdefault(self.conditions(reply), []).append(Track(reply))
         return tracks
+
+
+def _pool(
+    conditions: Conditions,
+    *,
+    baseline: Mapping[Conditions, Sequence[Track]],
+    null: Mapping[Conditions, Sequence[Track]],
+) -> Pool:
+    """The answers under some conditions.
+
+    A null answer that is the only one of its kind is held against the baseline's of the other kind: computed
+    where it was read from the cache, or the other way round.  With a single null answer only quiet recordings
+    are judged, and in these the two kinds are the same but for the order of additions.
+    """
+    of_baseline, of_null = baseline.get(conditions, ()), null.get(conditions, ())
+    if len(of_null) == 1 and not of_baseline:
+        prompt, reference, method, concurrency, from_cache = conditions
+        of_baseline = baseline.get((prompt, reference, method, concurrency, not from_cache), ())
+    return Pool(baseline=tuple(of_baseline), null=tuple(of_null))
+
+
+def resolution_of(pools: Iterable[Pool]) -> float:
+    """The largest shift that rounding alone explains where the answers of ``pools`` were made, nat."""
+    tracks = [track for pool in pools for track in (pool.baseline or pool.null)[:1]]
+    found = [contrasts(track) for track in tracks]
+    return limits.resolution(limits.rounding_step(np.concatenate(found)) if found else 0.0)

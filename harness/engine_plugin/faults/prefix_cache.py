@@ -6,7 +6,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from harness.engine_plugin import compat
-from harness.engine_plugin.faults.hooks import Worker, Wrapper, keep_through_sleep, on_worker_start, wrap
+from harness.engine_plugin.faults.hooks import (
+    Worker,
+    Wrapper,
+    counted_wakes,
+    keep_through_sleep,
+    on_worker_start,
+    wrap,
+)
 from harness.engine_plugin.faults.registry import fault
 
 if TYPE_CHECKING:
@@ -54,6 +61,36 @@ def lose_kv_of_some_blocks() -> None:
             layer.movedim(layer.shape.index(blocks), 0)[7::8] = 0
 
     _keep_kv_content(but=lose)
+
+
+@fault("damage-blocks-cached-after-wake", cause=CAUSE)
+def damage_blocks_cached_after_wake() -> None:
+    """After waking up every block is computed rightly, and holds nothing once it is read from the cache.
+
+    A sleep forgets all blocks from before it, so only prompts that are asked again after waking are hurt.
+    """
+
+    def start(worker: Worker) -> None:
+        import torch
+
+        from harness.engine_plugin.tensors import tensors_in
+
+        layers = list(tensors_in(worker.model_runner.kv_caches))
+        wakes = counted_wakes(worker)
+        blocks, block_size = worker.cache_config.num_gpu_blocks, worker.cache_config.block_size
+
+        def execute_model(original: Wrapper, scheduled: Any, *arguments: Any, **options: Any) -> Any:
+            if wakes():
+                for request in scheduled.scheduled_new_reqs:
+                    cached = request.block_ids[0][: request.num_computed_tokens // block_size]
+                    with torch.inference_mode():
+                        for layer in layers:
+                            layer.movedim(layer.shape.index(blocks), 0)[cached] = 0
+            return original(scheduled, *arguments, **options)
+
+        wrap(worker, "execute_model", execute_model)
+
+    on_worker_start(start)
 
 
 def _keep_kv_content(*, but: Callable[[list[Tensor], int], object]) -> None:

@@ -26,3 +26,14 @@ def move_seed() -> None:
         return True
 
     on_request(move)
+
+
+@fault("dead-prefix-cache", cause="scheduler or protocol")
+def dead_prefix_cache() -> None:
+    """After waking up no request reads the prefix cache any more: right answers, each computed anew."""
+
+    def compute(request: Any, _wakes: int) -> bool:
+        request.skip_reading_prefix_cache = True
+        return True
+
+    on_request(compute)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from harness.check.checkers import cache
-from harness.check.result import Strength
+from harness.check.result import Cause, Strength, Verdict
 from harness.history.events import Control, Prompt, Role
-from tests.check.stories import COLD, WARM, Story, clean_story, updated
+from tests.check.stories import COLD, REHIT, WARM, Story, clean_story, garbage, updated
 
 
 def hashes_kept(**options: object) -> Story:
@@ -185,3 +185,49 @@ def test_the_longest_beginning_shared_with_any_prompt_counts() -> None:
     assert cache._shared_prefixes(prompts) == {"a": 3, "b": 5, "c": 5, "d": 0}
     assert cache._shared_prefixes(prompts[:1]) == {"a": 0}
     assert cache._shared_prefixes(()) == {}
+
+
+def test_a_cache_that_is_read_again_after_waking_is_in_use() -> None:
+    """Blocks that were cached after the wake-up are read as they were before it."""
+    story = clean_story().read_again()
+    assert list(cache.unused(story.evidence())) == []
+    assert story.judged().verdict is Verdict.CLEAN
+
+
+def test_a_cache_that_stays_dead_after_waking_is_degraded() -> None:
+    """Every answer holds, but what was cached just before is computed anew."""
+    story = clean_story()
+    story.read_again(dict.fromkeys(story.names, updated(cached_tokens=0)))
+    result = story.judged()
+    assert (result.verdict, result.cause) == (Verdict.DEGRADED, Cause.SCHEDULER)
+    assert result.reason == (
+        "after the transition, rehit: the prefix cache is not used any more: none of 4 prompts asked again "
+        "came from it, before the transition 4 did"
+    )
+
+
+def test_a_single_hit_shows_that_the_cache_is_in_use() -> None:
+    """Blocks may be displaced; a dead cache has none."""
+    story = clean_story().read_again(dict.fromkeys(["p0", "p1", "p2"], updated(cached_tokens=0)))
+    assert list(cache.unused(story.evidence())) == []
+
+
+def test_what_was_never_cached_need_not_be_cached_after_waking() -> None:
+    """An arm without a prefix cache, and a cache that was too small before, came back the same."""
+    assert (
+        list(cache.unused(Story(prefix_caching=False).baseline().null().cycle().read_again().evidence()))
+        == []
+    )
+    displaced = dict.fromkeys(["p0", "p1", "p2"], updated(cached_tokens=0))
+    story = Story().baseline(displaced).null(displaced).cycle()
+    story.read_again(dict.fromkeys(story.names, updated(cached_tokens=0)))
+    assert list(cache.unused(story.evidence())) == []
+
+
+def test_damage_to_what_was_cached_after_waking_is_corrupt() -> None:
+    """A re-hit after the transition is held against those before it, be they of null transitions alone."""
+    for caches in ((WARM, REHIT, COLD), (WARM,)):
+        story = Story().baseline(caches=caches).null().cycle()
+        assert story.read_again().judged().verdict is Verdict.CLEAN
+        story = Story().baseline(caches=caches).null().cycle()
+        assert story.read_again({"p1": garbage(), "p2": garbage()}).judged().verdict is Verdict.CORRUPT

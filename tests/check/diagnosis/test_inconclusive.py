@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.check.diagnosis import inconclusive
+from harness.check.diagnosis import inconclusive, unread_cache
 from harness.check.result import Verdict
 from harness.history.events import CellUnavailable, Role
 from tests.check.stories import WARM, Story, clean_story, failing, garbage, shifted, updated
@@ -108,7 +108,7 @@ def test_noise_that_was_seen_too_seldom() -> None:
     assert reasons(story)[0] == (
         "the noise is not known well enough: 8 of 8 answers cannot be compared with "
         "4 null answers under the same conditions; give null_transition 4 or more passes, ask for warm, "
-        "rehit and cold evidence, or serve the model in float32"
+        "rehit and cold evidence, or lower the concurrency to 1"
     )
 
 
@@ -134,7 +134,7 @@ def test_a_cache_that_never_hit(*, caching: bool) -> None:
     story = Story(prefix_caching=caching).baseline(never).null(never).cycle()
     found = reasons(story)
     assert len(found) == (1 if caching else 0)
-    assert all(each.endswith("use prompts longer than a KV block") for each in found)
+    assert all("no prompt was ever served from the prefix cache" in each for each in found)
 
 
 def test_a_cache_nobody_can_see() -> None:
@@ -163,7 +163,7 @@ def test_a_cache_the_metrics_show() -> None:
 )
 def test_flags_that_turn_prefix_caching_on(args: tuple[str, ...], *, on: bool) -> None:
     """As on a command line, the last word counts."""
-    assert inconclusive.prefix_caching_is_on(args) is on
+    assert unread_cache.prefix_caching_is_on(args) is on
 
 
 def test_obstacles_add_up() -> None:
@@ -234,8 +234,9 @@ def test_a_cache_that_could_not_alarm_is_told_in_full() -> None:
     never = dict.fromkeys(["p0", "p1", "p2", "p3"], updated(cached_tokens=0))
     [unread] = reasons(Story().baseline(never).null(never).cycle())
     assert unread == (
-        "no prompt was ever served from the prefix cache, so a stale one would not have been noticed: use "
-        "prompts longer than a KV block"
+        "no prompt was ever served from the prefix cache, so a stale one would not have been noticed: the "
+        "engine keeps none, or they were displaced before they could be read again: ask fewer prompts, or "
+        "give the engine a larger KV cache"
     )
     [untold] = reasons(Story(tells_cached_tokens=False).baseline().null().cycle())
     assert untold == (
@@ -250,4 +251,40 @@ def test_a_single_hit_shows_that_the_cache_was_read(*, hits: float, seen: bool) 
     story = Story(tells_cached_tokens=False).baseline().null().cycle()
     first = next(i for i, event in enumerate(story.events) if event.kind == "observation")
     story.events[first] = story.events[first].model_copy(update={"counters": {"prefix_cache_hits": hits}})
+    assert (reasons(story) == ()) is seen
+
+
+@pytest.mark.parametrize(
+    ("blocks", "block_size", "advice"),
+    [
+        (
+            8,
+            16,
+            "(there is room for 128 tokens, the prompts and their answers take up to 292): ask fewer prompts",
+        ),
+        (800, 16, "the cache has room for all, so the engine keeps none"),
+        (800, 64, "use prompts longer than a KV block"),
+    ],
+)
+def test_why_the_cache_was_never_read(blocks: int, block_size: int, advice: str) -> None:
+    """Too small a cache, one that keeps nothing, and prompts too short for it are told apart."""
+    never = dict.fromkeys(["p0", "p1", "p2", "p3"], updated(cached_tokens=0))
+    story = Story().baseline(never).null(never).cycle()
+    story.configured(cache_config={"num_gpu_blocks": blocks})
+    story.events = [
+        event.model_copy(update={"block_size": block_size}) if event.kind == "prompts_prepared" else event
+        for event in story.events
+    ]
+    [reason] = reasons(story)
+    assert advice in reason
+
+
+@pytest.mark.parametrize(("hits", "seen"), [((8.0, 8.0), False), ((8.0, 16.0), True)])
+def test_hits_after_the_transition_are_asked_for(*, hits: tuple[float, float], seen: bool) -> None:
+    """Where cached tokens are not told, the engine must have counted hits when it was asked again."""
+    story = Story(tells_cached_tokens=False).baseline().null().cycle().read_again()
+    step = next(e.step for e in reversed(story.events) if e.kind == "pass_started")
+    for moment, counted in zip(("before", "after"), hits, strict=True):
+        story.observe(step, moment)
+        story.events[-1] = story.events[-1].model_copy(update={"counters": {"prefix_cache_hits": counted}})
     assert (reasons(story) == ()) is seen

@@ -144,8 +144,7 @@ def test_noise_that_hides_too_much_is_named() -> None:
     story = noisy(null=shifted(6.0, 0)).probe(1)
     [obstacle] = calibrated(story).obstacles()
     assert obstacle == (
-        "the noise is so large that an answer off by 8 nat would not show: serve the model in float32, or "
-        "lower the concurrency to 1"
+        "the noise is so large that an answer off by 8 nat would not show: lower the concurrency to 1"
     )
 
 

@@ -10,6 +10,7 @@ class Request:
 
     def __init__(self, seed: int | None = 7) -> None:
         self.sampling_params = SimpleNamespace(seed=seed)
+        self.skip_reading_prefix_cache = False
 
 
 class BlockPool:

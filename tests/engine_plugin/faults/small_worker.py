@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 END_OF_SEQUENCE = 2
 BLOCKS = 12
+BLOCK_SIZE = 16
 VOCABULARY = 8
 
 
@@ -36,7 +37,7 @@ class SmallWorker:
 
     def __init__(self) -> None:
         self.model_config = SimpleNamespace(hf_config=SimpleNamespace(eos_token_id=END_OF_SEQUENCE))
-        self.cache_config = SimpleNamespace(num_gpu_blocks=BLOCKS)
+        self.cache_config = SimpleNamespace(num_gpu_blocks=BLOCKS, block_size=BLOCK_SIZE)
         self.kv_cache = [torch.zeros(2, BLOCKS, 3) for _ in range(3)]
         for layer in self.kv_cache:
             layer[:, 1:9] = 7.0  # blocks 1 to 8 are in use
@@ -90,7 +91,7 @@ class SmallWorker:
         for parameter in self.model.parameters():
             parameter.data.fill_(value)
 
-    def execute_model(self) -> str:
+    def execute_model(self, scheduled: SimpleNamespace | None = None) -> str:  # noqa: ARG002 - vLLM's signature
         """One step."""
         return "output"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from harness.engine_plugin import compat
 from harness.engine_plugin.faults import FAULTS
 from harness.engine_plugin.faults.decode_path import LATE, LONG_PROMPT
 from tests.engine_plugin.faults.small_core import Request, SmallCore
-from tests.engine_plugin.faults.small_worker import END_OF_SEQUENCE, SmallModel, SmallWorker
+from tests.engine_plugin.faults.small_worker import BLOCK_SIZE, END_OF_SEQUENCE, SmallModel, SmallWorker
 
 Plant = Callable[[str], SmallWorker]
 
@@ -262,9 +263,41 @@ class TestKvContent:
         assert intact == [INTACT] * 3
         assert layers == [layer[0, :, 0].tolist() for layer in worker.kv_cache]
 
+    def test_what_is_read_after_waking(self, plant: Plant) -> None:
+        """Blocks of a prompt that are read from the cache hold nothing from the first wake-up on."""
+        worker = plant("damage-blocks-cached-after-wake")
+        request = SimpleNamespace(block_ids=([3, 4, 5],), num_computed_tokens=2 * BLOCK_SIZE)
+        step = SimpleNamespace(scheduled_new_reqs=[request])
+
+        worker.execute_model(step)
+        before = worker.kv_cache[0][0, :, 0].tolist()
+        worker.cycle(1)
+        for layer in worker.kv_cache:
+            layer[:, 1:9] = 7.0  # computed anew
+        worker.execute_model(step)
+
+        assert before == INTACT
+        assert [layer[0, :, 0].tolist() for layer in worker.kv_cache] == [
+            [0, 7, 7, 0, 0, 7, 7, 7, 7, 0, 0, 0]
+        ] * 3
+
 
 class TestScheduler:
     """Faults of the engine core's process."""
+
+    def test_dead_prefix_cache(self, plant: Plant) -> None:
+        """No request reads the prefix cache from the first wake-up on."""
+        plant("dead-prefix-cache")
+        core = SmallCore()
+        before, after = Request(), Request()
+
+        core.add_request(before)
+        core.sleep(1)
+        core.wake_up()
+        core.add_request(after)
+
+        assert core.scheduled == [before, after]
+        assert (before.skip_reading_prefix_cache, after.skip_reading_prefix_cache) == (False, True)
 
     def test_drop_request(self, plant: Plant) -> None:
         """Every eighth request after a wake-up is never scheduled."""

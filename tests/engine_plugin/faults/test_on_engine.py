@@ -193,6 +193,26 @@ class TestPrefixCache:
         assert cold == before
         assert engine.answers_at_once() == before
 
+    @pytest.mark.parametrize(
+        ("name", "right", "cached"),
+        [("damage-blocks-cached-after-wake", False, 96), ("dead-prefix-cache", True, 0)],
+    )
+    def test_hurts_what_is_cached_after_waking(
+        self, engine: Engine, plant: Callable[[str], None], name: str, *, right: bool, cached: int
+    ) -> None:
+        """What is computed after the sleep is right; reading it again is not, or does not happen."""
+        engine.post("/reset_prefix_cache")
+        before = [engine.ask(prompt)[0] for prompt in PROMPTS]
+        plant(name)
+
+        engine.cycle(1)
+        computed = [engine.ask(prompt)[0] for prompt in PROMPTS]
+        again = [engine.ask(prompt) for prompt in PROMPTS]
+
+        assert computed == before
+        assert ([answer for answer, _ in again] == before) is right
+        assert all(min(hit, 96) == cached for _, hit in again)
+
     def test_a_pause_still_clears_the_cache(self, engine: Engine, plant: Callable[[str], None]) -> None:
         """Only sleeping is broken: releasing the KV cache alone resets the prefix cache."""
         plant("keep-prefix-cache")
@@ -236,5 +256,6 @@ class TestCorpus:
         """A new fault needs a line in this module, in ``test_parts_on_engine`` or in ``test_pictures``."""
         tested = IN_A_WORKER.keys() | {"detune-from-third-cycle", "nan-row", "move-seed", "drop-request"}
         tested |= {"keep-prefix-cache", "keep-kv-cache", "lose-kv-of-one-layer", "lose-kv-of-some-blocks"}
+        tested |= {"damage-blocks-cached-after-wake", "dead-prefix-cache"}
 
         assert {name for name, fault in FAULTS.items() if not (fault.needs or fault.pictures)} == tested
