@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.check import judge
+from harness.check.noise.limits import LEAST_NULL_ANSWERS
 from harness.check.result import Verdict
 from harness.drive.cell import EarlyLooks, run_cell
 from harness.drive.job import CellJob
@@ -20,11 +21,14 @@ from harness.runs.looks import knows_noise
 from harness.runs.options import RunOptions
 from harness.runs.plan import RunPlan
 from harness.scenario.cells import Cell, load_cells
+from harness.scenario.script import flat_steps
+from harness.scenario.steps.asking import NullTransition
 from tests.drive.conftest import SCENARIOS, Driver
 
 pytestmark = pytest.mark.anyio
 
 DEFAULT = {cell.id: cell for cell in load_cells([SCENARIOS], only_default=True)}
+ALL = {cell.id: cell for cell in load_cells([SCENARIOS])}
 BFLOAT16 = ("--dtype", "bfloat16")
 
 
@@ -102,3 +106,10 @@ def test_judged_passes_are_those_after_the_baselines(driver: Driver) -> None:
 """
     cell = driver.cell(script=script, more="evidence: [warm, cold]")
     assert judged_passes(cell.scenario) == 3 * 2 + 1
+
+
+@pytest.mark.parametrize("cell", ALL.values(), ids=ALL)
+def test_no_shipped_scenario_names_fewer_null_passes_than_noise_takes(cell: Cell) -> None:
+    """One that does could never be clean where answers differ by themselves."""
+    nulls = [step for step in flat_steps(cell.scenario.script) if isinstance(step, NullTransition)]
+    assert all((each.null_transition.passes or LEAST_NULL_ANSWERS) >= LEAST_NULL_ANSWERS for each in nulls)
