@@ -79,6 +79,7 @@ def choose(options: RunOptions) -> Choice:
         vllm=options.vllm,
         image=options.image,
         endpoint=options.endpoint,
+        access=options.access,
         keep_servers=options.keep_servers,
     )
 
@@ -219,10 +220,10 @@ def ask_to_stay(endpoint: str, cells: Sequence[Cell], options: RunOptions) -> It
         RuntimeUnavailableError: it rests already, is in use, or does not answer as it must.
     """
     require_few_sleeps(cells, options.max_sleeps)
-    yield from anyio.run(partial(give_back_leftovers, Ledger(), endpoint=endpoint))
+    yield from anyio.run(partial(give_back_leftovers, Ledger(), endpoint=endpoint, access=options.access))
 
     async def ask() -> None:
-        async with connect(endpoint) as connection:
+        async with connect(endpoint, access=options.access) as connection:
             await require_fit(connection, allow_busy=options.allow_busy)
 
     anyio.run(ask)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from harness.cli.option_sources import given_options, variable
+from harness.cli.option_sources import given_options, variable, variable_of_words
 from harness.cli.shared import ArmsOption, ModelOption, OutOption, RuntimeOption, VllmArgsOption
 from harness.runs.finding import REPORTS
 from harness.runs.options import RunOptions
@@ -25,6 +25,15 @@ class OptionsOfRun:
         vllm: The vLLM release to test.
         image: The container image to test.
         endpoint: URL of a server that is already running.
+        api_key: The key that the server at --endpoint wants. Better in the environment, where other users
+            of the machine do not see it: SLEEPWAKE_API_KEY, or else OPENAI_API_KEY or VLLM_API_KEY.
+        headers: NAME=VALUE, sent with every call to the server at --endpoint. Can be given several times.
+            In the environment: all of them in one line, as for a shell.
+        ca_file: A PEM file with the certificates to trust instead of the system's.
+        client_cert: A PEM file with the certificate to show to the server at --endpoint.
+        client_key: The PEM file of its key, if that is another.
+        use_proxy: Go through the proxy that the environment names (HTTPS_PROXY, NO_PROXY, ...). Otherwise
+            the server at --endpoint is called directly.
         allow_busy: Test a server with --endpoint although others use it. Their requests may be aborted or
             have to wait; how many is told.
         max_sleeps: Refuse to begin where the scripts would put the server at --endpoint to sleep more
@@ -59,6 +68,12 @@ class OptionsOfRun:
     vllm: Annotated[str | None, variable("SLEEPWAKE_VLLM")] = None
     image: Annotated[str | None, variable("SLEEPWAKE_IMAGE")] = None
     endpoint: Annotated[str | None, variable("SLEEPWAKE_ENDPOINT")] = None
+    api_key: Annotated[str | None, variable("SLEEPWAKE_API_KEY")] = None
+    headers: Annotated[tuple[str, ...], variable_of_words("SLEEPWAKE_HEADERS", option="--header")] = ()
+    ca_file: Annotated[Path | None, variable("SLEEPWAKE_CA_FILE")] = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    use_proxy: _Flag = False
     allow_busy: _Flag = False
     max_sleeps: Annotated[int | None, Parameter(show_default=False)] = None
     model: ModelOption = None

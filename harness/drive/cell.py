@@ -122,7 +122,7 @@ async def run_on_server(
         runtime.start(job.spec) as server,
     ):
         boot_seconds = 0.0 if server.facts.shared_with else recorder.now() - asked_at
-        async with connect(server.base_url) as connection:
+        async with connect(server.base_url, access=server.access) as connection:
             ready = await introduced(server, connection, recorder, boot_seconds=boot_seconds)
             recorder.record(ready)
             session = Session(

@@ -35,6 +35,7 @@ from harness.errors import ServerNotFreshError
 from harness.history.appending import tell_of_damage
 from harness.history.layout import HISTORY_FILE
 from harness.history.recording import load_recording
+from harness.reaching import Access
 from harness.scenario.script import flat_steps
 from harness.servers.base import Activity, Memory, Runtime, Server, ServerFacts, ServerSpec
 from harness.vllm_api import lifecycle
@@ -128,6 +129,10 @@ class _Shared:
     @property
     def base_url(self) -> str:
         return self.server.base_url
+
+    @property
+    def access(self) -> Access:
+        return self.server.access
 
     async def measure_memory(self) -> Memory:
         return await self.server.measure_memory()
@@ -249,7 +254,7 @@ class SharedServers:
         deadline_s = self._jobs[self._cells[0]].cell.scenario.deadlines.transition
         if await server.death() is not None:
             return False
-        async with connect(server.base_url) as connection:
+        async with connect(server.base_url, access=server.access) as connection:
             if await _rests(connection, deadline_s=deadline_s):
                 return False
             return (await lifecycle.reset_prefix_cache(connection.http, deadline_s=deadline_s)).ok

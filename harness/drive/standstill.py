@@ -26,8 +26,8 @@ from harness.vllm_api.metrics import MetricsSnapshot, read_metrics
 LOOK_S = 1.0
 """From one look to the next."""
 
-STILL_S: Mapping[Engine, float] = MappingProxyType({"cpu": 10.0, "gpu": 30.0})
-"""How long an engine must stand still: one that waits for a GPU may do so without the processor."""
+STILL_S: Mapping[Engine, float] = MappingProxyType({"cpu": 10.0, "gpu": 30.0, "unknown": 30.0})
+"""How long an engine must stand still: one that waits for a GPU, as an unknown one may, uses no processor."""
 
 IDLE_CORES = 0.1
 """What processes that wait for nothing but requests use at the most: our own looks cost them a little."""

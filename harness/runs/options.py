@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 
 from harness.drive.faults import require_fault
 from harness.history.run_description import AskedOptions
+from harness.reaching import NOTHING_SPECIAL, Access, headers_of
 from harness.redaction import without_secret_flags
 from harness.runs.finding import REPORTS
 
@@ -27,6 +29,12 @@ class RunOptions(AskedOptions):
 
     out: Path = REPORTS
     keep_servers: bool = False
+    api_key: SecretStr | None = None
+    headers: tuple[SecretStr, ...] = ()
+    ca_file: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+    use_proxy: bool = False
     allow_busy: bool = False
     max_sleeps: int | None = None
     executor: str = "local"
@@ -40,6 +48,25 @@ class RunOptions(AskedOptions):
     @classmethod
     def _resolved(cls, fault: str | None) -> str | None:
         return None if fault is None else require_fault(fault)
+
+    @property
+    def access(self) -> Access:
+        """What the server at the endpoint is shown; the key may be in the environment.
+
+        Raises:
+            UsageError: a header cannot be sent.
+        """
+        if self.endpoint is None:
+            return NOTHING_SPECIAL
+        given = self.api_key.get_secret_value() if self.api_key else None
+        words = tuple(header.get_secret_value() for header in self.headers)
+        return Access(
+            headers=headers_of(words, api_key=given or _key_in(os.environ)),
+            ca_file=self.ca_file,
+            client_certificate=self.client_cert,
+            client_key=self.client_key,
+            proxies=self.use_proxy,
+        )
 
     @property
     def asked(self) -> AskedOptions:
@@ -70,6 +97,11 @@ class RunOptions(AskedOptions):
     def of_this_call(self, asked: AskedOptions) -> Self:
         """The same call, for what ``asked`` asks."""
         return self.model_copy(update={name: getattr(asked, name) for name in AskedOptions.model_fields})
+
+
+def _key_in(environ: Mapping[str, str]) -> str | None:
+    """The key that other tools are given for the same server."""
+    return next((environ[name] for name in ("OPENAI_API_KEY", "VLLM_API_KEY") if environ.get(name)), None)
 
 
 def environment_source(variable: str) -> str:

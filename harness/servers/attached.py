@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from http import HTTPStatus
 
-import anyio.to_thread
 import httpx
 
-from harness.errors import RuntimeUnavailableError, UsageError
+from harness.errors import UsageError
+from harness.reaching import NOTHING_SPECIAL, Access
 from harness.servers.base import (
     Activity,
     Engine,
@@ -20,7 +19,7 @@ from harness.servers.base import (
     ServerFacts,
     ServerSpec,
 )
-from harness.servers.readiness import wait_until_ready
+from harness.servers.readiness import health_complaint, wait_until_ready
 
 _TIMEOUT_S = 10.0
 
@@ -31,11 +30,13 @@ class AttachedRuntime:
     An arm's flags and environment are not applied: the server has what it was started with.
 
     Args:
-        endpoint: ``http://host:port``, with or without ``/v1``.
+        endpoint: ``http://host:port``, with or without a path and ``/v1``.
+        access: What the server wants to be shown.
     """
 
-    def __init__(self, *, endpoint: str) -> None:
+    def __init__(self, *, endpoint: str, access: Access = NOTHING_SPECIAL) -> None:
         self._base_url = base_url_of(endpoint)
+        self._access = access
 
     @property
     def name(self) -> RuntimeName:
@@ -58,16 +59,12 @@ class AttachedRuntime:
         return ()
 
     def check_available(self) -> None:
-        """Return when the server is healthy.
+        """Return when it can be tried to reach the server; it is asked when the run begins.
 
         Raises:
-            RuntimeUnavailableError: It is not, or cannot be reached.
+            UsageError: a certificate cannot be read.
         """
-        if cause := _health_complaint(self._base_url):
-            raise RuntimeUnavailableError(
-                f"{self._base_url} {cause}",
-                remedy="start it with VLLM_SERVER_DEV_MODE=1 and --enable-sleep-mode, or correct --endpoint",
-            )
+        self._access.tls()
 
     def command(self, spec: ServerSpec) -> str:
         """Say that nothing is started."""
@@ -91,9 +88,9 @@ class AttachedRuntime:
             base_url=self._base_url,
             deadline_s=spec.boot_deadline_s,
             log_tail=lambda _lines: "",
-            trust_env=True,
+            access=self._access,
         )
-        yield _AttachedServer(self._base_url)
+        yield _AttachedServer(self._base_url, self._access)
 
 
 def base_url_of(endpoint: str) -> str:
@@ -120,8 +117,9 @@ def base_url_of(endpoint: str) -> str:
 class _AttachedServer:
     """A server of which only its HTTP side is visible."""
 
-    def __init__(self, base_url: str) -> None:
+    def __init__(self, base_url: str, access: Access) -> None:
         self._base_url = base_url
+        self.access = access
 
     @property
     def facts(self) -> ServerFacts:
@@ -139,16 +137,8 @@ class _AttachedServer:
         return None
 
     async def death(self) -> str | None:
-        return await anyio.to_thread.run_sync(_health_complaint, self._base_url)
+        async with self.access.client(self._base_url) as client:
+            return await health_complaint(client, within_s=_TIMEOUT_S)
 
     def log_tail(self, lines: int = 40) -> str:  # noqa: ARG002  (the interface of every server)
         return ""
-
-
-def _health_complaint(base_url: str) -> str | None:
-    """Return what is wrong with a server's health; None when it is healthy."""
-    try:
-        status = httpx.get(f"{base_url}/health", timeout=_TIMEOUT_S).status_code
-    except httpx.TransportError as error:
-        return f"does not answer ({error or type(error).__name__})"
-    return None if status == HTTPStatus.OK else f"answers /health with {status}"

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Protocol
 
+from harness.reaching import Access
+
 RuntimeName = Literal["process", "docker", "attached"]
 Engine = Literal["cpu", "gpu", "unknown"]
 
@@ -128,6 +130,11 @@ class Server(Protocol):
     @property
     def base_url(self) -> str:
         """The same as ``facts.base_url``."""
+        ...
+
+    @property
+    def access(self) -> Access:
+        """What has to be shown to it by whoever calls it."""
         ...
 
     async def measure_memory(self) -> Memory:

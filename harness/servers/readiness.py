@@ -9,6 +9,7 @@ import anyio
 import httpx
 
 from harness.errors import FlagsRefusedError, ServerBootError
+from harness.reaching import NOTHING_SPECIAL, Access
 from harness.servers.logs import LINES_READ, explain, shown
 
 _POLL_S = 0.2
@@ -29,7 +30,7 @@ async def wait_until_ready(
     log_tail: Callable[[int], str],
     death: Check = _nothing_to_say,
     intruder: Check = _nothing_to_say,
-    trust_env: bool = False,
+    access: Access = NOTHING_SPECIAL,
 ) -> None:
     """Return once ``GET /health`` answers 200.
 
@@ -40,17 +41,17 @@ async def wait_until_ready(
         death: Says why the server is gone; None while it lives.
         intruder: Asked once ``/health`` answers: says who answers instead of the server; None
             when it is the server itself.
-        trust_env: Whether to go through the proxies the environment names; never to loopback.
+        access: What the server wants to be shown.
 
     Raises:
         ServerBootError: It died, is not what answers, or was not ready in time.
     """
     with anyio.move_on_after(deadline_s):
-        async with httpx.AsyncClient(trust_env=trust_env, timeout=_PROBE_TIMEOUT_S) as client:
+        async with access.client(base_url) as client:
             while True:
                 if cause := await death():
                     raise boot_error(f"the server died while starting: {cause}", log_tail(LINES_READ))
-                if await _is_healthy(client, base_url):
+                if await _is_healthy(client):
                     if cause := await intruder():
                         raise boot_error(cause, log_tail(LINES_READ))
                     return
@@ -58,12 +59,20 @@ async def wait_until_ready(
     raise boot_error(f"the server was not ready after {deadline_s:g} s", log_tail(LINES_READ))
 
 
-async def _is_healthy(client: httpx.AsyncClient, base_url: str) -> bool:
+async def _is_healthy(client: httpx.AsyncClient) -> bool:
+    return await health_complaint(client, within_s=_PROBE_TIMEOUT_S) is None
+
+
+async def health_complaint(client: httpx.AsyncClient, *, within_s: float) -> str | None:
+    """Return what is wrong with a server's health; None when it is healthy."""
     try:
-        response = await client.get(f"{base_url}/health")
-    except httpx.TransportError:
-        return False
-    return response.status_code == HTTPStatus.OK
+        with anyio.fail_after(within_s):
+            status = (await client.get("/health")).status_code
+    except TimeoutError:
+        return f"does not answer within {within_s:g} s"
+    except httpx.TransportError as error:
+        return f"does not answer ({error or type(error).__name__})"
+    return None if status == HTTPStatus.OK else f"answers /health with {status}"
 
 
 def boot_error(cause: str, log: str) -> ServerBootError:

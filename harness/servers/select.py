@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.errors import RuntimeUnavailableError, UsageError
 from harness.extras import require
+from harness.reaching import NOTHING_SPECIAL, Access
 from harness.servers.attached import AttachedRuntime
 from harness.servers.base import Runtime
 from harness.servers.docker.presence import examine_docker, may_have_docker, sweep_containers
@@ -65,6 +66,7 @@ def choose_runtime(
     vllm: str | None = None,
     image: str | None = None,
     endpoint: str | None = None,
+    access: Access = NOTHING_SPECIAL,
     keep_servers: bool = False,
 ) -> Choice:
     """Choose the runtime that the options ask for; starts, pulls and builds nothing.
@@ -74,6 +76,7 @@ def choose_runtime(
         vllm: A version of vLLM.
         image: An image to run instead of the one that goes with the version.
         endpoint: A server to attach to.
+        access: What that server wants to be shown.
         keep_servers: Leave the servers running afterwards.
 
     Raises:
@@ -83,7 +86,8 @@ def choose_runtime(
     wanted = Wanted(runtime=runtime, vllm=vllm, image=image, endpoint=endpoint)
     check_options(wanted)
     if endpoint is not None:
-        return _checked(Choice(runtime=AttachedRuntime(endpoint=endpoint), reason="an endpoint was given"))
+        attached = AttachedRuntime(endpoint=endpoint, access=access)
+        return _checked(Choice(runtime=attached, reason="an endpoint was given"))
     if runtime == "docker" or image is not None:
         require("docker", for_what="the docker runtime")
     machine = look_at_machine()

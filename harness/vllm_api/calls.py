@@ -103,7 +103,7 @@ async def fetch(
     except httpx.HTTPError as failure:
         error = CallError(kind="connection", message=shorten(f"{type(failure).__name__}: {failure}"))
     if response is not None and not response.is_success:
-        message = error_message(_body(response)) or response.reason_phrase
+        message = _redirection(response) or error_message(_body(response)) or response.reason_phrase
         error = CallError(kind="http", message=message, status=response.status_code)
     return Fetched(response=response, error=error, seconds=anyio.current_time() - started)
 
@@ -149,6 +149,14 @@ def error_message(body: object) -> str:
 def shorten(text: str, limit: int = MESSAGE_LIMIT) -> str:
     """The text, its end cut off beyond ``limit`` characters."""
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _redirection(response: httpx.Response) -> str | None:
+    """Where it redirects to, without a query, which may hold a secret; None where it does not."""
+    if not response.has_redirect_location:
+        return None
+    target = response.url.join(response.headers["location"])
+    return f"redirects to {target.scheme}://{target.netloc.decode().rpartition('@')[2]}{target.path}"
 
 
 def _body(response: httpx.Response) -> JsonValue:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cache
 
 import httpx
 import openai
 
-_OWN_CONNECTION = {"Connection": "close"}
-"""A connection kept alive may be closed by the server just when it is used again, and nothing is retried."""
+from harness.reaching import NOTHING_SPECIAL, PLAIN, Access, unfit_to_read
 
 _ASKING = ("/completions", "/generate")
 """How the paths of requests for tokens end."""
@@ -43,41 +40,40 @@ class Connection:
 
 
 @asynccontextmanager
-async def connect(base_url: str, *, api_key: str | None = None) -> AsyncIterator[Connection]:
-    """Open the clients for the server at ``base_url`` (scheme, host and port, without ``/v1``).
+async def connect(base_url: str, *, access: Access = NOTHING_SPECIAL) -> AsyncIterator[Connection]:
+    """Open the clients for the server at ``base_url``: scheme, host, port and path, without ``/v1``.
 
-    Proxy settings of the environment are ignored: servers are on loopback or were named by the user.
     Neither client has a timeout of its own and neither retries; the callers' deadlines rule.  Every
-    request has a connection of its own.
+    request has a connection of its own, and both show the server the same.
     """
-    authorization = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     base_url = base_url.rstrip("/")
     asked = Asked()
     async with (
-        httpx.AsyncClient(
-            base_url=base_url,
-            headers={**_OWN_CONNECTION, **authorization},
-            timeout=None,  # noqa: S113 - every call has its own deadline
-            limits=httpx.Limits(max_connections=None),
-            verify=_tls(),
-            trust_env=False,
-            event_hooks={"request": [asked.count]},
-        ) as http,
+        access.client(base_url, asked.count) as http,
         openai.AsyncOpenAI(
             base_url=f"{base_url}/v1",
-            api_key=api_key or _NO_KEY,
+            api_key=_NO_KEY,
             max_retries=0,
             timeout=None,
-            default_headers=_OWN_CONNECTION,
+            default_headers={**PLAIN, **access.headers},
             http_client=openai.DefaultAsyncHttpxClient(
-                verify=_tls(), trust_env=False, timeout=None, event_hooks={"request": [asked.count]}
+                verify=access.tls(),
+                proxy=access.proxy(base_url),
+                trust_env=False,
+                follow_redirects=False,
+                timeout=None,
+                event_hooks={"request": [asked.count], "response": [_refuse_unfit]},
             ),
         ) as completions,
     ):
         yield Connection(base_url=base_url, http=http, openai=completions, asked=asked)
 
 
-@cache
-def _tls() -> ssl.SSLContext:
-    """One context for all clients: reading the certificates takes longer than most calls."""
-    return ssl.create_default_context()
+async def _refuse_unfit(response: httpx.Response) -> None:
+    """What :class:`~harness.reaching.Bounded` does for the other client, as far as headers tell.
+
+    The OpenAI client brings an HTTP library of its own, so that it cannot share the transport.
+    """
+    if complaint := unfit_to_read(response.headers):
+        await response.aclose()
+        raise httpx.RemoteProtocolError(complaint)

@@ -25,6 +25,8 @@ class MetricsSnapshot:
     """
 
     sleep_state: SleepState | None
+    started: float | None
+    """When the process that answers was started, in seconds since 1970."""
     requests_running: int | None
     requests_waiting: int | None
     requests_ended: int | None
@@ -81,7 +83,13 @@ def parse_metrics(text: str) -> MetricsSnapshot:
     """
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     totals = {field: _total(samples, names) for field, names in METRIC_NAMES.items()}
-    return MetricsSnapshot(sleep_state=_sleep_state(samples), requests_aborted=_aborted(samples), **totals)
+    started = (sample.value for sample in samples if sample.name == "process_start_time_seconds")
+    return MetricsSnapshot(
+        sleep_state=_sleep_state(samples),
+        started=next(started, None),
+        requests_aborted=_aborted(samples),
+        **totals,
+    )
 
 
 def _aborted(samples: Iterable[Sample]) -> int | None:

@@ -16,6 +16,7 @@ from harness.drive.recorder import Recorder
 from harness.drive.session import Session
 from harness.history.events import Event, Prompt
 from harness.models.variants import Variants
+from harness.reaching import NOTHING_SPECIAL, Access
 from harness.scenario.engine_state import EngineState
 from harness.scenario.schema import Scenario
 from harness.servers.base import Activity, Memory, ServerFacts
@@ -96,6 +97,11 @@ class ScriptedEngine:
     def facts(self) -> ServerFacts:
         """As every server has them."""
         return ServerFacts(runtime="process", engine="cpu", base_url=BASE_URL)
+
+    @property
+    def access(self) -> Access:
+        """Nothing: it is ours."""
+        return NOTHING_SPECIAL
 
     @property
     def base_url(self) -> str:

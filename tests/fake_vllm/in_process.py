@@ -19,6 +19,7 @@ from anyio.abc import ByteStream
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from harness.reaching import NOTHING_SPECIAL, Access
 from harness.redaction import shell_command
 from harness.servers.base import (
     Activity,
@@ -73,6 +74,11 @@ class InProcessServer:
         self._config.load()
         self._state = ServerState()
         self._exit_code: int | None = None
+
+    @property
+    def access(self) -> Access:
+        """Nothing: it is ours."""
+        return NOTHING_SPECIAL
 
     @property
     def base_url(self) -> str:

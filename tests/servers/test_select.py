@@ -83,8 +83,3 @@ class TestOptions:
         choice = choose_runtime(runtime="process")
         assert isinstance(choice.runtime, ProcessRuntime)
         assert choice.reason == "asked for"
-
-    def test_unreachable_endpoint(self, free_tcp_port: int) -> None:
-        """An endpoint is tried when it is chosen, not when the first cell starts."""
-        with pytest.raises(RuntimeUnavailableError, match="does not answer"):
-            choose_runtime(endpoint=f"http://127.0.0.1:{free_tcp_port}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.reaching import Access, headers_of
 from harness.vllm_api import lifecycle
 from harness.vllm_api.connection import Connection, connect
 from harness.vllm_api.generation import GenerationRequest, generate
@@ -26,12 +27,15 @@ async def test_proxies_of_the_environment_are_ignored(
 
 
 async def test_a_key_is_sent_with_every_request() -> None:
-    """An attached server that needs a key gets it from both clients."""
+    """An attached server that needs a key gets it from both clients, and what else it is to be shown."""
+    access = Access(headers=headers_of(("X-Team=search",), api_key="key"))
     request = GenerationRequest(prompt_token_ids=(5,), max_tokens=1, model="m", deadline_s=DEADLINE_S)
-    async with scripted(http({})) as server, connect(server.connection.base_url, api_key="key") as connection:
+    async with scripted(http({})) as server, connect(server.connection.base_url, access=access) as connection:
         await lifecycle.version(connection.http, deadline_s=DEADLINE_S)
         await generate(connection.openai, request)
     assert [headers["authorization"] for headers in server.headers] == ["Bearer key", "Bearer key"]
+    assert [headers["x-team"] for headers in server.headers] == ["search", "search"]
+    assert "Bearer" not in repr(access)
 
 
 async def test_no_connection_is_used_twice() -> None:

@@ -74,6 +74,7 @@ def test_everything_of_the_newest_release() -> None:
     """All that 0.32 tells is read, and nothing that merely looks like it."""
     assert parse_metrics(V0_32) == MetricsSnapshot(
         sleep_state="weights_offloaded",
+        started=None,
         requests_running=2,
         requests_waiting=1,
         requests_ended=9,

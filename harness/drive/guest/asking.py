@@ -8,6 +8,7 @@ import anyio
 import httpx
 
 from harness.drive.guest.owed import curl
+from harness.drive.guest.refusals import NOT_VLLM, require_answer
 from harness.errors import RuntimeUnavailableError
 from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallResult
@@ -16,6 +17,9 @@ from harness.vllm_api.metrics import MetricsReading, MetricsSnapshot, read_metri
 
 LOOK_DEADLINE_S = 20.0
 """For everything that is asked in one look, together."""
+
+READS = 4
+"""Of /metrics at a time, each over a connection of its own: a balancer gives them to different servers."""
 
 BETWEEN_LOOKS_S = 0.5
 """Requests that are shorter than a look show in what was counted between two."""
@@ -80,12 +84,14 @@ async def require_fit(connection: Connection, *, allow_busy: bool) -> None:
         RuntimeUnavailableError: it has no development endpoints, rests already, or others use it.
     """
     endpoint = connection.base_url
+    require_answer(await lifecycle.health(connection.http, deadline_s=LOOK_DEADLINE_S), endpoint)
     first = await look(connection.http)
     _require_state(first, endpoint)
-    if allow_busy:
-        return
     await anyio.sleep(BETWEEN_LOOKS_S)
     second = await look(connection.http)
+    await _require_one_server(connection, first, second)
+    if allow_busy:
+        return
     if busy := _busy(first) or _busy(second) or _worked(first.metrics.snapshot, second.metrics.snapshot):
         raise RuntimeUnavailableError(
             f"others use {endpoint}: {busy}",
@@ -99,16 +105,39 @@ def _require_state(seen: Look, endpoint: str) -> None:
             f"{endpoint} has no development endpoints: GET /is_sleeping answers {seen.sleeping.status}",
             remedy="start it with VLLM_SERVER_DEV_MODE=1 and --enable-sleep-mode",
         )
-    if seen.sleeping.error is not None:
+    require_answer(seen.sleeping, endpoint)
+    if not isinstance(seen.sleeping.field("is_sleeping"), bool):
         raise RuntimeUnavailableError(
-            f"{endpoint} does not say whether it sleeps: {seen.sleeping.error.message}",
-            remedy="see whether `curl` gets an answer from GET /is_sleeping",
+            f"{endpoint} answers GET /is_sleeping, but not as vLLM does", remedy=NOT_VLLM
         )
     if (rests := seen.rests) is not None:
         path = "/wake_up" if rests == "asleep" else "/resume"
         raise RuntimeUnavailableError(
             f"{endpoint} is {rests} already, so nothing would be answered",
             remedy=f"whoever let it rest may still need that; else: {curl(endpoint, path)}",
+        )
+
+
+async def _require_one_server(connection: Connection, *looks: Look) -> None:
+    """Return when the same process answers every time, as far as it tells when it was started.
+
+    Raises:
+        RuntimeUnavailableError: several do.
+    """
+    more: list[MetricsReading] = []
+
+    async def read() -> None:
+        more.append(await read_metrics(connection.http, deadline_s=LOOK_DEADLINE_S))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(READS):
+            group.start_soon(read)
+    snapshots = (reading.snapshot for reading in (*(each.metrics for each in looks), *more))
+    started = {seen.started for seen in snapshots if seen and seen.started is not None}
+    if len(started) > 1:
+        raise RuntimeUnavailableError(
+            f"{len(started)} servers answer at {connection.base_url}: they were started at different times",
+            remedy="give the address of one of them: what is asked of one would be put to sleep in another",
         )
 
 

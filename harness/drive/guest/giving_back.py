@@ -10,6 +10,7 @@ import httpx
 from harness.drive.guest.asking import look
 from harness.drive.guest.owed import Ledger, Owed
 from harness.errors import RuntimeUnavailableError
+from harness.reaching import NOTHING_SPECIAL, Access
 from harness.servers.owner import Owner
 from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallResult
@@ -86,8 +87,12 @@ async def _loaded(http: httpx.AsyncClient) -> frozenset[str]:
     return frozenset(str(each.get("id")) for each in entries if isinstance(each, dict))
 
 
-async def give_back_leftovers(ledger: Ledger, *, endpoint: str | None = None) -> list[str]:
+async def give_back_leftovers(
+    ledger: Ledger, *, endpoint: str | None = None, access: Access = NOTHING_SPECIAL
+) -> list[str]:
     """Give back what dead harnesses still owe, to one server or to all; say what, a sentence each.
+
+    ``access`` is what the server at ``endpoint`` wants to be shown: it is for no other.
 
     Raises:
         RuntimeUnavailableError: a harness that lives is at work on ``endpoint``.
@@ -96,7 +101,7 @@ async def give_back_leftovers(ledger: Ledger, *, endpoint: str | None = None) ->
     for owed in ledger.entries(endpoint):
         whose = f"which run {owed.run_id} left when it was killed"
         if owed.owner == Owner.this_process() or owed.owner.is_dead():
-            async with connect(owed.endpoint) as connection:
+            async with connect(owed.endpoint, access=access) as connection:
                 problem = await give_back(connection.http, owed)
             if problem is None:
                 ledger.forget(owed)

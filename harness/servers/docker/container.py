@@ -15,6 +15,7 @@ from docker.models.containers import Container
 from docker.types import DeviceRequest, LogConfig, Mount
 
 from harness.errors import InfrastructureError, RuntimeUnavailableError
+from harness.reaching import NOTHING_SPECIAL, Access
 from harness.redaction import secret_values
 from harness.servers.base import Activity, Memory, ServerFacts, ServerSpec
 from harness.servers.docker.engine import speaking
@@ -45,6 +46,11 @@ class ContainerServer:
     def facts(self) -> ServerFacts:
         """What a report says about it."""
         return self._facts
+
+    @property
+    def access(self) -> Access:
+        """Nothing: it is ours."""
+        return NOTHING_SPECIAL
 
     @property
     def base_url(self) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from harness.errors import ServerError
+from harness.reaching import NOTHING_SPECIAL, Access
 from harness.redaction import secret_values
 from harness.servers import logs
 from harness.servers.base import Activity, Memory, ServerFacts, ServerSpec
@@ -71,6 +72,11 @@ class EngineProcess:
     def facts(self) -> ServerFacts:
         """What a report says about it."""
         return self._facts
+
+    @property
+    def access(self) -> Access:
+        """Nothing: it is ours."""
+        return NOTHING_SPECIAL
 
     @property
     def base_url(self) -> str:
