@@ -9,7 +9,20 @@ import pytest
 from harness.check.diagnosis import inconclusive
 from harness.check.result import Cause, Verdict
 from harness.history.events import Method, Role
-from tests.check.stories import COLD, WARM, Change, Story, clean_story, flip, garbage, scaled, shifted
+from tests.check.stories import (
+    COLD,
+    REHIT,
+    WARM,
+    Change,
+    Story,
+    both,
+    clean_story,
+    flip,
+    garbage,
+    scaled,
+    shifted,
+    updated,
+)
 
 COARSE = {"model_config": {"dtype": "torch.bfloat16"}}
 
@@ -36,6 +49,17 @@ def test_hits_that_are_wrong_from_the_start_are_never_clean() -> None:
         "differently when read from the prefix cache than when computed (p"
     )
     assert result.reason.endswith("try --no-enable-prefix-caching; this is not about sleep")
+    assert "float32" not in result.reason
+
+
+def test_block_hashes_that_collide_from_the_start() -> None:
+    """Some prompts read blocks of others before anything slept; float32 is no advice where it is in use."""
+    read = dict.fromkeys(["p1", "p2"], both(garbage(), updated(cached_tokens=48)))
+    story = Story().baseline(read, caches=(WARM, REHIT))
+    story.ask(Role.BASELINE, COLD).null(cached=read).cycle()
+    result = story.judged()
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "2 of 4 prompts are answered differently when read from the prefix cache" in result.reason
     assert "float32" not in result.reason
 
 
