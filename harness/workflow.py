@@ -20,12 +20,13 @@ from harness.drive.guest.announcing import announcement, require_few_sleeps
 from harness.drive.guest.asking import require_fit
 from harness.drive.guest.giving_back import give_back_leftovers
 from harness.drive.guest.owed import Ledger
+from harness.drive.guest.serving import Served, served
 from harness.drive.job import CellJob
 from harness.drive.needs import require_variants
 from harness.drive.recorder import Watcher
 from harness.drive.run import run_cells
 from harness.drive.sharing import Judges
-from harness.errors import UsageError
+from harness.errors import RuntimeUnavailableError, UsageError
 from harness.history.events import CellFailed, CellFinished, Event, ServerLeftDamaged
 from harness.history.recording import load_recording
 from harness.history.run_description import ChosenRuntime, DescribedShard
@@ -198,8 +199,7 @@ def run(
     for sentence in choice.runtime.sweep():
         progress.note(f"cleaned up: {sentence}")
     if options.endpoint is not None:
-        for sentence in ask_to_stay(base_url_of(options.endpoint), cells, options):
-            progress.note(sentence)
+        cells = ask_to_stay(base_url_of(options.endpoint), cells, options, progress=progress)
     planned = replace(plan(options, cells, choice, resume_in=resume_in), asked_at=asked_at)
     with _executor(planned, choice, cluster, progress) as executor:
         directory = resume_in or new_run_directory(options.out)
@@ -210,24 +210,38 @@ def run(
     return FinishedRun(directory=directory, whole=whole)
 
 
-def ask_to_stay(endpoint: str, cells: Sequence[Cell], options: RunOptions) -> Iterator[str]:
-    """Ask a server that is not ours how it is before it is touched; yield what there is to tell.
+def ask_to_stay(
+    endpoint: str, cells: Sequence[Cell], options: RunOptions, *, progress: Progress
+) -> tuple[Cell, ...]:
+    """Ask a server that is not ours how it is before it is touched; return the cells whose arm it runs.
 
     What a harness that was killed still owes it is given back first.
 
     Raises:
         UsageError: it would be put to sleep more often than allowed.
-        RuntimeUnavailableError: it rests already, is in use, or does not answer as it must.
+        RuntimeUnavailableError: it rests already, is in use, does not answer as it must, or runs no arm.
     """
-    require_few_sleeps(cells, options.max_sleeps)
-    yield from anyio.run(partial(give_back_leftovers, Ledger(), endpoint=endpoint, access=options.access))
+    give_back = partial(give_back_leftovers, Ledger(), endpoint=endpoint, access=options.access)
+    for sentence in anyio.run(give_back):
+        progress.note(sentence)
 
-    async def ask() -> None:
+    async def ask() -> Served:
         async with connect(endpoint, access=options.access) as connection:
             await require_fit(connection, allow_busy=options.allow_busy)
+            return await served(connection, cells)
 
-    anyio.run(ask)
-    yield announcement(cells, endpoint)
+    chosen = anyio.run(ask)
+    require_few_sleeps(chosen.cells, options.max_sleeps)
+    if not chosen.cells:
+        raise RuntimeUnavailableError(
+            f"no arm is what {endpoint} runs: {'; '.join(chosen.left_out)}",
+            remedy="choose scenarios with an arm that it runs, or start it with such flags",
+        )
+    if chosen.left_out:
+        progress.note(f"left out, as the server is not known to run them: {'; '.join(chosen.left_out)}")
+    progress.expect(len(chosen.cells))
+    progress.note(announcement(chosen.cells, endpoint))
+    return chosen.cells
 
 
 @contextmanager

@@ -78,6 +78,10 @@ class Progress:
         """Print something that is not an event."""
         self._console.print(Text(one_line(sentence)), soft_wrap=True)
 
+    def expect(self, cells: int) -> None:
+        """So many cells will run, after all."""
+        self._cells = cells
+
     def cells_interleave(self) -> None:
         """Several cells run at a time: every line says whose it is."""
         self._interleaved = True

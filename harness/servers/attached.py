@@ -23,6 +23,9 @@ from harness.servers.readiness import health_complaint, wait_until_ready
 
 _TIMEOUT_S = 10.0
 
+NOT_KNOWN = "unknown (attached)"
+"""What is emulated in a server that somebody else started."""
+
 
 class AttachedRuntime:
     """Talks to a server that is already running; starts, stops, measures and removes nothing.
@@ -123,7 +126,9 @@ class _AttachedServer:
 
     @property
     def facts(self) -> ServerFacts:
-        return ServerFacts(runtime="attached", engine="unknown", base_url=self._base_url)
+        return ServerFacts(
+            runtime="attached", engine="unknown", base_url=self._base_url, emulated=(NOT_KNOWN,)
+        )
 
     @property
     def base_url(self) -> str:

@@ -28,7 +28,7 @@ def test_a_sleeping_server_is_refused_with_what_wakes_it(
 def test_too_many_sleeps_are_a_matter_of_usage(
     here: Path, served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """--max-sleeps is held before the server is asked for anything."""
+    """--max-sleeps is held before anything is done to the server."""
     assert call(["run", "--endpoint", served.start(), "--max-sleeps", "0"]) == ExitCode.USAGE
     assert "--max-sleeps allows 0" in capsys.readouterr().err
     assert here.exists()

@@ -1,0 +1,49 @@
+"""Which arms of a scenario a server that is not ours is tested as."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+from pydantic import JsonValue
+
+from harness.drive.guest.serving import choose_served
+from harness.scenario.cells import Cell
+from harness.scenario.schema import Arm
+from tests.drive.conftest import Driver
+
+
+def cells(driver: Driver, *arms: Arm) -> list[Cell]:
+    """Cells of one scenario with these arms."""
+    cell = driver.cell()
+    named = [{**vars(cell), "arm_name": f"arm{number}", "arm": arm} for number, arm in enumerate(arms)]
+    return [Cell(**each) for each in named]
+
+
+ON, OFF = Arm(args=("--enable-prefix-caching",)), Arm(args=("--no-enable-prefix-caching",))
+SMALL, SPLIT = Arm(args=("--block-size=16",)), Arm(args=("--block-size", "16"))
+BRANCH, PLAIN = Arm(args=("--tensor-parallel-size=2",)), Arm()
+ENV = Arm(env={"VLLM_X": "1"})
+
+
+@pytest.mark.parametrize(
+    ("arms", "configuration", "chosen"),
+    [
+        ((ON, OFF), {"cache_config": {"enable_prefix_caching": True}}, ["arm0"]),
+        ((ON, OFF), {"cache_config": {"enable_prefix_caching": False}}, ["arm1"]),
+        ((OFF,), {"cache_config": {"enable_prefix_caching": True}}, []),
+        ((SMALL, SPLIT), {"cache_config": {"block_size": 16}}, ["arm0", "arm1"]),
+        ((SMALL,), {"cache_config": {"block_size": 32}}, []),
+        ((ON, OFF), {}, ["arm0"]),
+        ((BRANCH, ENV), {}, ["arm0"]),
+        ((BRANCH, PLAIN), {}, ["arm1"]),
+    ],
+)
+def test_only_what_the_server_runs_is_tested(
+    driver: Driver, arms: tuple[Arm, ...], configuration: Mapping[str, JsonValue], chosen: list[str]
+) -> None:
+    """Proven arms run; where none is proven, the first that nothing contradicts; the rest has a reason."""
+    seen = choose_served(cells(driver, *arms), configuration)
+    assert [cell.arm_name for cell in seen.cells] == chosen
+    assert len(seen.left_out) == len(arms) - len(chosen)
+    assert all("the server" in reason for reason in seen.left_out)
