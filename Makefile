@@ -5,10 +5,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup regress test mutation bench power lint lock clean
+.PHONY: help setup regress test mutation bench power calibration lint lock clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## create .venv with vLLM for CPUs, the harness and its tools (PYTHON=...)
 	@$(PYTHON) -I harness/setup/bootstrap.py
@@ -31,6 +31,9 @@ bench: setup ## how fast a large history is judged; time to verdict beside other
 power: setup ## record healthy and faulty engines, set our verdicts beside other comparators' (hours)
 	@$(BIN)/python -m tests.benchmarks.record
 	@$(BIN)/python -m tests.benchmarks.power score reports/power --into docs/comparison.md
+
+calibration: setup ## whether the stated error rate holds, on thousands of imagined engines (ARGS=...)
+	@$(BIN)/python -m tests.benchmarks.calibration --into docs/calibration.md $(ARGS)
 
 lint: setup ## style, formatting and types
 	@$(BIN)/ruff check

@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 
 from harness.check import judge
+from harness.check.noise.budget import ErrorBudget
 from harness.drive.cell import EarlyLooks
 from harness.drive.cluster import Cluster, asked_cluster, spread_over
 from harness.drive.executors import Executor, LocalExecutor, Work
@@ -29,11 +30,12 @@ from harness.drive.sharing import Judges
 from harness.errors import RuntimeUnavailableError, UsageError
 from harness.history.events import CellFailed, CellFinished, Event, ServerLeftDamaged
 from harness.history.recording import load_recording
-from harness.history.run_description import ChosenRuntime, DescribedShard
+from harness.history.run_description import ChosenRuntime, DescribedShard, read_description
 from harness.installation import shipped_names, shipped_scenarios
 from harness.models.model import THE_SERVERS_OWN, may_read_pictures, provide_model
 from harness.report.progress import Progress
 from harness.runs.finding import new_run_directory
+from harness.runs.judging import budget_of
 from harness.runs.looks import is_decided, knows_noise, sees_again, would_be_clean
 from harness.runs.options import RunOptions
 from harness.runs.plan import RunPlan
@@ -147,6 +149,7 @@ def plan(
         options=options,
         command=tuple(sys.argv),
         resumes=resume_in is not None,
+        begun_with=budget_of(read_description(resume_in)).cells if resume_in else 0,
         shard=None if resume_in else _shard(options),
     )
 
@@ -265,13 +268,13 @@ def _work(plan: RunPlan, record: RunRecord, progress: Progress) -> Work:
     looks = EarlyLooks(knows_noise=knows_noise)
     return Work(
         jobs=plan.jobs,
-        watcher_of=lambda job: record.noting(job.cell.id, _watcher(job, progress)),
+        watcher_of=lambda job: record.noting(job.cell.id, _watcher(job, progress, plan.budget)),
         looks=looks if options.thorough else replace(looks, is_decided=is_decided),
         sharing=None if options.isolate else Judges(is_clean=would_be_clean, sees_again=sees_again),
     )
 
 
-def _watcher(job: CellJob, progress: Progress) -> Watcher:
+def _watcher(job: CellJob, progress: Progress, budget: ErrorBudget) -> Watcher:
     """Show every event; when the cell is over, judge its recording and show the verdict.
 
     A cell that begins again has none yet; one whose server turns out to be damaged has another.
@@ -282,7 +285,7 @@ def _watcher(job: CellJob, progress: Progress) -> Watcher:
         if (isinstance(event, CellFailed) and not event.again) or isinstance(
             event, CellFinished | ServerLeftDamaged
         ):
-            progress.conclude(judge(load_recording(job.directory)))
+            progress.conclude(judge(load_recording(job.directory), budget=budget))
 
     return watch
 

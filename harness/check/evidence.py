@@ -17,6 +17,7 @@ from functools import cached_property
 
 from harness.check.answer_pair import AnswerPair, Reply
 from harness.check.noise import self_agreement
+from harness.check.noise.budget import OF_ONE_CELL, ErrorBudget
 from harness.check.noise.calibration import Calibration
 from harness.check.noise.limits import RESOLUTION, noise_floor
 from harness.check.noise.null_answers import NullAnswers
@@ -32,6 +33,7 @@ class Evidence:
     """What a recording holds for and against the engine.  Everything is derived on first use."""
 
     recording: Recording
+    budget: ErrorBudget = OF_ONE_CELL
 
     @cached_property
     def transitions(self) -> tuple[StepStarted, ...]:
@@ -109,6 +111,7 @@ class Evidence:
         return Calibration(
             judged=[pair.reply for pair in self.after],
             null_answers=self.null_answers,
+            budget=self.budget,
             in_float32=computes_in_float32(self.recording),
         )
 
@@ -147,9 +150,21 @@ class Evidence:
 
     @property
     def strength(self) -> Strength:
-        """What a difference weighs by itself: where there is noise, or it was not measured, it is a hint."""
+        """What a difference weighs by itself: where there is noise, or it was not measured, it is a hint.
+
+        Where there is none, no chance is reckoned with: that a difference proves damage is a plain claim.
+        One odd answer does not carry it, two do.
+        """
         quiet = self.calibration is not None and self.calibration.quiet
-        return Strength.PROOF if quiet else Strength.HINT
+        return Strength.PROOF if quiet and self.lone_answer is None else Strength.HINT
+
+    @cached_property
+    def lone_answer(self) -> AnswerPair | None:
+        """The only answer that bears damage, if no other one does, none to a control question either."""
+        if self.calibration is None or not self.calibration.quiet or len(self.damaged) != 1:
+            return None
+        asked = [pair.reply for pair in self._compare(self._replies(Role.CONTROL)) if _leaves_be(pair.reply)]
+        return self.damaged[0] if self.calibration.healed(asked) == len(asked) else None
 
     @property
     def shows_in_single_answers(self) -> bool:
@@ -285,6 +300,15 @@ def _by_prompt(replies: Iterable[Reply]) -> Mapping[str, tuple[Reply, ...]]:
         if reply.answer.failure is None:
             of.setdefault(reply.answer.prompt, []).append(reply)
     return {prompt: tuple(answers) for prompt, answers in of.items()}
+
+
+def _leaves_be(reply: Reply) -> bool:
+    """Whether a control question changed nothing in the engine: what it shows was there before."""
+    return reply.start.control not in {
+        Control.RESET_PREFIX_CACHE,
+        Control.RESET_ENCODER_CACHE,
+        Control.RELOAD_WEIGHTS,
+    }
 
 
 def _place(reply: Reply) -> tuple[int, str]:

@@ -135,6 +135,12 @@ class Bound(_Frozen):
     affected_prompts_below: float = Field(description="upper confidence limit of the affected-prompt rate")
     confidence: float
     comparisons: int = Field(description="prompts compared, the unit of the limit")
+    affected_requests_below: float | None = Field(
+        default=None,
+        description="the same limit of the affected-request rate, where damage comes and goes; null in "
+        "verdicts of older versions",
+    )
+    requests: int | None = Field(default=None, description="answers compared, the unit of that limit")
     statement: str
     smallest_single_shift: float | None = Field(
         default=None,
@@ -198,6 +204,21 @@ class CellResult(_Frozen):
     )
 
 
+class FalseAlarms(_Frozen):
+    """How often chance alone calls a run corrupt or degraded whose engines all came back the same."""
+
+    of_the_run: float = Field(
+        description="upper limit of the probability, for all tests of all cells together; what is claimed "
+        "without any chance, a difference where nothing differed before for one, has no part in it"
+    )
+    cells: int = Field(description="cells it is split over, those that never began included")
+    of_a_cell: float = Field(description="the part of one cell")
+    of_a_family: Mapping[str, float] = Field(
+        description="what each family of tests spends of that; the tests of a family share it"
+    )
+    statement: str
+
+
 class RunResult(_Frozen):
     """The judgement of a run: ``verdict.json``."""
 
@@ -208,6 +229,9 @@ class RunResult(_Frozen):
     )
     exit_code: int
     cells: tuple[CellResult, ...]
+    false_alarms: FalseAlarms | None = Field(
+        default=None, description="the error rate every cell was judged with"
+    )
     milliseconds: TimeSpent = Field(
         default=TimeSpent(),
         description="where the run's time went: that of all cells, and what was spent outside them",

@@ -25,6 +25,7 @@ from harness.check.diagnosis import cause, inconclusive, witness_choice
 from harness.check.diagnosis.cause import Attribution
 from harness.check.evidence import Evidence
 from harness.check.noise import limits
+from harness.check.noise.budget import OF_ONE_CELL, ErrorBudget, told
 from harness.check.result import Cause, CellResult, Finding, RunResult, Strength, Verdict, Witness
 from harness.check.wording import counted, describe
 from harness.errors import ExitCode, FlagsRefusedError
@@ -35,13 +36,13 @@ NO_TIME = TimeSpent()
 WORST_FIRST = (Verdict.CORRUPT, Verdict.DEGRADED, Verdict.INCONCLUSIVE, Verdict.CLEAN)
 
 
-def judge(recording: Recording) -> CellResult:
-    """Judge one cell.
+def judge(recording: Recording, *, budget: ErrorBudget = OF_ONE_CELL) -> CellResult:
+    """Judge one cell, whose run may spend ``budget`` on false alarms.
 
     Corruption that was proven stays proven even if the machine got in the way later;
     otherwise a failed cell has no verdict.
     """
-    return _Judgement(Evidence(recording)).result()
+    return _Judgement(Evidence(recording, budget=budget)).result()
 
 
 class _Judgement:
@@ -127,6 +128,7 @@ class _Judgement:
         same = all(pair.identical for pair in after)
         limit = limits.rule_out(
             prompts=len({pair.prompt.id for pair in after}),
+            requests=len(after),
             passes=len({pair.reply.start.number for pair in after}),
             alone=calibration.gross_limit if calibration and not same else None,
             together=calibration.smallest_shift if calibration and not same else None,
@@ -226,10 +228,17 @@ def _how_equal(after: Sequence[AnswerPair]) -> str:
     return "differ from the baseline no more than noise explains"
 
 
-def judge_run(results: Sequence[CellResult], *, run: str, outside_cells: TimeSpent = NO_TIME) -> RunResult:
+def judge_run(
+    results: Sequence[CellResult],
+    *,
+    run: str,
+    budget: ErrorBudget = OF_ONE_CELL,
+    outside_cells: TimeSpent = NO_TIME,
+) -> RunResult:
     """Gather the judgements of the cells of ``run``: its verdict is the worst of theirs.
 
-    ``outside_cells`` is what the run's time was spent on besides its cells.
+    ``budget`` is what each was judged with, and ``outside_cells`` what the run's time was spent on besides
+    its cells.
     """
     verdicts = {result.verdict for result in results}
     worst = next((verdict for verdict in WORST_FIRST if verdict in verdicts), None)
@@ -239,6 +248,7 @@ def judge_run(results: Sequence[CellResult], *, run: str, outside_cells: TimeSpe
         verdict=None if worst is Verdict.CLEAN and None in verdicts else worst,
         exit_code=_exit_code(results),
         cells=tuple(results),
+        false_alarms=told(budget),
         milliseconds=sum((result.milliseconds for result in results), start=outside_cells),
     )
 

@@ -1,6 +1,7 @@
 """Control questions, asked once a cell when answers differ: they decide the cause, never the text.
 
-Order matters.  A fresh salt, unseen prompts and the base model change nothing in the engine, so they are
+Order matters.  One odd answer alone proves little, so it is asked for again, as it was, before anything
+else.  A fresh salt, unseen prompts and the base model change nothing in the engine, so they are
 asked first; forgetting the prefix cache comes next, then what was kept of pictures; loading the weights
 heals the most and comes last, unless answers computed anew show that they are right.
 """
@@ -15,7 +16,7 @@ from harness.drive.probing import ask_unseen_prompts, run_pass, suspects_among
 from harness.drive.session import Session, Suspect, Target
 from harness.drive.token_texts import record_token_texts
 from harness.drive.transitions import forget_pictures, reload_loaded_weights, reset_prefix_cache
-from harness.history.events import UNTIMELY, CacheCondition, Control, Role
+from harness.history.events import UNTIMELY, CacheCondition, Control, Prompt, Role
 from harness.vllm_api.versions import Feature
 
 PROBE = "control"
@@ -38,7 +39,7 @@ async def ask_controls(
     if session.controls_asked or not suspects:
         return
     session.controls_asked = True
-    if all(suspect.after.failure and suspect.after.failure.kind in UNTIMELY for suspect in suspects):
+    if _nobody_was_answered(suspects):
         # An engine that does not answer at all would let every control wait for its deadline.
         await _ask_whether_it_answers(session, suspects, target=target)
         return
@@ -48,17 +49,9 @@ async def ask_controls(
     async def ask_damaged(control: Control, cache: CacheCondition, target: Target = target) -> bool:
         """Ask them again; return whether all are as in the baseline."""
         condition = Condition(cache=cache, concurrency=concurrency)
-        answers = await run_pass(
-            session,
-            damaged,
-            probe=PROBE,
-            role=Role.CONTROL,
-            condition=condition,
-            target=target,
-            control=control,
-        )
-        return not list(suspects_among(answers, target.reference, condition))
+        return await _ask(session, damaged, control, condition=condition, target=target)
 
+    await _ask_for_a_lone_one_again(session, suspects, damaged, target=target)
     await record_token_texts(session, suspects)
     await session.record_weight_checksums(target.reference)
     computes_rightly = not session.lacks(Feature.CACHE_SALT) and await ask_damaged(
@@ -83,6 +76,34 @@ async def ask_controls(
     if not await reload_loaded_weights(session):
         await session.record_weight_checksums(target.reference)
         await ask_damaged(Control.RELOAD_WEIGHTS, CacheCondition.COLD)
+
+
+def _nobody_was_answered(suspects: Sequence[Suspect]) -> bool:
+    return all(suspect.after.failure and suspect.after.failure.kind in UNTIMELY for suspect in suspects)
+
+
+async def _ask_for_a_lone_one_again(
+    session: Session, suspects: Sequence[Suspect], prompts: Sequence[Prompt], *, target: Target
+) -> None:
+    """Ask under the conditions it was asked under; where several answers are odd, one confirms another."""
+    if len(suspects) == 1:
+        condition = suspects[0].condition
+        await _ask(session, prompts, Control.ASKED_AGAIN, condition=condition, target=target)
+
+
+async def _ask(
+    session: Session, prompts: Sequence[Prompt], control: Control, *, condition: Condition, target: Target
+) -> bool:
+    answers = await run_pass(
+        session,
+        prompts,
+        probe=PROBE,
+        role=Role.CONTROL,
+        condition=condition,
+        target=target,
+        control=control,
+    )
+    return not list(suspects_among(answers, target.reference, condition))
 
 
 async def _ask_whether_it_answers(session: Session, suspects: Sequence[Suspect], *, target: Target) -> None:

@@ -324,7 +324,7 @@ def suspects_among(
     for answer in answers:
         before = baseline.get(answer.prompt)
         if before is not None and _differs(before, answer):
-            yield Suspect(before=before, after=answer)
+            yield Suspect(before=before, after=answer, condition=condition)
 
 
 def _differs(before: Answer, after: Answer) -> bool:

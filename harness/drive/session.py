@@ -77,6 +77,7 @@ class Suspect(NamedTuple):
 
     before: Answer
     after: Answer
+    condition: Condition
 
 
 @dataclass(kw_only=True)

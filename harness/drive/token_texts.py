@@ -19,7 +19,11 @@ _AT_ONCE = 8
 
 async def record_token_texts(session: Session, suspects: Sequence[Suspect]) -> None:
     """Record what the tokens read around the first difference of each suspect."""
-    wanted = list(dict.fromkeys(token for suspect in suspects for token in _tokens_around(*suspect)))[:MOST]
+    wanted = list(
+        dict.fromkeys(
+            token for suspect in suspects for token in _tokens_around(suspect.before, suspect.after)
+        )
+    )[:MOST]
     texts: dict[int, str] = {}
     limiter = anyio.CapacityLimiter(_AT_ONCE)
 

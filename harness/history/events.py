@@ -92,6 +92,8 @@ class Role(StrEnum):
 class Control(StrEnum):
     """The question a control pass answers, in the order they are asked."""
 
+    ASKED_AGAIN = "asked_again"
+    """The one prompt that was answered otherwise, asked once more as it had been."""
     FRESH_SALT = "fresh_salt"
     """The same prompts where nothing can come from the prefix cache."""
     UNSEEN_PROMPTS = "unseen_prompts"

@@ -93,6 +93,7 @@ def report_html(report: Report) -> str:
             scenarios=list(dict.fromkeys(cell.result.scenario for cell in report.cells)),
             arms=list(dict.fromkeys(cell.result.arm for cell in report.cells)),
             grounds=_grounds(report),
+            false_alarms=words.false_alarms(report),
             spending=spending(report),
             settings=list(_settings(report.run.as_json())),
             rows_shown=_ROWS_SHOWN,

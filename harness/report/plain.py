@@ -12,7 +12,7 @@ from harness.report.remarks import remarks
 from harness.report.spending import spending_sentence
 from harness.report.text import one_line
 from harness.report.witness import ENDS_HERE, facts, parting, where_they_part
-from harness.report.words import cause_of, headline, run_outcome
+from harness.report.words import cause_of, false_alarms, headline, run_outcome
 
 _COLUMN = 14
 """Width of the labels, as wide as the longest of them."""
@@ -31,6 +31,8 @@ def plain_lines(report: Report) -> Iterator[str]:
     yield f"emulated: {one_line('; '.join(report.emulated)) or 'nothing'}"
     if report.faults:
         yield f"planted on purpose: {one_line('; '.join(report.faults))}"
+    if rate := false_alarms(report):
+        yield f"false alarms: {rate}"
     if spent := spending_sentence(report):
         yield f"time: {spent}"
     for cell in report.cells:

@@ -12,7 +12,7 @@ from harness.report.remarks import remarks
 from harness.report.spending import spending_md
 from harness.report.text import count, end_of, one_line, shorten, visible
 from harness.report.witness import ENDS_HERE, facts, parting, where_they_part
-from harness.report.words import cause_of, headline, run_outcome, short_bound
+from harness.report.words import cause_of, false_alarms, headline, run_outcome, short_bound
 
 LIMIT_BYTES = 1_000_000
 """A GitHub job summary over 1 MiB is refused whole."""
@@ -92,6 +92,9 @@ def _overview(report: Report) -> Iterator[str]:
     if report.faults:
         yield ""
         yield f"Planted on purpose: {_short('; '.join(report.faults))}."
+    if rate := false_alarms(report):
+        yield ""
+        yield f"False alarms: {escaped(rate)}."
     yield from spending_md(report)
 
 

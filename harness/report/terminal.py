@@ -21,7 +21,7 @@ from harness.report.remarks import remarks
 from harness.report.spending import spending_sentence
 from harness.report.text import count, end_of, one_line, shorten, visible
 from harness.report.witness import ENDS_HERE, Row, facts, parting, where_they_part
-from harness.report.words import cause_of, headline, run_outcome, short_bound
+from harness.report.words import cause_of, false_alarms, headline, run_outcome, short_bound
 from harness.report.writer import WrittenReport
 
 STYLES = {
@@ -75,6 +75,8 @@ def render_terminal(report: Report, *, width: int) -> RenderableType:
     parts.append(_labelled("emulated", "; ".join(report.emulated) or "nothing"))
     if report.faults:
         parts.append(_labelled("planted on purpose", "; ".join(report.faults)))
+    if rate := false_alarms(report):
+        parts.append(_labelled("false alarms", rate))
     if spent := spending_sentence(report):
         parts.append(_labelled("time", spent))
     for cell in report.cells:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -62,16 +62,35 @@ def _join(parts: list[str]) -> str:
 
 
 def lead(report: Report) -> str:
-    """What to read after the headline: the worst cell's reason, or what a clean run could still hide."""
-    bounds = [cell.result.bound for cell in report.cells if cell.result.bound]
+    """What to read after the headline: the worst cell's reason, or what a clean run could still hide.
+
+    The cell that compared most says it: one that asks four prompts, to look at something else, hides more,
+    but the run as a whole does not.  Where some engines answer with noise and others without there are two.
+    """
     broken = [cell for cell in report.cells if cell.outcome != "clean"]
     if broken:
         worst = min(broken, key=lambda cell: SEVERITY.index(cell.outcome))
         return f"{worst.title}: {worst.result.reason}"
-    if bounds:
-        loosest = max(bounds, key=lambda bound: bound.affected_prompts_below)
-        return f"What could still be hidden: {loosest.statement}."
-    return ""
+    hidden = "; ".join(_strongest_bounds(report))
+    return f"What could still be hidden: {hidden}." if hidden else ""
+
+
+def _strongest_bounds(report: Report) -> Iterator[str]:
+    """The statement of the strictest bound of each kind, without noise and with it, and whose it is."""
+    for noisy in (False, True):
+        kind = [
+            (bound.affected_prompts_below, bound.statement, cell.title)
+            for cell in report.cells
+            if (bound := cell.result.bound) and (bound.smallest_single_shift is not None) is noisy
+        ]
+        if kind:
+            _, statement, title = min(kind)
+            yield statement if len(report.cells) == 1 else f"{statement}, in {one_line(title)}"
+
+
+def false_alarms(report: Report) -> str:
+    """How often chance alone makes such a verdict; empty where it is not known."""
+    return report.result.false_alarms.statement if report.result.false_alarms else ""
 
 
 def run_facts(report: Report) -> list[str]:
@@ -128,6 +147,7 @@ def noise_sentence(noise: NoiseFloor | None) -> str:
 
 
 _CONTROLS = {
+    Control.ASKED_AGAIN: "same prompt, asked again as it was",
     Control.FRESH_SALT: "same prompts, nothing from the prefix cache",
     Control.UNSEEN_PROMPTS: "held-out prompts, asked only in the baseline",
     Control.BASE_MODEL: "same prompts, asked of the base model",

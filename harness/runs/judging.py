@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.check import judge, judge_run
+from harness.check.noise.budget import ErrorBudget
 from harness.check.result import CellResult, RunResult
 from harness.history.layout import HISTORY_FILE, SERVER_LOG, cell_folder
 from harness.history.recording import Recording, load_recording
@@ -50,16 +51,23 @@ def judge_directory(directory: Path) -> JudgedRun:
     description = read_description(directory)
     recordings: dict[str, Recording] = {}
     results: list[CellResult] = []
+    budget = budget_of(description)
     for cell, described in description.cells.items():
         folder = cell_folder(directory, cell)
         if not (folder / HISTORY_FILE).exists():
             results.append(_never_run(cell, described))
             continue
         recordings[cell] = load_recording(folder)
-        results.append(judge(recordings[cell]))
+        results.append(judge(recordings[cell], budget=budget))
     outside_cells = description.milliseconds_outside_cells
-    result = judge_run(results, run=description.run, outside_cells=outside_cells)
+    result = judge_run(results, run=description.run, budget=budget, outside_cells=outside_cells)
     return JudgedRun(directory=directory, result=result, recordings=recordings, description=description)
+
+
+def budget_of(description: RunDescription) -> ErrorBudget:
+    """What each cell of a run is judged with; a shard's cells as all those of the matrix it is a part of."""
+    cells = description.shard.matrix if description.shard else description.cells
+    return ErrorBudget(cells=max(1, len(cells)))
 
 
 def _never_run(cell: str, described: DescribedCell) -> CellResult:

@@ -24,7 +24,10 @@ def knows_noise(cell_directory: Path) -> bool:
 
 
 def would_be_clean(cell_directory: Path) -> bool:
-    """Whether the cell would be clean if its script has come to its end."""
+    """Whether the cell would be clean if its script has come to its end, and were a run by itself.
+
+    That is the stricter rule: a cell of many has less to spend on alarms.
+    """
     recording = replace(load_recording(cell_directory), finished=True)
     return judge(recording).verdict is Verdict.CLEAN
 

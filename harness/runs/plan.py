@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from harness import __version__
+from harness.check.noise.budget import ErrorBudget
 from harness.check.noise.calibration import prompts_in_noise
 from harness.drive.job import CellJob
 from harness.drive.script import judged_passes
@@ -52,8 +53,16 @@ class RunPlan:
     command: tuple[str, ...] = ()
     resumes: bool = False
     shard: DescribedShard | None = None
+    begun_with: int = 0
+    """Cells of the whole run that is taken up again."""
     asked_at: float = field(default_factory=time.monotonic)
     """When the run was asked for, on the monotonic clock: what comes before its first cell takes time too."""
+
+    @property
+    def budget(self) -> ErrorBudget:
+        """What each cell may spend on false alarms: the run's, whichever of its cells run here and now."""
+        here = len(self.shard.matrix) if self.shard else len(self.cells)
+        return ErrorBudget(cells=max(1, here, self.begun_with))
 
     @property
     def jobs(self) -> tuple[CellJob, ...]:
@@ -69,7 +78,7 @@ class RunPlan:
             model=self.model,
             fault=self.options.fault,
             extra_args=self.options.vllm_args,
-            prompts_in_noise=prompts_in_noise(judged_passes(cell.scenario)),
+            prompts_in_noise=prompts_in_noise(judged_passes(cell.scenario), budget=self.budget),
         )
 
 

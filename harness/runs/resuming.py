@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from harness.check import judge
+from harness.check.noise.budget import ErrorBudget
 from harness.check.result import Verdict
 from harness.errors import HistoryError, UsageError
 from harness.history.layout import HISTORY_FILE, cell_folder
@@ -15,6 +16,7 @@ from harness.history.recording import load_recording
 from harness.history.run_description import AskedOptions, DescribedCell, RunDescription, read_description
 from harness.redaction import HIDDEN
 from harness.runs.finding import find_run
+from harness.runs.judging import budget_of
 from harness.runs.options import RunOptions
 from harness.runs.plan import describe_cell
 from harness.scenario.cells import Cell, load_cells
@@ -54,7 +56,8 @@ def resume(name: str, given: RunOptions) -> Resumption:
     asked = _asked(description)
     _require_agreement(given, asked)
     cells = _cells_of(description)
-    unfinished = tuple(cell for cell in cells if _lacks_verdict(cell_folder(directory, cell.id)))
+    budget = budget_of(description)
+    unfinished = tuple(cell for cell in cells if _lacks_verdict(cell_folder(directory, cell.id), budget))
     return Resumption(
         directory=directory,
         options=given.of_this_call(asked),
@@ -63,14 +66,14 @@ def resume(name: str, given: RunOptions) -> Resumption:
     )
 
 
-def _lacks_verdict(cell_directory: Path) -> bool:
+def _lacks_verdict(cell_directory: Path, budget: ErrorBudget) -> bool:
     if not (cell_directory / HISTORY_FILE).exists():
         return True
     try:
         recording = load_recording(cell_directory)
     except HistoryError:
         return True
-    verdict = judge(recording).verdict
+    verdict = judge(recording, budget=budget).verdict
     if verdict in {Verdict.CORRUPT, Verdict.DEGRADED}:
         return False
     return verdict is None or not recording.finished

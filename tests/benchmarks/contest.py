@@ -9,12 +9,15 @@ from pathlib import Path
 
 from harness.check import judge
 from harness.check.evidence import Evidence
+from harness.check.noise.budget import ErrorBudget
 from harness.check.result import CellResult, Verdict
 from harness.history.recording import Recording, load_recording
 from tests.benchmarks.cutting import cut
 from tests.benchmarks.rivals import RIVALS
 
 OURS = "sleepwake"
+BUDGET = ErrorBudget(cells=5)
+"""With it the tests of whole passes share 1e-3 in a recording, the error rate that the rivals have."""
 
 CUTS = (4, 8, 16, 32, 48)
 """Tokens an answer to which recordings are cut, to see how many a comparator needs."""
@@ -67,7 +70,7 @@ def score_file(path: Path) -> Score:
 
 def score(recording: Recording, *, engine: str, name: str) -> Score:
     """Let every comparator rule on ``recording``; the truth is whether a fault was planted."""
-    result = judge(recording)
+    result = judge(recording, budget=BUDGET)
     rulings = {OURS: our_ruling(recording, result)}
     rulings |= {rival: rivals_ruling(recording, rival) for rival in RIVALS}
     if recording.cell.fault is not None:
@@ -124,5 +127,5 @@ def _with_tokens_needed(recording: Recording, who: str, whole: Ruling) -> Ruling
 
 def _rule_of(who: str) -> Callable[[Recording], Ruling]:
     if who == OURS:
-        return lambda recording: our_ruling(recording, judge(recording))
+        return lambda recording: our_ruling(recording, judge(recording, budget=BUDGET))
     return lambda recording: rivals_ruling(recording, who)

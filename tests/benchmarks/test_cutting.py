@@ -79,7 +79,9 @@ def test_a_token_takes_as_long_as_before() -> None:
 
 def test_damage_behind_the_cut_is_gone() -> None:
     """Garbage from the ninth token on is seen in nine tokens and not in eight."""
-    recording = Story().baseline().null().cycle(1, warm={"p0": garbage(8)}).finish().recording()
+    recording = (
+        Story().baseline().null().cycle(1, warm={"p0": garbage(8), "p1": garbage(8)}).finish().recording()
+    )
     assert judge(cut(recording, tokens=9)).verdict is Verdict.CORRUPT
     assert judge(cut(recording, tokens=8)).verdict is Verdict.CLEAN
 

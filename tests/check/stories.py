@@ -254,10 +254,14 @@ class Story:
         prompts = self._unseen if control is Control.UNSEEN_PROMPTS else self._asked
         if asked is not None:
             prompts = [each for each in prompts if each.id in asked]
-        cache = WARM if control is Control.RESET_PREFIX_CACHE else COLD
+        cache = WARM if control in {Control.RESET_PREFIX_CACHE, Control.ASKED_AGAIN} else COLD
         if control is Control.RESET_PREFIX_CACHE:
             self._warm = False
         return self.ask(Role.CONTROL, cache, changes=changes, control=control, prompts=prompts)
+
+    def asked_again(self, changes: Mapping[str, Change]) -> Story:
+        """Ask the prompts that ``changes`` names once more; their answers change like this."""
+        return self.control(Control.ASKED_AGAIN, changes, asked=[*changes])
 
     def checksums(self, checksums: Mapping[str, str] | None) -> Story:
         """Tell the weights' checksums."""

@@ -77,9 +77,9 @@ def test_a_noisy_recording_tells_only_of_damaged_answers() -> None:
 
 
 def test_a_quiet_recording_needs_no_statistics() -> None:
-    """The difference itself is the proof, and it is told once."""
-    story = Story().baseline().null().cycle(1, warm={"p1": garbage()})
-    [finding] = told(story)
+    """The difference itself is the proof once it has come again, and it is told once."""
+    change = {"p1": garbage()}
+    [finding] = told(Story().baseline().null().cycle(1, warm=change).asked_again(change))
     assert (finding.checker, finding.strength) == ("divergence", Strength.PROOF)
     assert finding.message.startswith("p1, cycle 1, warm: differs from token 0 on")
 

@@ -41,10 +41,12 @@ def test_a_scored_answer_is_compared_with_a_scored_one() -> None:
 @pytest.mark.parametrize("method", [SCORED, FORCED])
 def test_given_tokens_with_other_logprobs_are_corrupt(method: Method, change: Change) -> None:
     """The same tokens are less likely than they were: the model is another one, or decodes otherwise."""
-    result = damaged(method, change, prompts=1).judged()
+    result = damaged(method, change, prompts=2).judged()
 
     assert result.verdict is Verdict.CORRUPT
-    assert {finding.message.split(": ")[0] for finding in result.findings} == {f"p0, cycle 1, {method.value}"}
+    assert {finding.message.split(": ")[0] for finding in result.findings} == {
+        f"p{i}, cycle 1, {method.value}" for i in range(2)
+    }
 
 
 def test_forced_answers_tell_no_fingerprint() -> None:
@@ -124,7 +126,7 @@ def test_a_draw_is_excused_by_as_much_rounding_as_could_have_caused_it(by: float
     def change(answer: Answer) -> Answer:
         return other_draw(5)(moved_throughout(answer, by=by))
 
-    assert damaged(SAMPLED, change, prompts=1).judged().verdict is verdict
+    assert damaged(SAMPLED, change, prompts=2).judged().verdict is verdict
 
 
 def moved_throughout(answer: Answer, *, by: float) -> Answer:

@@ -90,9 +90,11 @@ def assert_noticed(story: Story, data: st.DataObject, tamper: Callable[[Line], N
 
 
 def assert_not_clean(result: RunResult) -> None:
-    """The engine stands accused, in the verdict and in the exit code."""
-    assert result.verdict is Verdict.CORRUPT
-    assert result.exit_code == ExitCode.CORRUPT_OR_DEGRADED
+    """The engine stands accused, or in doubt where one odd answer is all there is; so says the exit code."""
+    assert (result.verdict, result.exit_code) in {
+        (Verdict.CORRUPT, ExitCode.CORRUPT_OR_DEGRADED),
+        (Verdict.INCONCLUSIVE, ExitCode.INCONCLUSIVE),
+    }
 
 
 @contextmanager

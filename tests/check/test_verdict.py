@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.check import judge
-from harness.check.result import Cause, Verdict
+from harness.check.result import Cause, Strength, Verdict
 from tests.check.stories import (
     Change,
     Story,
@@ -20,6 +20,9 @@ from tests.check.stories import (
     shifted,
     updated,
 )
+
+TWO = {"p0": garbage(), "p3": garbage()}
+"""Two damaged answers: one alone would have to come again."""
 
 
 def test_a_healthy_story_is_clean() -> None:
@@ -43,7 +46,8 @@ def test_a_clean_verdict_says_how_equal_answers_are() -> None:
     assert rounded.verdict is Verdict.CLEAN
     assert rounded.reason.startswith(
         "all 8 answers have the baseline's tokens, and log-probabilities that differ no more than noise "
-        "explains; affected prompts < 52.7% at 95% (4 prompts compared in 2 passes, none off by 0.004 nat)"
+        "explains; affected prompts < 52.7%, affected requests < 31.2% at 95% (4 prompts compared in "
+        "2 passes, none off by 0.004 nat)"
     )
     tie = nearly_tied(position=5, gap=5e-4)
     flipped = {"p0": both(tie, flip(5))}
@@ -83,9 +87,9 @@ def test_the_result_says_what_was_judged() -> None:
 )
 @pytest.mark.parametrize("when", ["warm", "cold"])
 def test_one_damaged_answer_makes_a_cell_corrupt(change: Change, when: str) -> None:
-    """Any way one answer of one pass can be wrong is corruption, with a witness and a cause."""
+    """Any way one answer can be wrong, and wrong again, is corruption, with a witness and a cause."""
     story = Story().baseline().null().cycle(1)
-    story.cycle(2, **{when: {"p1": change}})
+    story.cycle(2, **{when: {"p1": change}}).asked_again({"p1": change})
     result = story.judged()
     assert result.verdict is Verdict.CORRUPT
     assert result.cause is not None
@@ -93,6 +97,28 @@ def test_one_damaged_answer_makes_a_cell_corrupt(change: Change, when: str) -> N
     assert result.witness.prompt == "p1"
     assert result.bound is None
     assert "answers to 1 of 4 prompts changed" in result.reason
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_one_odd_answer_that_stays_alone_is_inconclusive(*, again: bool) -> None:
+    """Nothing says how often one answer of many is odd by itself: it neither accuses nor acquits."""
+    story = Story().baseline().null().cycle(1).cycle(2, warm={"p1": garbage()})
+    if again:
+        story.asked_again({"p1": updated()})
+    result = story.judged()
+    assert (result.verdict, result.cause) == (Verdict.INCONCLUSIVE, None)
+    when = "it was right when it was asked again" if again else "it was not asked again"
+    assert result.reason == (
+        "a single answer of 16 is not the baseline's (p1, cycle 2, warm), no other joins it, and "
+        f"{when}: run the cell again, with more cycles"
+    )
+    assert {finding.strength for finding in result.findings} == {Strength.HINT}
+
+
+def test_an_odd_answer_in_each_of_two_cycles_is_corrupt() -> None:
+    """One joins the other, whichever prompts they are about."""
+    story = Story().baseline().null().cycle(1, warm={"p1": garbage()}).cycle(2, cold={"p2": garbage()})
+    assert story.judged().verdict is Verdict.CORRUPT
 
 
 def test_a_cache_that_outlives_its_blocks_degrades() -> None:
@@ -128,7 +154,7 @@ def test_every_degradation_is_told() -> None:
 
 def test_corruption_outweighs_degradation() -> None:
     """A cell that is both is corrupt."""
-    story = Story().baseline().null().sleep(freed=0).wake().probe(1, cold={"p0": garbage()})
+    story = Story().baseline().null().sleep(freed=0).wake().probe(1, cold=TWO)
     result = story.judged()
     assert result.verdict is Verdict.CORRUPT
     assert {finding.checker for finding in result.findings} >= {"memory", "divergence"}
@@ -162,7 +188,7 @@ def test_a_failed_cell_has_no_verdict() -> None:
 
 def test_proven_corruption_survives_a_failure() -> None:
     """A run that breaks off after the damage was recorded is corrupt: retrying must not turn it green."""
-    result = judge(Story().baseline().null().cycle(1, warm={"p0": garbage()}).fail().recording())
+    result = judge(Story().baseline().null().cycle(1, warm=TWO).fail().recording())
     assert result.verdict is Verdict.CORRUPT
     assert result.error is None
     assert result.reason.endswith("the run then stopped: ServerDiedError")
@@ -195,7 +221,8 @@ def test_a_clean_verdict_without_noise_hides_no_small_effect() -> None:
     limit = clean_story().judged().bound
     assert limit is not None
     assert limit.statement == (
-        "affected prompts < 52.7% at 95% (4 prompts compared in 4 passes, none differed)"
+        "affected prompts < 52.7%, affected requests < 17.1% at 95% "
+        "(4 prompts compared in 4 passes, none differed)"
     )
     assert (limit.smallest_single_shift, limit.smallest_common_shift) == (None, None)
 

@@ -10,7 +10,7 @@ from harness.errors import ExitCode
 from tests.check.stories import Story, clean_story, garbage
 
 CLEAN = clean_story().judged()
-CORRUPT = Story().baseline().null().cycle(1, warm={"p0": garbage()}).judged()
+CORRUPT = Story().baseline().null().cycle(1, warm={"p0": garbage(), "p1": garbage()}).judged()
 DEGRADED = Story().baseline().null().sleep(freed=0).wake().probe().judged()
 DOUBTFUL = Story().baseline().null().judged()
 FAILED = judge(clean_story().fail().recording())

@@ -110,6 +110,24 @@ async def test_only_the_damaged_prompts_are_asked_again(on: Stage) -> None:
     assert started.asked == ("p2",)
 
 
+async def test_one_odd_answer_is_asked_for_again_as_it_was(on: Stage) -> None:
+    """Before anything else; the first answer stays in the history."""
+
+    def one_wrong(request: GenerationRequest) -> Generation:
+        return wrong(request) if request.prompt_token_ids == PROMPTS[1].token_ids else right(request)
+
+    controls = await asked(on, after=one_wrong, controls=right)
+    starts = [event for event in on.events if isinstance(event, PassStarted)]
+    [again] = [start for start in starts if start.control is Control.ASKED_AGAIN]
+    assert controls[0] is Control.ASKED_AGAIN
+    assert (again.asked, again.cache, again.concurrency) == (("p2",), WARM.cache, WARM.concurrency)
+
+
+async def test_two_odd_answers_confirm_each_other(on: Stage) -> None:
+    """Asking for them again would cost a pass and tell nothing."""
+    assert Control.ASKED_AGAIN not in await asked(on, after=wrong, controls=wrong)
+
+
 async def test_controls_are_asked_once_in_a_cell(on: Stage) -> None:
     """Those of a second probe would meet an engine that the first ones have healed."""
     first = await asked(on, after=wrong, controls=wrong)
@@ -125,7 +143,7 @@ async def test_an_engine_that_was_late_is_asked_again_and_nothing_else(on: Stage
         update={"failure": CallFailure(kind="timeout", message="no answer within 60 s"), "token_ids": ()}
     )
     asked_before = len(on.engine.requests)
-    suspects = [Suspect(before=before, after=lost)]
+    suspects = [Suspect(before=before, after=lost, condition=WARM)]
     await ask_controls(on.session, suspects, target=Target(None, reference), concurrency=2)
     assert len(on.engine.requests) == asked_before + 2
     controls = [each.control for each in on.events if isinstance(each, PassStarted) and each.control]

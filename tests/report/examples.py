@@ -325,6 +325,8 @@ def clean_cell(scenario: str = "prefix-cache-level1", arm: str = "prefix-cache-o
             affected_prompts_below=0.527,
             confidence=0.95,
             comparisons=4,
+            affected_requests_below=0.171,
+            requests=16,
             statement="fewer than 52.7% of prompts like these are affected, at 95% confidence",
         ),
         vllm_version="0.32.0",

@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 
 from harness.check import judge_run
+from harness.check.noise.budget import ErrorBudget, told
 from harness.check.result import Cause, CellResult, Finding, Strength
 from harness.history.events import Role
 from harness.report.model import assemble
+from harness.report.page import report_html
+from harness.report.plain import plain_lines
+from harness.report.summary import summary_md
 from harness.report.words import (
     comparison_sentence,
+    false_alarms,
     finding_line,
     grouped,
     headline,
@@ -55,6 +60,34 @@ def test_lead_is_the_worst_reason_or_what_could_still_hide() -> None:
     assert lead(examples.mixed_report()).startswith("prefix-cache-level1 / prefix-cache-on: 2 of 4 prompts")
     assert lead(examples.clean_report()).startswith("What could still be hidden: fewer than 52.7% of prompts")
     assert lead(assemble(examples.result_of(), {})) == ""
+
+
+def test_the_headline_tells_the_strictest_bound_of_each_kind() -> None:
+    """A cell that asks four prompts, for another reason, does not hide what forty have shown."""
+    four = examples.clean_cell("first-look", arm="default")
+    assert four.bound
+    forty = four.bound.model_copy(update={"affected_prompts_below": 0.072, "statement": "prompts < 7.2%"})
+    noisy = forty.model_copy(update={"smallest_single_shift": 1.0, "statement": "none off by 1 nat"})
+    cells = (
+        four,
+        examples.clean_cell(arm="on").model_copy(update={"bound": forty}),
+        examples.clean_cell(arm="bf16").model_copy(update={"bound": noisy}),
+    )
+    assert lead(assemble(examples.result_of(*cells), {})) == (
+        "What could still be hidden: prompts < 7.2%, in prefix-cache-level1 / on; "
+        "none off by 1 nat, in prefix-cache-level1 / bf16."
+    )
+
+
+def test_every_format_tells_the_error_rate() -> None:
+    """What chance may do to a verdict stands beside it."""
+    rate = told(ErrorBudget(cells=15))
+    result = examples.result_of(examples.clean_cell()).model_copy(update={"false_alarms": rate})
+    report = assemble(result, {})
+    assert false_alarms(report) == rate.statement
+    for shown in ("\n".join(plain_lines(report)), report_html(report), summary_md(report)):
+        assert "a probability of at most 1%" in shown
+    assert false_alarms(examples.clean_report()) == ""
 
 
 def test_comparison_names_prompts_transitions_and_conditions() -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.check.noise.budget import ErrorBudget
 from harness.errors import HistoryError
 from harness.history.layout import HISTORY_FILE, LATEST_LINK, RUN_FILE, SERVER_LOG, cell_folder
+from harness.history.run_description import DescribedCell, DescribedShard, RunDescription
 from harness.history.store import HistoryWriter
 from harness.runs.finding import find_run
-from harness.runs.judging import judge_directory
+from harness.runs.judging import budget_of, judge_directory
 from tests.report import examples
 
 NAME = "2026-11-22T10-00-00"
@@ -64,3 +66,13 @@ def test_cells_that_shared_a_server_show_the_same_log(tmp_path: Path) -> None:
             history.write(ready.model_copy(update={"shared_with": shared_with}))
     (cell_folder(tmp_path, "s.one") / SERVER_LOG).write_text("INFO started\n")
     assert [cell.server_log for cell in judge_directory(tmp_path).report.cells] == ["INFO started"] * 2
+
+
+def test_the_error_rate_is_split_over_the_cells_that_were_planned() -> None:
+    """Cells that never ran count, and a shard's are judged as those of the merged run will be."""
+    cells = {f"s.{arm}": DescribedCell() for arm in ("one", "two", "three")}
+    run = RunDescription(run=NAME, cells=cells)
+    assert budget_of(run) == ErrorBudget(cells=3)
+    shard = DescribedShard(index=1, of=4, matrix=tuple(f"s.{arm}" for arm in range(12)))
+    assert budget_of(run.model_copy(update={"shard": shard})) == ErrorBudget(cells=12)
+    assert budget_of(RunDescription(run=NAME, cells={})) == ErrorBudget(cells=1)

@@ -18,8 +18,8 @@ from pydantic import JsonValue
 from harness.check import lifecycle_calls
 from harness.check.evidence import Evidence
 from harness.check.lifecycle_calls import Sleep
+from harness.check.noise.budget import Family
 from harness.check.noise.exact_tests import rising
-from harness.check.noise.limits import ALPHA
 from harness.check.result import Finding, Strength
 from harness.check.told_configuration import told
 from harness.check.wording import counted
@@ -88,8 +88,8 @@ def not_given_back(evidence: Evidence) -> Iterator[Finding]:
 def left_behind(evidence: Evidence) -> Iterator[Finding]:
     """Find cycles that leave memory behind: more while asleep, or more than before once awake."""
     floor = max(SMALLEST_LEAK, largest_null_change(evidence))
+    yield from _growing_asleep(evidence, floor=floor)
     for where, measure in MEASURES:
-        yield from _growing_asleep(evidence, where, measure, floor=floor)
         yield from _more_after_waking(evidence, where, measure, floor=floor)
 
 
@@ -136,16 +136,19 @@ def _not_released(evidence: Evidence) -> Iterator[Finding]:
         )
 
 
-def _growing_asleep(evidence: Evidence, where: str, measure: _Measure, *, floor: int) -> Iterator[Finding]:
-    asleep: dict[int, list[tuple[StepStarted, int]]] = {}
-    for sleep in _discarding_sleeps(evidence):
-        step = evidence.recording.action_of_step.get(sleep.step or "")
-        seen = _observed(evidence, sleep.step or "")[1]
-        if step is not None and seen is not None and (used := measure(seen)) is not None:
-            asleep.setdefault(sleep.level, []).append((step, used))
-    for level, measured in asleep.items():
+def _growing_asleep(evidence: Evidence, *, floor: int) -> Iterator[Finding]:
+    asleep: dict[tuple[str, int], list[tuple[StepStarted, int]]] = {}
+    for where, measure in MEASURES:
+        for sleep in _discarding_sleeps(evidence):
+            step = evidence.recording.action_of_step.get(sleep.step or "")
+            seen = _observed(evidence, sleep.step or "")[1]
+            if step is not None and seen is not None and (used := measure(seen)) is not None:
+                asleep.setdefault((where, sleep.level), []).append((step, used))
+    long = sum(len(measured) >= LEAST_CYCLES_OF_A_SLOPE for measured in asleep.values())
+    alpha = evidence.budget.alpha(Family.MEMORY, series=long)
+    for (where, level), measured in asleep.items():
         levels = [each for _, each in measured]
-        if said := _growth(levels, floor=floor):
+        if said := _growth(levels, floor=floor, alpha=alpha):
             last, _ = measured[-1]
             growth: list[JsonValue] = [later - earlier for earlier, later in pairwise(levels)]
             yield _finding(
@@ -155,14 +158,14 @@ def _growing_asleep(evidence: Evidence, where: str, measure: _Measure, *, floor:
             )
 
 
-def _growth(used: Sequence[int], *, floor: int) -> str:
+def _growth(used: Sequence[int], *, floor: int, alpha: float) -> str:
     """What each cycle adds, in words; empty where memory settles."""
     growth = [later - earlier for earlier, later in pairwise(used)]
     if len(used) >= LEAST_CYCLES and min(growth) > floor:
         return f"{min(growth) / MIB:.0f} MiB or more"
     late = growth[len(growth) // 2 :]
     settling = max(floor, SCATTER * max([0, *(-each for each in growth)]))
-    if len(used) >= LEAST_CYCLES_OF_A_SLOPE and sum(late) > settling and rising(used) <= ALPHA:
+    if len(used) >= LEAST_CYCLES_OF_A_SLOPE and sum(late) > settling and rising(used) <= alpha:
         return f"about {sum(late) / len(late) / MIB:.0f} MiB"
     return ""
 

@@ -15,8 +15,8 @@ from typing import TypeAlias
 
 from harness.check.answer_pair import Reply
 from harness.check.evidence import Evidence
+from harness.check.noise.budget import Family
 from harness.check.noise.exact_tests import rising
-from harness.check.noise.limits import ALPHA
 from harness.check.result import Finding, Strength
 from harness.check.wording import occasion
 from harness.history.events import Answer, Call, Method, StepStarted
@@ -147,15 +147,18 @@ def slower_each_cycle(evidence: Evidence) -> Iterator[Finding]:
     """
     answers = _of_answers(evidence)
     busy = max([1.0, *(_slowdown(series) for series in answers.values())])
-    for durations, usual in ((answers, 1.0), (_of_calls(evidence), busy)):
+    calls = _of_calls(evidence)
+    long = sum(len(series) >= LEAST_CYCLES for series in (*answers.values(), *calls.values()))
+    alpha = evidence.budget.alpha(Family.SPEED, series=long)
+    for durations, usual in ((answers, 1.0), (calls, busy)):
         for what, series in durations.items():
-            if _grows(series, usual=usual):
+            if _grows(series, usual=usual, alpha=alpha):
                 yield _slowed_down(evidence, what, series)
 
 
-def _grows(series: list[_Duration], *, usual: float) -> bool:
+def _grows(series: list[_Duration], *, usual: float, alpha: float) -> bool:
     seconds = [each.seconds for each in series[1:]]
-    if len(series) < LEAST_CYCLES or rising(seconds) > ALPHA:
+    if len(series) < LEAST_CYCLES or rising(seconds) > alpha:
         return False
     first, middle, last = (median(third) for third in _thirds(seconds))
     shortest, _, longest = (median(third) for third in _thirds([each.within for each in series[1:]]))

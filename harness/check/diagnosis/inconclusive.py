@@ -9,7 +9,7 @@ from harness.check.checkers import conservation, protocol, state
 from harness.check.diagnosis import unread_cache
 from harness.check.evidence import Evidence
 from harness.check.wording import counted, occasion
-from harness.history.events import CERTAIN, UNTIMELY, Role
+from harness.history.events import CERTAIN, UNTIMELY, Control, Role
 from harness.history.recording import Recording
 
 
@@ -30,6 +30,7 @@ def find(evidence: Evidence) -> tuple[str, ...]:
             _nothing_happened(evidence),
             conservation.obstacles(evidence),
             lateness.obstacles(evidence),
+            _lone_answer(evidence),
             _noise(evidence),
             unread_cache.obstacles(evidence),
         )
@@ -115,3 +116,15 @@ def _noise(evidence: Evidence) -> Iterator[str]:
             f"{differing} of {counted(len(after), 'answer')} differ, but the noise was not "
             "measured: add a null_transition before the first transition"
         )
+
+
+def _lone_answer(evidence: Evidence) -> Iterator[str]:
+    lone = evidence.lone_answer
+    if lone is None:
+        return
+    again = evidence.control(Control.ASKED_AGAIN)
+    when = "it was right when it was asked again" if again else "it was not asked again"
+    yield (
+        f"a single answer of {len(evidence.after)} is not the baseline's ({lone.prompt.id}, "
+        f"{occasion(lone.reply.start)}), no other joins it, and {when}: run the cell again, with more cycles"
+    )

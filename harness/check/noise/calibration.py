@@ -2,8 +2,8 @@
 
 Two kinds of evidence count.  A *gross* answer lies so much further off than every null
 answer that it is damage on its own.  An *alarm* is a whole pass whose answers lie off
-together in a way chance does not explain; all tests of all passes of a cell share one
-alpha (Holm 1979).
+together in a way chance does not explain; all tests of all passes of a cell share what the
+budget of the run leaves them (Holm 1979).
 
 Where the engine computes finely and nothing differed before the transition by more than the
 order of float32 additions, the recording is *quiet*: any visible difference is gross then, and
@@ -13,6 +13,7 @@ request at a time and did so alike, bit by bit, in all of several null passes.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,7 @@ import numpy as np
 
 from harness.check.answer_pair import Reply
 from harness.check.noise import limits
+from harness.check.noise.budget import OF_ONE_CELL, ErrorBudget, Family
 from harness.check.noise.exact_tests import holm
 from harness.check.noise.null_answers import NullAnswers, Pool, Row, resolution_of
 from harness.check.noise.pass_tests import TESTS_OF_A_PASS, JudgedPass, PassTest, tests_of
@@ -31,7 +33,7 @@ CONTROL_ALPHA = 1e-2
 """Below this a control pass still shows damage: here a miss would name a wrong cause."""
 
 CONFIRMED_BY = 2
-"""Judged passes in which answers must typically lie further off, if there are so many.
+"""Judged passes in which answers must lie off in the same way, if so many were asked about it.
 
 Requests may fall into other batches in one pass, and move all its answers a little.
 """
@@ -43,24 +45,32 @@ class Alarm:
 
     test: PassTest
     adjusted: float
-    """The p-value after Holm's correction, to be compared with the alpha of the whole cell."""
+    """The p-value after Holm's correction, to be compared with what all these tests share."""
 
 
-def prompts_in_noise(judged_passes: int) -> int:
+def prompts_in_noise(judged_passes: int, *, budget: ErrorBudget = OF_ONE_CELL) -> int:
     """How many prompts it takes, where answers differ by themselves, before anything could alarm."""
     tests = TESTS_OF_A_PASS * max(1, judged_passes)
-    return limits.prompts_needed(columns=limits.LEAST_NULL_ANSWERS + 1, alpha=limits.ALPHA / tests)
+    return limits.prompts_needed(
+        columns=limits.LEAST_NULL_ANSWERS + 1, alpha=budget.alpha(Family.TOGETHER) / tests
+    )
 
 
 class Calibration:
     """Everything that is held against the noise in one recording."""
 
     def __init__(
-        self, *, judged: Sequence[Reply], null_answers: NullAnswers, in_float32: bool | None = None
+        self,
+        *,
+        judged: Sequence[Reply],
+        null_answers: NullAnswers,
+        in_float32: bool | None = None,
+        budget: ErrorBudget = OF_ONE_CELL,
     ) -> None:
         self._judged_replies = judged
         self._in_float32 = in_float32
         self._null_answers = null_answers
+        self._budget = budget
 
     @cached_property
     def rows(self) -> tuple[Row, ...]:
@@ -111,11 +121,15 @@ class Calibration:
     def _gross_limits(self) -> Mapping[bool, float]:
         """The limit where tokens were decoded, and where they were not: a prefill rounds otherwise."""
         limit = {}
-        for decoded in dict.fromkeys(row.decoded for row in self.rows):
+        kinds = dict.fromkeys(row.decoded for row in self.rows)
+        alpha = self._budget.alpha(Family.SINGLE, series=len(kinds))
+        for decoded in kinds:
             rows = [row for row in self.rows if row.decoded is decoded]
             pools = {id(row.pool): row.pool for row in rows}.values()
             null = [each.furthest for pool in pools for each in pool.distances]
-            limit[decoded] = limits.gross_limit(null, judged=len(rows), resolution=self.resolution)
+            limit[decoded] = limits.gross_limit(
+                null, judged=len(rows), resolution=self.resolution, alpha=alpha
+            )
         return limit
 
     @cached_property
@@ -127,16 +141,17 @@ class Calibration:
     def alarms(self) -> tuple[Alarm, ...]:
         """Tests that neither chance nor rounding explains."""
         found = [each for each in self._significant if each.test.material]
-        dense = [alarm for alarm in found if alarm.test.name == "dense"]
-        confirmed = len(dense) >= min(CONFIRMED_BY, len(self._passes))
-        return tuple(alarm for alarm in found if confirmed or alarm.test.name != "dense")
+        asked = Counter(test.name for test in self._tests if test.moves_with_a_pass)
+        alarmed = Counter(alarm.test.name for alarm in found)
+        unconfirmed = {name for name in asked if alarmed[name] < min(CONFIRMED_BY, asked[name])}
+        return tuple(alarm for alarm in found if alarm.test.name not in unconfirmed)
 
     @cached_property
     def _significant(self) -> tuple[Alarm, ...]:
         """Tests that chance does not explain, however small the effect is."""
         adjusted = holm([test.p_value for test in self._tests])
         pairs = zip(self._tests, adjusted, strict=True)
-        return tuple(Alarm(test=test, adjusted=p) for test, p in pairs if p <= limits.ALPHA)
+        return tuple(Alarm(test=test, adjusted=p) for test, p in pairs if p <= self._alpha)
 
     @cached_property
     def damaged(self) -> tuple[Reply, ...]:
@@ -260,7 +275,12 @@ class Calibration:
     @property
     def _alpha_of_a_test(self) -> float:
         """What the most significant of all tests is compared with."""
-        return limits.ALPHA / max(1, len(self._tests))
+        return self._alpha / max(1, len(self._tests))
+
+    @property
+    def _alpha(self) -> float:
+        """What all tests of all passes share."""
+        return self._budget.alpha(Family.TOGETHER)
 
     def _judged(self, rows: Sequence[Row]) -> JudgedPass:
         return JudgedPass(

@@ -16,9 +16,6 @@ from harness.check.noise.exact_tests import Scores, rank_test, smallest_p
 from harness.check.result import Bound, NoiseFloor
 from harness.check.wording import counted
 
-ALPHA = 1e-3
-"""The chance of a false alarm in a cell whose engine came back the same."""
-
 LEAST_NULL_ANSWERS = 4
 """Matched null answers a prompt needs: with fewer, one odd null pass decides everything."""
 
@@ -81,13 +78,14 @@ def resolution(step: float) -> float:
     return max(RESOLUTION, UNITS * step)
 
 
-def gross_limit(null: Sequence[float], *, judged: int, resolution: float) -> float:
+def gross_limit(null: Sequence[float], *, judged: int, resolution: float, alpha: float) -> float:
     """How far a single judged answer may lie off, nat, given how far each null answer does.
 
     ``GROSS`` times the furthest null answer, or what rounding alone explains; more where the
     null answers have a heavy tail.  The tail's index is Hill's (1975), from the furthest
     eighth, as far as that lies off at all: a tail of index ``x`` exceeds ``c`` times the furthest
-    of ``n`` with probability ``c ** (-1 / x) / n``.
+    of ``n`` with probability ``c ** (-1 / x) / n``.  ``alpha`` is the chance that any of the ``judged``
+    answers of a healthy engine lies further off than the limit.
     """
     ordered = np.maximum(np.sort(np.asarray(null, dtype=np.float64))[::-1], resolution)
     if not len(ordered):
@@ -98,7 +96,7 @@ def gross_limit(null: Sequence[float], *, judged: int, resolution: float) -> flo
     off = int((ordered > resolution).sum())
     tail = max(0, min(max(2, len(ordered) // TAIL_SHARE), off - 1))
     index = float(np.log(ordered[:tail] / ordered[tail]).mean()) if tail else 0.0
-    rarity = max(1.0, judged / len(ordered)) / ALPHA
+    rarity = max(1.0, judged / len(ordered)) / alpha
     return float(max(GROSS, rarity**index) * ordered[0])
 
 
@@ -187,26 +185,30 @@ def noise_floor(null: Sequence[AnswerPair]) -> NoiseFloor | None:
 
 
 def rule_out(
-    *, prompts: int, passes: int, alone: float | None = None, together: float | None = None
+    *, prompts: int, requests: int, passes: int, alone: float | None = None, together: float | None = None
 ) -> Bound:
-    """Upper limit of the affected-prompt rate when none of ``prompts`` was affected.
+    """Upper limits of the affected-prompt and the affected-request rate when nothing was affected.
 
-    The unit is the prompt: its answers in several passes are no independent samples of
-    what users send.  The limit is Clopper and Pearson's (1934), exact and closed for zero
-    events: ``1 - (1 - confidence) ** (1 / prompts)``.
+    Damage that sticks to a prompt shows in all its answers, which are no independent samples of what users
+    send: there the unit is the prompt.  Damage that comes and goes may strike any of ``requests``: there the
+    unit is the request.  The limit is Clopper and Pearson's (1934), exact and closed for zero
+    events: ``1 - (1 - confidence) ** (1 / units)``.
 
     Where there is noise, an answer counts as affected if it lies off by ``alone`` nat, and the
     answers of a pass if they lie off by ``together`` more than null answers do: the smallest
     effects the run could have seen.
     """
-    limit = 1.0 - (1.0 - CONFIDENCE) ** (1.0 / prompts)
+    of_prompts, of_requests = (1.0 - (1.0 - CONFIDENCE) ** (1.0 / units) for units in (prompts, requests))
     compared = f"{counted(prompts, 'prompt')} compared in {counted(passes, 'pass', 'passes')}"
     hidden = "none differed" if alone is None else f"none {_smallest_effect(alone, together)}"
     return Bound(
-        affected_prompts_below=limit,
+        affected_prompts_below=of_prompts,
         confidence=CONFIDENCE,
         comparisons=prompts,
-        statement=f"affected prompts < {limit:.1%} at {CONFIDENCE:.0%} ({compared}, {hidden})",
+        affected_requests_below=of_requests,
+        requests=requests,
+        statement=f"affected prompts < {of_prompts:.1%}, affected requests < {of_requests:.1%} "
+        f"at {CONFIDENCE:.0%} ({compared}, {hidden})",
         smallest_single_shift=alone,
         smallest_common_shift=together,
     )

@@ -21,6 +21,12 @@ from harness.history.events import Method, PassStarted
 TESTS_OF_A_PASS = 6
 """How many questions are put to one pass, at the most."""
 
+LEAST_REPETITION = 0.02
+"""From which part on it matters that more, or fewer, n-grams of the answers are repeats."""
+
+LEAST_TOKENS = 1.0
+"""From how many tokens on it matters that answers are longer, or shorter, on average."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PassTest:
@@ -35,6 +41,8 @@ class PassTest:
     """Whether the effect is large enough to matter, however significant it is."""
     notable: bool = True
     """Whether it is at least half as large: too large to be passed over where it keeps coming back."""
+    moves_with_a_pass: bool = False
+    """Whether what befalls a whole pass may move all its answers: it has to be seen in another one, too."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,6 +105,7 @@ def _dense(judged: JudgedPass) -> PassTest:
         sentence=f"answers typically deviate {ratio:.2g} times as far as null answers",
         material=ratio > MARGIN,
         notable=ratio > MARGIN / 2,
+        moves_with_a_pass=True,
     )
 
 
@@ -138,14 +147,14 @@ def _scale(judged: JudgedPass) -> PassTest:
 def _repetition(judged: JudgedPass) -> PassTest:
     """Do answers repeat themselves more, or less, than null answers of the same length?"""
     scores = judged.answers(lambda track, window: track.repeated_ngrams(window))
-    ranks = rank_test(scores)
-    direction = "more" if ranks.higher < ranks.lower else "less"
-    return PassTest(
+    return _of_a_measure(
+        judged,
+        scores,
         name="repetition",
         checker="repetition",
-        start=judged.start,
-        p_value=ranks.two_sided,
-        sentence=f"answers repeat themselves {direction} than null answers",
+        least=LEAST_REPETITION,
+        sentence="answers repeat themselves {} than null answers",
+        directions=("more", "less"),
     )
 
 
@@ -171,25 +180,62 @@ def _sampling(judged: JudgedPass) -> PassTest:
 
 def _length(judged: JudgedPass) -> PassTest:
     """Are answers longer, or shorter, as far as the limit lets them?"""
-    ranks = rank_test(judged.answers(lambda track, _: len(track.tokens)))
-    direction = "longer" if ranks.higher < ranks.lower else "shorter"
-    return PassTest(
+    return _of_a_measure(
+        judged,
+        judged.answers(lambda track, _: len(track.tokens)),
         name="length",
         checker="termination",
-        start=judged.start,
-        p_value=ranks.two_sided,
-        sentence=f"answers are {direction} than null answers",
+        least=LEAST_TOKENS,
+        sentence="answers are {} than null answers",
+        directions=("longer", "shorter"),
     )
 
 
 def _ending(judged: JudgedPass) -> PassTest:
     """Do more answers, or fewer, end by themselves?"""
-    ranks = rank_test(judged.answers(lambda track, _: track.reply.answer.finish_reason == "stop"))
-    direction = "more" if ranks.higher < ranks.lower else "fewer"
-    return PassTest(
+    scores = judged.answers(lambda track, _: track.reply.answer.finish_reason == "stop")
+    return _of_a_measure(
+        judged,
+        scores,
         name="ending",
         checker="termination",
+        least=1 / len(scores),
+        sentence="{} answers end by themselves than null answers",
+        directions=("more", "fewer"),
+    )
+
+
+def _of_a_measure(
+    judged: JudgedPass,
+    scores: Scores,
+    *,
+    name: str,
+    checker: Literal["repetition", "termination"],
+    least: float,
+    sentence: str,
+    directions: tuple[str, str],
+) -> PassTest:
+    """Is a measure of the answers themselves higher, or lower, than in null answers?"""
+    ranks = rank_test(scores)
+    effect = excess(scores, least=least)
+    return PassTest(
+        name=name,
+        checker=checker,
         start=judged.start,
         p_value=ranks.two_sided,
-        sentence=f"{direction} answers end by themselves than null answers",
+        sentence=sentence.format(directions[0] if ranks.higher < ranks.lower else directions[1]),
+        material=effect > 1.0,
+        notable=effect > 1 / 2,
+        moves_with_a_pass=True,
     )
+
+
+def excess(scores: Scores, *, least: float) -> float:
+    """How many times as far from the null passes the judged one lies as it may without meaning anything.
+
+    It may lie by the margin further off than any null pass lies from the others, and by ``least``.
+    """
+    null = scores[:, :-1].mean(axis=0)
+    others = (null.sum() - null) / max(1, len(null) - 1)
+    by_noise = float(np.abs(null - others).max()) if len(null) > 1 else 0.0
+    return abs(float(scores[:, -1].mean() - null.mean())) / max(MARGIN * by_noise, least)

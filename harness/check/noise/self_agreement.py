@@ -26,6 +26,9 @@ from harness.check.noise.pass_tests import JudgedPass
 from harness.check.wording import counted, occasion
 from harness.history.events import Method
 
+ALPHA = 1e-3
+"""Of each question.  What disagrees accuses nobody of anything sleep did: no part of a run's error rate."""
+
 LEAST_ODD = 2
 """Answers that must disagree, where there are so many: one may be a hiccup that never comes again."""
 
@@ -200,7 +203,7 @@ def _ask(question: _Question, by_prompt: _Answers, *, resolution: float) -> Disa
             pool = Pool(null=other)
             null += [each.furthest for each in (*pool.distances, *Pool(null=one).distances)]
             rows += [Row(track=track, distance=measure(track, other), pool=pool) for track in one]
-    limit = limits.gross_limit(null, judged=max(1, len(rows)), resolution=resolution)
+    limit = limits.gross_limit(null, judged=max(1, len(rows)), resolution=resolution, alpha=ALPHA)
     odd = [row for row in rows if row.distance.furthest > limit]
     if len(odd) < min(LEAST_ODD, len(rows)):
         odd = _odd_together(rows, resolution=resolution)
@@ -227,7 +230,7 @@ def _odd_together(rows: Sequence[Row], *, resolution: float) -> list[Row]:
     ).distances(lambda each: each.typical)
     together = (
         limits.typical_ratio(scores, resolution=resolution) > limits.GROSS
-        and rank_test(scores).higher <= limits.ALPHA
+        and rank_test(scores).higher <= ALPHA
     )
     return [row for row in testable if row.exceeds] if together else []
 

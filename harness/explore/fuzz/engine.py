@@ -15,6 +15,7 @@ from pathlib import Path
 import anyio
 
 from harness.check import judge
+from harness.check.noise.budget import ErrorBudget
 from harness.check.result import CellResult, Verdict
 from harness.drive.cell import LooksAt, cell_started, ended_in_order, run_on_server
 from harness.drive.job import CellJob
@@ -38,6 +39,8 @@ from harness.vllm_api import lifecycle
 
 ANSWER_DEADLINE_S = 20.0
 """Of an engine that has answered before: ten times what it needs, and a hang is seen soon."""
+_OF_A_SEARCH = ErrorBudget(cells=100)
+"""A search judges as many sequences: each has the error rate of a cell of so large a run."""
 _CANARY = ProbeOptions(name="canary", evidence=("warm",))
 
 
@@ -182,7 +185,7 @@ class FuzzEngine:
             await session.in_flight.give_up_all()
         return Carried(
             steps=errand.steps[:taken],
-            result=judge(load_recording(errand.directory)),
+            result=judge(load_recording(errand.directory), budget=_OF_A_SEARCH),
             seconds=recorder.now() - began,
             directory=errand.directory,
         )
@@ -219,7 +222,7 @@ class FuzzEngine:
 
 def _died(errand: _Errand, died: InfrastructureError) -> Carried:
     """What was recorded until the engine died; who watches over it may have cut the recording short."""
-    result = judge(load_recording(errand.directory))
+    result = judge(load_recording(errand.directory), budget=_OF_A_SEARCH)
     return Carried(
         steps=errand.steps,
         result=result.model_copy(update={"error": type(died).__name__, "reason": died.cause}),

@@ -92,7 +92,12 @@ def _texts(report: Report, cell: CellReport, run_directory: Path) -> Iterator[tu
         yield "repro.py", script
         yield "repro.sh", repro_sh(repro)
         yield "test_repro.py", repro_test_py(repro)
-    alone = replace(report, cells=(cell,), result=judge_run([cell.result], run=report.result.run))
+    rate = {"false_alarms": report.result.false_alarms}
+    alone = replace(
+        report,
+        cells=(cell,),
+        result=judge_run([cell.result], run=report.result.run).model_copy(update=rate),
+    )
     yield HTML_FILE, report_html(alone)
     yield VERDICT_FILE, verdict_json(alone.result)
     run = report.run.model_copy(update={"cells": {cell.result.cell: described}})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.check.result import Strength
-from harness.history.events import Answer, Logprobs
-from tests.check.stories import Story, both, clean_story, flip, garbage, nearly_tied, shifted, updated
+from harness.history.events import Answer, Control, Logprobs
+from tests.check.stories import Change, Story, both, clean_story, flip, garbage, nearly_tied, shifted, updated
 
 
 def test_equal_answers_have_no_finding() -> None:
@@ -66,9 +66,35 @@ def test_another_ending_is_left_to_termination() -> None:
 
 
 def test_a_difference_is_proof_where_the_recording_is_quiet() -> None:
-    """Where nothing differed before the transition, a difference after it proves damage."""
-    [finding] = Story().baseline().null().cycle(warm={"p0": garbage()}).findings("divergence")
-    assert finding.strength is Strength.PROOF
+    """Where nothing differed before the transition, differences after it prove damage."""
+    damage = {"p0": garbage(), "p1": garbage()}
+    findings = Story().baseline().null().cycle(warm=damage).findings("divergence")
+    assert [finding.strength for finding in findings] == [Strength.PROOF] * 2
+
+
+@pytest.mark.parametrize(
+    ("again", "strength"), [(garbage(3), Strength.PROOF), (updated(), Strength.HINT), (None, Strength.HINT)]
+)
+def test_one_odd_answer_is_proof_once_it_comes_again(again: Change | None, strength: Strength) -> None:
+    """Chance is not reckoned with where nothing differs, so a single answer has to be confirmed."""
+    story = Story().baseline().null().cycle(warm={"p0": garbage(3)})
+    if again:
+        story.asked_again({"p0": again})
+    [finding] = story.findings("divergence")
+    assert finding.strength is strength
+
+
+@pytest.mark.parametrize(
+    ("control", "strength"),
+    [(Control.FRESH_SALT, Strength.PROOF), (Control.RELOAD_WEIGHTS, Strength.HINT)],
+)
+def test_what_a_control_question_may_have_broken_confirms_nothing(
+    control: Control, strength: Strength
+) -> None:
+    """Damage behind a control that leaves the engine be was there before; behind a reload it may be new."""
+    story = Story().baseline().null().cycle(warm={"p0": garbage(3)})
+    [finding] = story.control(control, {"p0": garbage(3)}, asked=["p0"]).findings("divergence")
+    assert finding.strength is strength
 
 
 def test_a_difference_is_a_hint_where_noise_was_not_measured() -> None:

@@ -78,6 +78,7 @@ def finding_after(change: Change, *, baseline: Change | None = None) -> Finding 
     """The repetition finding about p0's warm answer, if there is one."""
     usual = {"p0": baseline} if baseline else {}
     story = Story().baseline(usual).null(usual).sleep().wake().probe(1, warm={"p0": change}, cold=usual)
+    story.asked_again({"p0": change})
     findings = story.findings("repetition")
     assert len(findings) <= 1
     return findings[0] if findings else None

@@ -11,7 +11,8 @@ from tests.check.stories import Change, Story, clean_story, empty, failing, garb
 
 def finding_after(change: Change, *, prompt: str) -> Finding:
     """The only termination finding when ``change`` happens to the warm answer of ``prompt``."""
-    [finding] = Story().baseline().null().cycle(warm={prompt: change}).findings("termination")
+    story = Story().baseline().null().cycle(warm={prompt: change}).asked_again({prompt: change})
+    [finding] = story.findings("termination")
     return finding
 
 

@@ -11,7 +11,8 @@ from tests.check.stories import Change, Story, both, failing, garbage, shifted, 
 
 def witness_of(warm: dict[str, Change]) -> Witness:
     """The witness of a story in which the warm answers change."""
-    witness = Story().baseline().null().sleep(keeps_cache=True).wake().probe(1, warm=warm).judged().witness
+    story = Story().baseline().null().sleep(keeps_cache=True).wake().probe(1, warm=warm)
+    witness = story.asked_again(warm).judged().witness
     assert witness is not None
     return witness
 

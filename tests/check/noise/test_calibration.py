@@ -137,7 +137,7 @@ def test_small_damage_in_most_passes_is_never_called_clean() -> None:
     result = judge(simulate(0, Setup(damage=biased(0.05))))
 
     assert result.verdict is Verdict.INCONCLUSIVE
-    assert result.reason.startswith("in 3 of 4 passes answers deviate together")
+    assert result.reason.startswith("in 4 of 4 passes answers deviate together")
     assert "float32" in result.reason
 
 
@@ -214,7 +214,7 @@ def test_too_few_prompts_are_inconclusive() -> None:
     """With three prompts nothing could alarm, so nothing can be clean."""
     result = judge(simulate(0, Setup(prompts=3)))
     assert result.verdict is Verdict.INCONCLUSIVE
-    assert "3 prompts are too few to tell damage from noise: use 5" in result.reason
+    assert "3 prompts are too few to tell damage from noise: use 4" in result.reason
 
 
 def test_too_much_noise_is_inconclusive() -> None:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from harness.check.evidence import Evidence
+from harness.check.noise.budget import OF_ONE_CELL, Family
 from harness.check.noise.calibration import Calibration, prompts_in_noise
 from harness.check.noise.distance import Track
-from harness.check.noise.limits import ALPHA, GROSS, RESOLUTION
+from harness.check.noise.limits import GROSS, RESOLUTION
 from harness.check.noise.null_answers import Pool, Row
 from harness.check.noise.pass_tests import TESTS_OF_A_PASS
 from harness.check.noise.pass_tests import tests_of as questions_to
@@ -131,9 +132,9 @@ def test_a_single_pass_suffices_where_there_is_no_other() -> None:
     assert "dense" in {alarm.test.name for alarm in calibrated(story).alarms}
 
 
-@pytest.mark.parametrize(("prompts", "needed"), [(3, 5), (4, 5), (5, None)])
+@pytest.mark.parametrize(("prompts", "needed"), [(2, 4), (3, 4), (4, None)])
 def test_prompts_that_are_too_few_are_counted(prompts: int, needed: int | None) -> None:
-    """Nine answers to a prompt: no outcome of four prompts is rare enough, one of five is."""
+    """Nine answers to a prompt: no outcome of three prompts is rare enough, one of four is."""
     story = noisy(prompts=prompts, null_passes=4).probe(1)
     expected = [f"{prompts} prompts are too few to tell damage from noise: use {needed}"] if needed else []
     assert list(calibrated(story).obstacles()) == expected
@@ -237,7 +238,7 @@ def replace_passes(calibration: Calibration, number: int) -> Calibration:
 def test_alpha_is_shared_by_all_tests() -> None:
     """However many questions are put to a pass, twice as many passes leave half of it to each."""
     one, two = calibrated(noisy().probe(1)), calibrated(noisy().probe(1).probe(2))
-    assert one._alpha_of_a_test == pytest.approx(ALPHA / len(one._tests))
+    assert one._alpha_of_a_test == pytest.approx(OF_ONE_CELL.alpha(Family.TOGETHER) / len(one._tests))
     assert two._alpha_of_a_test == pytest.approx(one._alpha_of_a_test / 2)
 
 

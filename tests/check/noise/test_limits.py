@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
 from harness.check.noise import limits
 from harness.check.noise.exact_tests import Scores, rank_test
-from harness.check.noise.limits import ALPHA, GROSS, MARGIN, RESOLUTION
+from harness.check.noise.limits import GROSS, MARGIN, RESOLUTION
+
+ALPHA = 1e-3
+gross_limit = partial(limits.gross_limit, alpha=ALPHA)
 
 
 def bf16(values: Scores) -> Scores:
@@ -57,14 +62,14 @@ def test_rounding_explains_two_units_in_the_last_place(step: float, expected: fl
 def test_a_gross_answer_lies_four_times_as_far_off() -> None:
     """On noise without a heavy tail the limit is four times the furthest null answer."""
     null = [0.1] * 100
-    assert limits.gross_limit(null, judged=100, resolution=RESOLUTION) == pytest.approx(0.4)
+    assert gross_limit(null, judged=100, resolution=RESOLUTION) == pytest.approx(0.4)
 
 
 def test_rounding_is_never_gross() -> None:
     """Null answers that happened to agree do not make rounding damage."""
-    assert limits.gross_limit([0.0] * 64, judged=64, resolution=0.25) == pytest.approx(GROSS * 0.25)
-    assert limits.gross_limit([], judged=64, resolution=0.25) == pytest.approx(GROSS * 0.25)
-    assert limits.gross_limit([0.001], judged=64, resolution=0.25) == pytest.approx(GROSS * 0.25)
+    assert gross_limit([0.0] * 64, judged=64, resolution=0.25) == pytest.approx(GROSS * 0.25)
+    assert gross_limit([], judged=64, resolution=0.25) == pytest.approx(GROSS * 0.25)
+    assert gross_limit([0.001], judged=64, resolution=0.25) == pytest.approx(GROSS * 0.25)
 
 
 def test_a_heavy_tail_raises_the_limit() -> None:
@@ -72,8 +77,8 @@ def test_a_heavy_tail_raises_the_limit() -> None:
     random = np.random.default_rng(0)
     light = np.abs(random.normal(size=400))
     heavy = np.abs(random.standard_t(2, size=400))
-    light_limit = limits.gross_limit(light.tolist(), judged=400, resolution=RESOLUTION)
-    heavy_limit = limits.gross_limit(heavy.tolist(), judged=400, resolution=RESOLUTION)
+    light_limit = gross_limit(light.tolist(), judged=400, resolution=RESOLUTION)
+    heavy_limit = gross_limit(heavy.tolist(), judged=400, resolution=RESOLUTION)
     assert GROSS * light.max() <= light_limit < 2 * GROSS * light.max()
     assert heavy_limit > 4 * GROSS * heavy.max()
 
@@ -84,20 +89,20 @@ def test_the_tail_limit_is_rarely_exceeded() -> None:
     exceeded = 0
     for _ in range(1000):
         null, judged = random.pareto(3.0, size=128), random.pareto(3.0, size=128)
-        exceeded += judged.max() > limits.gross_limit(null.tolist(), judged=128, resolution=RESOLUTION)
+        exceeded += judged.max() > gross_limit(null.tolist(), judged=128, resolution=RESOLUTION)
     assert exceeded <= 20
 
 
 def test_more_judged_answers_raise_the_limit() -> None:
     """The more answers are judged, the further off the furthest of them may lie."""
     heavy = np.abs(np.random.default_rng(0).standard_t(2, size=100))
-    few, many = (limits.gross_limit(heavy.tolist(), judged=n, resolution=RESOLUTION) for n in (100, 1000))
+    few, many = (gross_limit(heavy.tolist(), judged=n, resolution=RESOLUTION) for n in (100, 1000))
     assert many > few
 
 
 def test_impossible_null_answers_leave_no_limit() -> None:
     """Where null answers cannot be explained by noise themselves, no judged one can be accused."""
-    assert limits.gross_limit([np.inf, 0.1], judged=2, resolution=RESOLUTION) == np.inf
+    assert gross_limit([np.inf, 0.1], judged=2, resolution=RESOLUTION) == np.inf
 
 
 def test_the_ratio_is_taken_within_prompts() -> None:
@@ -204,17 +209,15 @@ def test_the_tail_of_null_answers_is_estimated_from_its_furthest_eighth() -> Non
     null = [8.0, 4.0, 2.0] + [1.0] * 13
     index = (np.log(8 / 2) + np.log(4 / 2)) / 2
     expected = 8.0 * (1 / ALPHA) ** index
-    assert limits.gross_limit(null, judged=16, resolution=RESOLUTION) == pytest.approx(expected)
-    assert limits.gross_limit(null, judged=8, resolution=RESOLUTION) == pytest.approx(expected)
-    assert limits.gross_limit(null, judged=64, resolution=RESOLUTION) == pytest.approx(
-        8.0 * (4 / ALPHA) ** index
-    )
+    assert gross_limit(null, judged=16, resolution=RESOLUTION) == pytest.approx(expected)
+    assert gross_limit(null, judged=8, resolution=RESOLUTION) == pytest.approx(expected)
+    assert gross_limit(null, judged=64, resolution=RESOLUTION) == pytest.approx(8.0 * (4 / ALPHA) ** index)
 
 
 def test_a_longer_list_has_a_longer_tail() -> None:
     """Of thirty-two values the furthest four are held against the fifth."""
     null = [8.0] * 4 + [2.0] * 28
-    assert limits.gross_limit(null, judged=32, resolution=RESOLUTION) == pytest.approx(
+    assert gross_limit(null, judged=32, resolution=RESOLUTION) == pytest.approx(
         8.0 * (1 / ALPHA) ** np.log(4)
     )
 
@@ -222,17 +225,15 @@ def test_a_longer_list_has_a_longer_tail() -> None:
 def test_equal_answers_are_no_tail() -> None:
     """However many null answers are equal, only those that lie off say how far noise goes."""
     off = [0.47, 0.41, 0.40]
-    alone = limits.gross_limit(off, judged=3, resolution=RESOLUTION)
-    beside_equal_ones = limits.gross_limit([*off, *[0.0] * 13], judged=16, resolution=RESOLUTION)
+    alone = gross_limit(off, judged=3, resolution=RESOLUTION)
+    beside_equal_ones = gross_limit([*off, *[0.0] * 13], judged=16, resolution=RESOLUTION)
     assert beside_equal_ones == pytest.approx(alone) == pytest.approx(GROSS * 0.47)
-    assert limits.gross_limit([0.47, *[0.0] * 15], judged=16, resolution=RESOLUTION) == pytest.approx(
-        GROSS * 0.47
-    )
+    assert gross_limit([0.47, *[0.0] * 15], judged=16, resolution=RESOLUTION) == pytest.approx(GROSS * 0.47)
 
 
 def test_two_null_answers_have_a_tail_of_one() -> None:
     """As few as there are, the last of them is what the others are held against."""
-    assert limits.gross_limit([2.0, 1.0], judged=2, resolution=RESOLUTION) == pytest.approx(
+    assert gross_limit([2.0, 1.0], judged=2, resolution=RESOLUTION) == pytest.approx(
         2.0 * (1 / ALPHA) ** np.log(2)
     )
 

@@ -12,17 +12,21 @@ from harness.check.noise import limits
 def test_the_limit_is_the_exact_binomial_one(prompts: int) -> None:
     """The closed form equals Clopper and Pearson's one-sided upper limit for zero events."""
     exact = binomtest(0, prompts, alternative="less").proportion_ci(0.95, method="exact").high
-    limit = limits.rule_out(prompts=prompts, passes=3)
+    limit = limits.rule_out(prompts=prompts, requests=3 * prompts, passes=3)
     assert limit.affected_prompts_below == pytest.approx(exact)
     assert (limit.comparisons, limit.confidence) == (prompts, 0.95)
+    now_and_then = binomtest(0, 3 * prompts, alternative="less").proportion_ci(0.95, method="exact").high
+    assert (limit.affected_requests_below, limit.requests) == (pytest.approx(now_and_then), 3 * prompts)
 
 
 def test_the_statement_can_be_read() -> None:
     """The limit is put in words, with what it rests on."""
-    assert limits.rule_out(prompts=16, passes=6).statement == (
-        "affected prompts < 17.1% at 95% (16 prompts compared in 6 passes, none differed)"
+    assert limits.rule_out(prompts=16, requests=96, passes=6).statement == (
+        "affected prompts < 17.1%, affected requests < 3.1% at 95% "
+        "(16 prompts compared in 6 passes, none differed)"
     )
-    assert "(1 prompt compared in 1 pass, none differed)" in limits.rule_out(prompts=1, passes=1).statement
+    least = limits.rule_out(prompts=1, requests=1, passes=1)
+    assert "(1 prompt compared in 1 pass, none differed)" in least.statement
 
 
 @pytest.mark.parametrize(
@@ -37,6 +41,6 @@ def test_what_noise_may_hide_is_part_of_the_statement(
     alone: float | None, together: float | None, hidden: str
 ) -> None:
     """With noise a clean verdict names the smallest effects it could have seen, in words and in numbers."""
-    limit = limits.rule_out(prompts=16, passes=1, alone=alone, together=together)
-    assert limit.statement == f"affected prompts < 17.1% at 95% (16 prompts compared in 1 pass, {hidden})"
+    limit = limits.rule_out(prompts=16, requests=16, passes=1, alone=alone, together=together)
+    assert limit.statement.endswith(f"(16 prompts compared in 1 pass, {hidden})")
     assert (limit.smallest_single_shift, limit.smallest_common_shift) == (alone, together)

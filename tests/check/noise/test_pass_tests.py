@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import pytest
 
 from harness.check.noise import pass_tests
-from harness.check.noise.pass_tests import JudgedPass, PassTest
+from harness.check.noise.pass_tests import JudgedPass, PassTest, excess
 from harness.history.events import Method
 from tests.check.stories import (
     Change,
@@ -149,9 +150,18 @@ def test_ending() -> None:
     [("repetition", "repetition"), ("length", "termination"), ("ending", "termination")],
 )
 def test_tests_of_what_was_generated_accuse_as_their_checkers_do(name: str, checker: str) -> None:
-    """Findings are grouped by what they are about; a difference of ranks is never too small to matter."""
+    """Findings are grouped by what they are about; answers that are all the same are no matter of any."""
     test = answers_of(judged_pass({}, {}))[name]
-    assert (test.checker, test.material, test.p_value) == (checker, True, 1.0)
+    assert (test.checker, test.material, test.p_value) == (checker, False, 1.0)
+
+
+@pytest.mark.parametrize("judged", [104.0, 95.9])
+def test_the_judged_pass_is_held_against_the_noisiest_null_pass(judged: float) -> None:
+    """Null passes lie up to 4 from the others: the margin above that is where a measure begins to matter."""
+    null = np.array([[103.0, 100.0, 99.0, 98.0]] * 6)
+    scores = np.hstack([null, np.full((6, 1), judged)])
+    assert excess(scores, least=1.0) == pytest.approx(abs(judged - 100.0) / (1.25 * 4.0))
+    assert excess(scores, least=50.0) == pytest.approx(abs(judged - 100.0) / 50.0)
 
 
 @pytest.mark.parametrize(
