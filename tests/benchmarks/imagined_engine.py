@@ -16,7 +16,7 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from harness.history.events import Answer, CacheCondition, Logprobs, PassStarted, Prompt, Role
+from harness.history.events import Answer, CacheCondition, Logprobs, PassStarted, Prompt, Role, StepStarted
 from harness.history.recording import Pass, Recording
 from tests.history.begun import step_started
 from tests.history.strategies import cell_started
@@ -134,7 +134,9 @@ def _as_bfloat16(values: Floats) -> Floats:
 
 
 def _recording(ids: npt.NDArray[np.int32], values: npt.NDArray[np.float32]) -> Recording:
-    clock, passes, steps = count(1), [], []
+    clock = count(1)
+    passes: list[Pass] = []
+    steps: list[StepStarted] = []
     for number, (role, cycle, cache_) in enumerate(SCHEDULE):
         if cycle > len(steps):
             steps.append(
