@@ -58,7 +58,7 @@ def test_a_node_fits_a_demand_it_could_meet_when_idle() -> None:
         (["--executor", "ray", "--resource", "CPU"], "cannot understand 'CPU'"),
         (["--executor", "ray", "--resource", "CPU=-1"], "cannot understand 'CPU=-1'"),
         (["--executor", "ray", "--resource", "=1"], "cannot understand '=1'"),
-        (["--executor", "ray"], "leave --endpoint"),
+        (["--executor", "ray"], "leave out --endpoint"),
     ],
 )
 def test_options_that_make_no_sense_are_usage_errors(

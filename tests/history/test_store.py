@@ -88,7 +88,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     """A history of another format is not guessed at."""
     path = tmp_path / HISTORY_FILE
     written(path, [cell_started(format=2)])
-    with pytest.raises(HistoryError, match="history format 2, this sleepwake reads format 1"):
+    with pytest.raises(HistoryError, match="history format 2; this sleepwake reads format 1"):
         list(read_events(path))
 
 

@@ -145,7 +145,7 @@ def test_a_model_that_is_no_llama_is_refused(tmp_path: Path) -> None:
     """What cannot be adapted is said in words, with what would do."""
     config = tmp_path / "config.json"
     config.write_text("{}", encoding="utf-8")
-    with pytest.raises(ModelError, match="no adapter can be made") as refused:
+    with pytest.raises(ModelError, match="no adapter can be created") as refused:
         shapes_of(config)
     assert "hidden_size" in refused.value.remedy
 

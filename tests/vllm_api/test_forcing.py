@@ -80,8 +80,8 @@ async def test_an_unlikely_token_is_told_beside_the_likeliest() -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        ({"token_ids": [40, 3]}, "left the tokens"),
-        ({"token_ids": [40]}, "left the tokens"),
+        ({"token_ids": [40, 3]}, "departed from the tokens"),
+        ({"token_ids": [40]}, "departed from the tokens"),
         ({"logprobs": {"content": []}}, "0 log-probabilities for 2 tokens"),
         ({"logprobs": None}, "logprobs"),
     ],

@@ -347,7 +347,7 @@ class TestScoring:
         [
             (None, "prompt_logprobs"),
             ([None], "1 prompt_logprobs for 2 prompt tokens"),
-            ([None, {"9": {"logprob": -1.0, "rank": 1, "decoded_token": "x"}}], "leave out prompt token 6"),
+            ([None, {"9": {"logprob": -1.0, "rank": 1, "decoded_token": "x"}}], "omit prompt token 6"),
         ],
     )
     async def test_a_malformed_answer_is_a_protocol_error(

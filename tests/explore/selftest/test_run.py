@@ -68,9 +68,9 @@ def test_the_table_says_where_damage_was_seen() -> None:
     damaged = dict.fromkeys(("p0", "p1"), garbage(1))
     story = Story().baseline().null().sleep().wake().probe(warm=damaged, cold=damaged)
     seen = outcome("lose-weights", story.judged())
-    timed_out = Story().baseline().null().sleep().wake().probe(warm={"p0": failing("timeout")}).judged()
+    hung = Story().baseline().null().sleep().wake().probe(warm={"p0": failing("hang")}).judged()
 
-    rows = table([seen, outcome("drop-request", timed_out), outcome(None, None)]).rows
+    rows = table([seen, outcome("drop-request", hung), outcome(None, None)]).rows
     assert [row.fields[4] for row in rows] == ["warm, cold", "warm", ""]
     assert [row.fields[2] for row in rows] == ["corrupt", "inconclusive", "not run"]
 
