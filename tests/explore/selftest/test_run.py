@@ -72,7 +72,7 @@ def test_the_table_says_where_damage_was_seen() -> None:
 
     rows = table([seen, outcome("drop-request", hung), outcome(None, None)]).rows
     assert [row.fields[4] for row in rows] == ["warm, cold", "warm", ""]
-    assert [row.fields[2] for row in rows] == ["corrupt", "inconclusive", "not run"]
+    assert [row.fields[2] for row in rows] == ["corrupt", "corrupt", "not run"]
 
 
 def test_the_conclusion_counts_faults_and_healthy_engines_apart() -> None:
