@@ -132,8 +132,9 @@ def _damaged_rows(
 
 _PAGE = """# Does the stated error rate hold?
 
-A run says of itself: *chance calls a healthy run corrupt or degraded with a probability of at most {alpha}*
-([verdicts.md](verdicts.md#the-error-rate)). Recordings of real engines are too few to show so small a rate.
+A run says of itself: *chance calls a healthy run corrupt or degraded with a probability of at most {alpha},
+if no pass is noisier as a whole than the null passes* ([verdicts.md](verdicts.md#the-error-rate)).
+Recordings of real engines are too few to show so small a rate.
 So {healthy:,} histories of healthy engines and {damaged:,} of damaged ones were made up, and judged.
 
 Written by `make calibration`. The models of noise are in `tests/benchmarks/noise_models.py`. They share
@@ -152,8 +153,10 @@ Each is a run of one cell, so that the whole rate of a run is spent on it.
 |---|---|---:|---:|
 {of_noise}
 
-Where noise is much larger for one prompt than for the others, or larger after waking than before, the
-verdict is often *inconclusive*: nothing recorded before the transition tells such noise from damage.
+Where the noise of an answer does not depend on the pass, the rate holds. It is exceeded where whole passes
+move, or are noisier: by chance the passes after waking may then lie further off than all four null passes, by
+more than the margin, and nothing recorded before the transition tells that from damage.
+Where tails are heavy, or one prompt is much noisier than the others, the verdict is often *inconclusive*.
 
 The last two rows have no noise that a test could be calibrated on, and their verdicts no error rate. One odd
 answer that stays alone is *inconclusive*; two are *corrupt*, so an engine that answers oddly now and then,

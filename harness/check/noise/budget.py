@@ -2,7 +2,9 @@
 
 Every test that compares a chance with a threshold spends a part of it; no two spend the same part, so the
 parts add up (Bonferroni): whatever the tests have to do with each other, a run whose engines all came back
-the same is called corrupt or degraded by one of them with at most :data:`RUN_ALPHA`.
+the same is called corrupt or degraded by one of them with at most :data:`RUN_ALPHA`.  That is true as far as
+answers of a pass are independent of each other: a pass that is noisier as a whole than all null passes alarms
+more often (docs/calibration.md).
 
 What is claimed without any chance has no part in it: differences where nothing differed before and the
 engine computes finely, protocols that are broken, memory and time beyond a fixed limit.
@@ -76,6 +78,6 @@ def told(budget: ErrorBudget) -> FalseAlarms:
         of_a_family={family.value: budget.alpha(family) for family in Family},
         statement=(
             f"chance calls a healthy run corrupt or degraded with a probability of at most {RUN_ALPHA:.0%} "
-            f"({split})"
+            f"({split}), if no pass is noisier as a whole than the null passes"
         ),
     )
