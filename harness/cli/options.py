@@ -34,8 +34,8 @@ class OptionsOfRun:
         client_key: The PEM file of its key, if that is another.
         use_proxy: Go through the proxy that the environment names (HTTPS_PROXY, NO_PROXY, ...). Otherwise
             the server at --endpoint is called directly.
-        allow_busy: Test a server with --endpoint although others use it. Their requests may be aborted or
-            have to wait; how many is told.
+        allow_busy: Test a server with --endpoint although others use it. Their requests may be aborted, have
+            to wait, or be answered wrongly while weights are missing; how many there were is told.
         max_sleeps: Refuse to begin where the scripts would put the server at --endpoint to sleep more
             often.
         model: A Hugging Face id or a model folder. Default: SmolLM2-135M-Instruct, without a hub.
