@@ -165,8 +165,11 @@ class _Judgement:
         lacking: tuple[str, ...] = self._attempts.attempt(
             "the search for what a verdict lacks", find, otherwise=()
         )
-        disturbed = others.obstacle(self._evidence.recording, disturbed=self._rests_on_measures())
+        disturbed = self._attempts.attempt("the look at requests of others", self._disturbed, otherwise=None)
         return (*lacking, disturbed) if disturbed else lacking
+
+    def _disturbed(self) -> str | None:
+        return others.obstacle(self._evidence.recording, disturbed=self._rests_on_measures())
 
     def _rests_on_measures(self) -> bool:
         """Whether something was found that others may have caused, or answers differ as noise does."""

@@ -14,7 +14,7 @@ DOWNWARDS = (
     {"verdict"},
     {"diagnosis", "crashes"},
     {"checkers"},
-    {"lateness"},
+    {"lateness", "others"},
     {"evidence"},
     {"noise"},
     {"wording"},

@@ -21,6 +21,7 @@ from harness.drive.recorder import Watcher
 from harness.drive.sharing import Judges, SeenAgain
 from harness.errors import ServerBootError, ServerNotFreshError, StorageError
 from harness.models.model import model_on_hub
+from harness.reaching import Access
 from harness.scenario.cells import Cell
 from harness.scenario.engine_state import EngineState
 from harness.scenario.schema import Arm, Scenario
@@ -129,8 +130,9 @@ class Run:
     order: list[str] = field(default_factory=list)
 
     @asynccontextmanager
-    async def connect(self, _: str) -> AsyncIterator[Connection]:
+    async def connect(self, _: str, *, access: Access) -> AsyncIterator[Connection]:
         """A connection to the one engine that runs."""
+        del access  # it asks for no key
         (engine,) = self.runtime.running
         transport = httpx.MockTransport(engine.handle)
         async with httpx.AsyncClient(base_url="http://scripted.test", transport=transport) as client:
