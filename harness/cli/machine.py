@@ -35,7 +35,7 @@ def clean() -> int:
 
 
 def doctor() -> int:
-    """Tell what this machine can run, and what each missing thing would add."""
+    """Show what this machine can run, and what each missing piece would add."""
     from harness.servers.doctor import examine_machine
 
     print_lines(

@@ -21,11 +21,11 @@ class OptionsOfRun:
     """The options of ``sleepwake run``.
 
     Attributes:
-        runtime: How servers are started. auto takes the best this machine has and says why.
+        runtime: How servers are started. auto chooses the best that this machine has, and says why.
         vllm: The vLLM release to test.
         image: The container image to test.
         endpoint: URL of a server that is already running.
-        api_key: The key that the server at --endpoint wants. Better in the environment, where other users
+        api_key: The key that the server at --endpoint requires. Better in the environment, where other users
             of the machine do not see it: SLEEPWAKE_API_KEY, or else OPENAI_API_KEY or VLLM_API_KEY.
         headers: NAME=VALUE, sent with every call to the server at --endpoint. Can be given several times.
             In the environment: all of them in one line, as for a shell.
@@ -35,9 +35,9 @@ class OptionsOfRun:
         use_proxy: Go through the proxy that the environment names (HTTPS_PROXY, NO_PROXY, ...). Otherwise
             the server at --endpoint is called directly.
         allow_busy: Test a server with --endpoint although others use it. Their requests may be aborted, have
-            to wait, or be answered wrongly while weights are missing; how many there were is told.
-        max_sleeps: Refuse to begin where the scripts would put the server at --endpoint to sleep more
-            often.
+            to wait, or be answered wrongly while weights are missing. The report counts them.
+        max_sleeps: Refuse to start if the scripts would put the server at --endpoint to sleep more often
+            than this.
         model: A Hugging Face id or a model folder. Default: SmolLM2-135M-Instruct, without a hub.
         fault: Plant a corruption on purpose: a name, or FILE.py:function.
         arms: Run only this arm. Can be given several times.
@@ -48,7 +48,7 @@ class OptionsOfRun:
         thorough: Leave nothing out. Otherwise a cell whose answers are proven corrupt, with the cause
             known, leaves out further cycles of a repetition; a clean cell never does.
         isolate: Give every cell a server of its own. Otherwise cells that want the same one and begin
-            with the same questions follow each other on it, while they are clean and it answers as when
+            with the same questions share it, as long as they are clean and it answers as it did when
             fresh.
         vllm_args: One more vLLM flag for every arm, for example --vllm-arg=--block-size=64. It overrules
             sleepwake's own defaults; an arm that sets the same flag overrules it, since arms are what is

@@ -56,15 +56,15 @@ def run(
 ) -> int:
     """Run scenarios and judge what wakes up.
 
-    What is given on the command line goes before what the environment says, and that before defaults.
+    The command line takes precedence over the environment, and the environment over defaults.
 
     Args:
         paths: Scenario files, or folders of them. Without one: the default scenarios.
         options: What is asked for.
         list_cells: Print the cells that would run, and stop.
         dry_run: Print the exact command of every cell's server, and stop.
-        resume: Carry on a run that was interrupted or met errors, under its own options, whatever the
-            environment says by now: cells with a verdict are kept, whatever it is.
+        resume: Continue a run that was interrupted or met errors, under its own options; the environment
+            is not read again. Cells that have a verdict are kept.
     """
     require("run", for_what="running scenarios")
     from harness import workflow
@@ -214,11 +214,11 @@ def fuzz(
     as repro.sh. Ends with 0 if nothing new was found, else 1.
 
     Args:
-        budget: How long to search, for example 20m; confirming findings comes on top. Default: 10m,
+        budget: How long to search, for example 20m, not counting the time to confirm findings. Default: 10m,
             unless --examples is given.
         examples: How many sequences to carry out at most.
-        seed: Draws the same sequences again. Default: a new one, which is told.
-        safe: Only what vLLM documents as safe. Nothing must be found.
+        seed: Draw the same sequences again. Default: a new seed, which is printed.
+        safe: Use only what vLLM documents as safe; nothing should be found.
         known: The file of findings that are known already. Default: known-findings.json beside the runs.
         runtime: How servers are started.
         model: A Hugging Face id or a model folder.
@@ -272,7 +272,7 @@ def selftest(
     vllm_args: VllmArgsOption = (),
     out: OutOption = REPORTS,
 ) -> int:
-    """Plant every known corruption in a real engine, and see whether each is noticed and named.
+    """Plant every known corruption in a real engine, and show whether each is found, with the right cause.
 
     Ends with 0 if all are noticed and the healthy engines are clean, 3 if some are in doubt, else 1.
 
