@@ -18,7 +18,7 @@ from harness.servers.process.runtime import ProcessRuntime
 from tests.drive.conftest import SCENARIOS, Driver
 from tests.picture_model import write_picture_model
 
-pytestmark = [pytest.mark.anyio, pytest.mark.cell]
+pytestmark = pytest.mark.anyio
 
 
 def shipped_cell() -> Cell:
@@ -33,6 +33,7 @@ async def run_shipped(driver: Driver, fault: str | None = None) -> Recording:
     return load_recording(job.directory)
 
 
+@pytest.mark.cell
 async def test_the_picture_decides_the_answer(driver: Driver) -> None:
     """Prompts that differ in nothing but their picture have the same text and other answers; all is clean."""
     recording = await run_shipped(driver)
@@ -46,6 +47,7 @@ async def test_the_picture_decides_the_answer(driver: Driver) -> None:
     assert judge(recording).verdict is Verdict.CLEAN, judge(recording).reason
 
 
+@pytest.mark.cell
 async def test_pictures_are_forgotten_before_weights_are_suspected(driver: Driver) -> None:
     """What is kept of pictures is a control of its own; the fake keeps nothing, so it heals nothing here."""
     recording = await run_shipped(driver, "lose-weights")

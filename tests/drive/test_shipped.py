@@ -68,9 +68,7 @@ async def test_the_founding_bug_is_called_by_its_name_wherever_it_shows(driver: 
     ("fault", "verdict"),
     [("damage-blocks-cached-after-wake", Verdict.CORRUPT), ("dead-prefix-cache", Verdict.DEGRADED)],
 )
-@pytest.mark.parametrize(
-    "cell", [cell for cell in CELLS.values() if cell.scenario.default], ids=lambda it: it.id
-)
+@pytest.mark.parametrize("cell", READ_AGAIN.values(), ids=READ_AGAIN)
 async def test_the_default_run_reads_again_what_was_cached_after_waking(
     driver: Driver, cell: Cell, fault: str, verdict: Verdict
 ) -> None:
