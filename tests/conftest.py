@@ -36,6 +36,17 @@ FAKE_ENGINE = (sys.executable, "-m", "tests.fake_vllm")
 _REPOSITORY = Path(__file__).parents[1]
 
 
+LONGEST_CELL_S = 600
+"""Whole cells compute for long on a busy machine; this only ends one that would never end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give whole cells the time they take, unless they say how much that is."""
+    for item in items:
+        if item.get_closest_marker("cell") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONGEST_CELL_S))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Let ``--collect-only`` succeed: nothing runs then, so no snapshot can be in use."""
     if config.option.collectonly:

@@ -141,7 +141,7 @@ def test_a_finding_is_on_disk_with_all_it_takes_to_see_it_again(search: Start, t
     again.run()
     assert again.found == []
     assert sum(again.known_again.values()) > 0
-    assert "known ones came up" in conclusion(again)
+    assert "known findings came up" in conclusion(again)
 
 
 def test_an_engine_that_dies_of_its_recovery_holds_nothing_up(
