@@ -26,7 +26,7 @@ class OptionsOfRun:
         image: The container image to test.
         endpoint: URL of a server that is already running.
         api_key: The key that the server at --endpoint requires. Better in the environment, where other users
-            of the machine do not see it: SLEEPWAKE_API_KEY, or else OPENAI_API_KEY or VLLM_API_KEY.
+            of the machine never see it: SLEEPWAKE_API_KEY, or else OPENAI_API_KEY or VLLM_API_KEY.
         headers: NAME=VALUE, sent with every call to the server at --endpoint. Can be given several times.
             In the environment: all of them in one line, as for a shell.
         ca_file: A PEM file with the certificates to trust instead of the system's.
