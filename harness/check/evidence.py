@@ -23,6 +23,7 @@ from harness.check.noise.limits import RESOLUTION, noise_floor
 from harness.check.noise.null_answers import NullAnswers
 from harness.check.noise.self_agreement import Disagreement
 from harness.check.result import NoiseFloor, Strength
+from harness.check.timing.lost_times import LostTimes
 from harness.check.told_configuration import computes_in_float32, quantises_kv_cache, quantises_weights
 from harness.history.events import Control, Method, PassStarted, Prompt, Role, StepStarted
 from harness.history.recording import Pass, Recording
@@ -34,6 +35,11 @@ class Evidence:
 
     recording: Recording
     budget: ErrorBudget = OF_ONE_CELL
+
+    @cached_property
+    def lost_times(self) -> LostTimes:
+        """What was timed while the harness itself was stopped."""
+        return LostTimes(self.recording)
 
     @cached_property
     def transitions(self) -> tuple[StepStarted, ...]:

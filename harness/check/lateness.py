@@ -59,19 +59,21 @@ def _counted_nothing(wait: Waited) -> bool:
 
 
 def obstacles(evidence: Evidence) -> Iterator[str]:
-    """Say which answers came too late to be judged, and what deadline they take; and when we were stopped."""
+    """Say which answers came too late to be judged, and what deadline they take; and which calls did."""
     if late := _late(evidence):
         waits = [wait for wait in evidence.recording.waits if wait.pass_number in late]
+        lost = evidence.lost_times
+        # Requests beside the script do not tell when they were waited for: any stop may explain them.
+        meanwhile = f"; {lost.stopped} meanwhile" if lost.stops and late.keys() & {*lost.passes, None} else ""
         yield (
             f"{counted(sum(late.values()), 'request')} had no answer in time, which a slow engine explains "
-            f"as well as a broken one: {_what_it_did(waits)}"
+            f"as well as a broken one: {_what_it_did(waits)}{meanwhile}"
         )
-    if stops := evidence.recording.stops:
-        suspended = sum(stop.suspended_seconds for stop in stops)
-        how = f", for {suspended:.0f} s with its machine" if suspended >= 1 else ""
-        stood = sum(stop.seconds for stop in stops)
-        if stood:
-            yield f"sleepwake itself was stopped for {stood:.0f} s{how}: no time is judged, run it again"
+    for call in evidence.lost_times.unanswered_calls:
+        yield (
+            f"{call.method} {call.path} had no answer in time, and {evidence.lost_times.stopped} meanwhile: "
+            "run it again"
+        )
 
 
 def _late(evidence: Evidence) -> dict[int | None, int]:

@@ -196,6 +196,11 @@ class CellResult(_Frozen):
         default=(),
         description="steps of the script that were left out",
     )
+    speed: str = Field(
+        default="",
+        description="what of the cell's times was not judged, and why; left out where all were",
+        exclude_if=lambda speed: not speed,
+    )
     milliseconds: TimeSpent = Field(default=TimeSpent(), description="where the cell's time went")
     crashes: tuple[Crash, ...] = Field(
         default=(),

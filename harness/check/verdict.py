@@ -197,6 +197,9 @@ class _Judgement:
             emulated=recording.server.emulated if recording.server else (),
             fault=recording.cell.fault,
             skipped=recording.skipped,
+            speed=self._attempts.attempt(
+                "the remark on speed", lambda: self._evidence.lost_times.sentence, otherwise=""
+            ),
             milliseconds=recording.time_spent,
         )
         return unjudged.model_copy(update=said)

@@ -85,6 +85,8 @@ def _conditions(cell: CellReport) -> Iterator[Remark]:
         yield Remark("without batch invariance", one_line(f"{cell.batches_matter.arm}: {floor}"))
     if result.bound:
         yield Remark("bound", one_line(result.bound.statement))
+    if result.speed:
+        yield Remark("speed", one_line(result.speed))
     if result.skipped:
         yield Remark(
             "left out",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.check.result import CellResult, Verdict
-from harness.history.events import Control, HarnessStopped, Waited
+from harness.history.events import CallFailure, Control, HarnessStopped, Waited
 from tests.check.stories import Story, failing
 
 LATE = {"p0": failing("timeout")}
@@ -79,13 +79,25 @@ def test_older_histories_do_not_tell_a_hang_from_slowness() -> None:
     assert "the recording does not tell whether it went on" in result.reason
 
 
-def test_nothing_is_judged_by_time_while_the_harness_was_stopped() -> None:
-    """A cell that would be clean says so; a wall clock that was set changes nothing, as we use another."""
-    story = Story().baseline().null().cycle()
-    jumped = story.tell(HarnessStopped(t=story.now(), seconds=0.0, clock_jump_seconds=3600.0)).judged()
-    assert jumped.verdict is Verdict.CLEAN
-    story = Story().baseline().null().cycle()
-    story.tell(HarnessStopped(t=story.now(), seconds=40.0, suspended_seconds=39.0))
+def test_a_late_request_is_explained_by_a_stop() -> None:
+    """Inconclusive as any late one is; the sentence says that nobody was there to read its answer."""
+    story = Story().baseline().null().sleep().wake().probe(1, warm=LATE)
+    began = next(each.start.t for each in story.recording().passes if each.answers["p0"].failure)
+    story.tell(HarnessStopped(t=began + 2, seconds=40.0, suspended_seconds=39.0))
     result = story.judged()
     assert result.verdict is Verdict.INCONCLUSIVE
-    assert "sleepwake itself was stopped for 40 s, for 39 s with its machine" in result.reason
+    assert "sleepwake itself was stopped for 40 s, for 39 s with its machine meanwhile" in result.reason
+
+
+def test_a_call_without_an_answer_during_a_stop_accuses_nobody() -> None:
+    """The engine may have done what it was asked to, and nobody was there to hear of it."""
+    story = Story().baseline().null().sleep(unconfirmed=("POST /sleep: no answer within 60 s",))
+    at = max(number for number, event in enumerate(story.events) if event.kind == "call")
+    late = CallFailure(kind="timeout", message="no answer within 60 s")
+    story.events[at] = story.events[at].model_copy(update={"failure": late, "status": None})
+    story.wake().probe()
+    assert story.judged().verdict is Verdict.DEGRADED
+    story.tell(HarnessStopped(t=story.events[at].t, seconds=14.0))
+    result = story.judged()
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "POST /sleep had no answer in time, and sleepwake itself was stopped for 14 s" in result.reason

@@ -16,7 +16,7 @@ DOWNWARDS = (
     {"checkers"},
     {"lateness", "others"},
     {"evidence"},
-    {"noise"},
+    {"noise", "timing"},
     {"wording"},
     {"answer_pair", "lifecycle_calls", "result", "told_configuration"},
 )

@@ -56,25 +56,28 @@ class _Duration:
 
 
 def check(evidence: Evidence) -> Iterator[Finding]:
-    """Find engines that are slower once awake than before they slept, and what slows down in every cycle.
-
-    Where the harness itself was stopped no time is judged.
-    """
-    if any(stop.seconds for stop in evidence.recording.stops):
-        return
+    """Find engines that are slower once awake than before they slept, and what slows down in every cycle."""
     yield from slower_once_awake(evidence)
     yield from slower_each_cycle(evidence)
+
+
+def obstacles(evidence: Evidence) -> Iterator[str]:
+    """Say where an engine seems slower, but only by times that were lost."""
+    for finding in slower_once_awake(evidence):
+        if finding.strength is Strength.HINT:
+            yield (f"{finding.message}, but {evidence.lost_times.stopped} meanwhile: run it again")
 
 
 def slower_once_awake(evidence: Evidence) -> Iterator[Finding]:
     """Find engines whose every judged pass is much slower than even the slowest pass before.
 
     Before are baseline and null transition, but for the first pass a server ever answers (an engine warms
-    up in it) and the odd one of many.
+    up in it) and the odd one of many.  A pass during which the harness was stopped took no longer than was
+    measured: it can acquit, but not accuse.
     """
     if not evidence.baseline_replies:
         return
-    concurrency = evidence.baseline_replies[0].start.concurrency
+    concurrency, lost = evidence.baseline_replies[0].start.concurrency, evidence.lost_times.passes
     asked_always = {prompt.id for prompt in evidence.recording.prompts.values() if not prompt.held_out}
     undisturbed = (
         reply
@@ -86,14 +89,14 @@ def slower_once_awake(evidence: Evidence) -> Iterator[Finding]:
         _seconds_per_token(_decoded(undisturbed, concurrency=concurrency)),
         _seconds_per_token(judged),
     )
+    warm = sorted(before)[1:] or sorted(before)
+    usual = sorted(before[number] for number in warm if number not in lost)
     if (
-        not before
+        not usual
         or len(after) < LEAST_PASSES
         or _lasting(judged, concurrency=concurrency) < LEAST_SECONDS_JUDGED
     ):
         return
-    warm = sorted(before)[1:] or sorted(before)
-    usual = sorted(before[number] for number in warm)
     slowest, fastest = usual[-1 - len(usual) // TAIL], min(after.values())
     if fastest < SLOWER * slowest:
         return
@@ -103,7 +106,7 @@ def slower_once_awake(evidence: Evidence) -> Iterator[Finding]:
         checker="speed",
         message=f"a token takes {fastest * 1000:.0f} ms in the fastest pass after the transition "
         f"({occasion(start)}), {slowest * 1000:.0f} ms in the slowest one before it",
-        strength=Strength.PROOF,
+        strength=Strength.PROOF if len(after.keys() - lost) >= LEAST_PASSES else Strength.HINT,
         cycle=start.cycle,
         evidence={"seconds_per_token": fastest, "baseline_seconds_per_token": slowest},
     )
@@ -187,6 +190,8 @@ def _of_calls(evidence: Evidence) -> _Durations:
         step = steps.get(call.step or "")
         if step is None or step.action not in {"sleep", "wake_up"} or call.failure is not None:
             continue
+        if call in evidence.lost_times.calls:
+            continue
         if call.parameters.get("mode") != "wait":
             took = _Duration(step=step.step, seconds=call.seconds, within=call.seconds)
             durations.setdefault(_called(call, step), []).append(took)
@@ -206,7 +211,8 @@ def _of_answers(evidence: Evidence) -> _Durations:
     """How long tokens took in each probe: the passes of one condition, one after the other."""
     passes: dict[int, list[Reply]] = {}
     for reply in evidence.after_replies:
-        if reply.answer.failure is None and reply.answer.token_ids:
+        lost = reply.start.number in evidence.lost_times.passes
+        if reply.answer.failure is None and reply.answer.token_ids and not lost:
             passes.setdefault(reply.start.number, []).append(reply)
     durations: _Durations = dict(_first_tokens(evidence))
     for replies in passes.values():
@@ -231,7 +237,9 @@ def _first_tokens(evidence: Evidence) -> Iterator[tuple[str, list[_Duration]]]:
     waited: dict[str, dict[str, list[float]]] = {}
     for request in evidence.recording.requests:
         start, running = request.start, request.running
-        if running is not None and not any(start.t < step.t < running.t for step in evidence.transitions):
+        if running is None or evidence.lost_times.overlap(start.t, running.t):
+            continue
+        if not any(start.t < step.t < running.t for step in evidence.transitions):
             waited.setdefault(start.group, {}).setdefault(start.step, []).append(running.t - start.t)
     for group, steps in waited.items():
         yield (

@@ -16,11 +16,13 @@ NOT_OFFERED = frozenset({404, 405, 501})
 def check(evidence: Evidence) -> tuple[Finding, ...]:
     """Find steps that an observation independent of their own answer contradicts."""
     unavailable = {step for step, _ in unavailable_calls(evidence)}
+    # What a call that nobody waited for to its end did is not known.
+    stopped = {call.step for call in evidence.lost_times.unanswered_calls}
     return tuple(
         Finding(
             checker="state",
             message=f"{describe(step)}{f', cycle {step.cycle}' if step.cycle else ''}: {contradiction}",
-            strength=Strength.PROOF,
+            strength=Strength.HINT if step.step in stopped else Strength.PROOF,
             cycle=step.cycle,
             evidence={"step": step.step},
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.check import lateness
-from harness.check.checkers import conservation, protocol, state
+from harness.check.checkers import conservation, protocol, speed, state
 from harness.check.diagnosis import unread_cache
 from harness.check.evidence import Evidence
 from harness.check.wording import counted, occasion
@@ -30,6 +30,7 @@ def find(evidence: Evidence) -> tuple[str, ...]:
             _nothing_happened(evidence),
             conservation.obstacles(evidence),
             lateness.obstacles(evidence),
+            speed.obstacles(evidence),
             _lone_answer(evidence),
             _noise(evidence),
             unread_cache.obstacles(evidence),
