@@ -10,6 +10,7 @@
     │   ├── ModelError              the model could not be provided
     │   ├── ImageError              an image could not be built or pulled
     │   ├── RuntimeUnavailableError the machine cannot run what was asked for
+    │   ├── EngineFailedError       an engine that its user holds raised instead of answering
     │   ├── NodeLostError           a machine of a cluster is gone, and the cell with it
     │   ├── ServerError             a server that is not what it should be, with the end of its log
     │   │   ├── ServerBootError     it died or did not become ready in time
@@ -91,6 +92,10 @@ class ImageError(InfrastructureError):
 
 class RuntimeUnavailableError(InfrastructureError):
     """The machine cannot run what was asked for (no Docker, no vLLM, no GPU)."""
+
+
+class EngineFailedError(InfrastructureError):
+    """An engine that its user's process holds raised instead of answering, or that process is gone."""
 
 
 class NodeLostError(InfrastructureError):

@@ -15,6 +15,9 @@ from harness.history.recording import Recording
 _DISTURBED = frozenset({"memory", "speed", "noise"})
 """Checkers whose findings others may have caused."""
 
+_OF_THE_MACHINE = frozenset({"memory", "speed"})
+"""Checkers of what a busy moment of the machine changes; over months one is certain."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Others:
@@ -51,12 +54,20 @@ def _own_aborted(recording: Recording) -> int:
 
 def without_ground(findings: tuple[Finding, ...], recording: Recording) -> tuple[Finding, ...]:
     """The findings, those that others may have caused as hints."""
-    if others(recording) is None:
+    disturbed = _DISTURBED
+    if is_watched(recording):
+        disturbed = _OF_THE_MACHINE
+    elif others(recording) is None:
         return findings
     return tuple(
-        finding.model_copy(update={"strength": Strength.HINT}) if finding.checker in _DISTURBED else finding
+        finding.model_copy(update={"strength": Strength.HINT}) if finding.checker in disturbed else finding
         for finding in findings
     )
+
+
+def is_watched(recording: Recording) -> bool:
+    """Whether somebody else drives the engine, at any time and for anybody: nothing waits till it is idle."""
+    return any(step.seen for step in recording.steps)
 
 
 def obstacle(recording: Recording, *, disturbed: bool) -> str | None:

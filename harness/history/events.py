@@ -280,6 +280,7 @@ class StepStarted(_Event):
     asleep_after: bool | None = Field(
         description="whether the engine must be asleep after it; None where nothing is expected"
     )
+    seen: bool = Field(default=False, description="somebody else did it: it was noticed, not called for")
 
     @model_validator(mode="before")
     @classmethod
@@ -297,7 +298,11 @@ class StepFinished(_Event):
 
 
 class Call(_Event):
-    """One lifecycle or control call and its answer, whatever it was."""
+    """One lifecycle or control call and its answer, whatever it was.
+
+    That of a method of an engine in its user's process is told under the path of the endpoint that does the
+    same; it has no status, and no failure where it returned.
+    """
 
     kind: Literal["call"] = "call"
     step: str | None

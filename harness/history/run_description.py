@@ -120,6 +120,8 @@ class DescribedCell(_Part):
     prompts_checksum: str = ""
     sources: Mapping[str, str | Mapping[str, str]] = Field(default_factory=dict)
     """Where each of its values came from; vLLM's flags one by one under ``flags``."""
+    one_of: int | None = None
+    """Cells over which the error rate is split where this one is judged; None: those of the run."""
 
 
 class DescribedServer(_Part):

@@ -58,7 +58,8 @@ def judge_directory(directory: Path) -> JudgedRun:
             results.append(_never_run(cell, described))
             continue
         recordings[cell] = load_recording(folder)
-        results.append(judge(recordings[cell], budget=budget))
+        own = ErrorBudget(cells=described.one_of) if described.one_of else budget
+        results.append(judge(recordings[cell], budget=own))
     outside_cells = description.milliseconds_outside_cells
     result = judge_run(results, run=description.run, budget=budget, outside_cells=outside_cells)
     return JudgedRun(directory=directory, result=result, recordings=recordings, description=description)

@@ -55,14 +55,14 @@ def test_the_level_is_the_callers_or_the_servers_default(parameters: dict[str, o
         (300, False, False),
         (500, False, False),
         (None, True, False),
-        (None, False, False),
+        (None, False, True),
         (200, True, False),
     ],
 )
 def test_a_sleep_the_server_did_not_acknowledge_is_none(
     *, status: int | None, failed: bool, counts: bool
 ) -> None:
-    """Only a whole answer with a status of success counts."""
+    """Only a whole answer with a status of success counts; a method that returns has none."""
     assert slept(called("/sleep", {}, status=status, failed=failed)) == ([1] if counts else [])
 
 
@@ -191,3 +191,22 @@ def test_a_refused_release_keeps_the_kv_cache() -> None:
     story = Story().sleep(0)
     story.call("2", "/release_kv_cache_memory", {}, status=500)
     assert not lifecycle_calls.kv_cache_is_gone(story.recording(), at=story.now())
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters", "loads"),
+    [
+        ("/collective_rpc", {"method": "reload_weights"}, True),
+        ("/collective_rpc", {"method": "save_sharded_state"}, False),
+        ("/update_weights", {}, True),
+        ("/wake_up", {}, False),
+    ],
+)
+def test_weights_that_arrive_are_there_again(
+    path: str, parameters: dict[str, object], *, loads: bool
+) -> None:
+    """Whether workers are told to load them by name, or an engine in its user's process is."""
+    story = called("/sleep", {"level": 2}, status=None)
+    [*_, call] = called(path, parameters, status=None).events
+    story.tell(call.model_copy(update={"t": story.now()}))
+    assert lifecycle_calls.weights_missing(story.recording(), at=9.0) is not loads

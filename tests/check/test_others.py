@@ -6,7 +6,7 @@ import pytest
 
 from harness.check.others import others
 from harness.check.result import Strength, Verdict
-from harness.history.events import RequestsCounted
+from harness.history.events import RequestsCounted, StepStarted
 from tests.check.stories import Change, Story, clean_story, garbage, updated
 
 NAMES = ["p0", "p1", "p2", "p3"]
@@ -36,6 +36,16 @@ def test_slowness_has_no_ground_where_others_were_served() -> None:
     assert judged.verdict is Verdict.INCONCLUSIVE
     assert "others sent 20 requests meanwhile, 3 of them aborted" in judged.reason
     assert all(each.strength is Strength.HINT for each in judged.findings if each.checker == "speed")
+
+
+def test_slowness_has_no_ground_where_somebody_else_drives_the_engine() -> None:
+    """Nothing waits until such a machine is idle: what was noticed, and not called for, says so."""
+    story = slower()
+    [first, *_] = [event for event in story.events if isinstance(event, StepStarted)]
+    story.events[story.events.index(first)] = first.model_copy(update={"seen": True})
+    judged = story.finish().judged()
+    assert judged.verdict is Verdict.CLEAN
+    assert any(each.checker == "speed" for each in judged.findings)
 
 
 def test_equal_answers_stay_equal() -> None:

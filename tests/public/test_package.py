@@ -16,8 +16,9 @@ from tests.fake_vllm.threads import Served
 ROOT = Path(__file__).parents[2]
 
 NAMES = [
-    *("Bound", "Cause", "CellResult", "Finding", "InfrastructureError", "JudgedRun", "RunResult"),
-    *("SleepwakeError", "Strength", "UsageError", "Verdict", "Witness", "__version__", "check", "run"),
+    *("Bound", "Cause", "CellResult", "Finding", "Guard", "GuardError", "GuardVerdict", "GuardWitness"),
+    *("InfrastructureError", "JudgedRun", "NotCleanError", "RunResult", "SleepwakeError", "Strength"),
+    *("UsageError", "Verdict", "Witness", "__version__", "check", "guard", "run"),
 ]
 
 
@@ -89,7 +90,8 @@ def test_another_harness_that_is_in_use_is_named(somebody: Path) -> None:
 def test_vllm_gets_nothing_where_nothing_was_asked_for(somebody: Path) -> None:
     """In every process of every vLLM on the machine: no module of ours is left behind, no name is taken."""
     program = (
-        "import sys; from sleepwake import engine_plugin; engine_plugin.load();"
+        "import os, sys; os.environ['SLEEPWAKE_GUARD'] = 'off';"
+        "from sleepwake import engine_plugin; engine_plugin.load();"
         "print(engine_plugin.platform(), 'harness' in sys.modules)"
     )
     assert python("-c", program, cwd=somebody).stdout == "None False\n"

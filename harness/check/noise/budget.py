@@ -67,6 +67,14 @@ OF_ONE_CELL = ErrorBudget()
 """Of a cell that is a run by itself."""
 
 
+def budget_of_check(number: int) -> ErrorBudget:
+    """Of one check in a sequence without an end: all of them together spend the rate of one run.
+
+    The k-th of them, counted from 1, spends 1 / (k * (k + 1)) of it; these parts add up to 1.
+    """
+    return ErrorBudget(cells=number * (number + 1))
+
+
 def told(budget: ErrorBudget) -> FalseAlarms:
     """The budget as ``verdict.json`` and the reports tell it."""
     each = f"{budget.of_a_cell:.2g} for each of {budget.cells} cells"

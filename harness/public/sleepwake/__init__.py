@@ -10,6 +10,15 @@
 
     sleepwake.check(judged.directory)  # judges the recording again, without a server
 
+An engine in this process is guarded by :func:`sleepwake.guard`:
+
+.. code-block:: python
+
+    guard = sleepwake.guard(llm)
+    llm.sleep(level=1)
+    llm.wake_up()
+    guard.check().raise_for_verdict()
+
 Importing it is cheap: what a name needs is imported when the name is first used.
 """
 
@@ -26,14 +35,20 @@ if TYPE_CHECKING:
     from harness.check.result import Bound, Cause, CellResult, Finding, RunResult, Strength, Verdict, Witness
     from harness.errors import InfrastructureError, SleepwakeError, UsageError
     from harness.runs.judging import JudgedRun
+    from sleepwake._guard import Guard, GuardError, GuardVerdict, GuardWitness, NotCleanError, guard
 
 __all__ = [
     "Bound",
     "Cause",
     "CellResult",
     "Finding",
+    "Guard",
+    "GuardError",
+    "GuardVerdict",
+    "GuardWitness",
     "InfrastructureError",
     "JudgedRun",
+    "NotCleanError",
     "RunResult",
     "SleepwakeError",
     "Strength",
@@ -42,16 +57,19 @@ __all__ = [
     "Witness",
     "__version__",
     "check",
+    "guard",
     "run",
 ]
 
 _RESULTS = ("Bound", "Cause", "CellResult", "Finding", "RunResult", "Strength", "Verdict", "Witness")
+_GUARD = ("Guard", "GuardError", "GuardVerdict", "GuardWitness", "NotCleanError", "guard")
 _HOMES = {
     "__version__": "harness",
     **dict.fromkeys(("check", "run"), "harness.api"),
     **dict.fromkeys(_RESULTS, "harness.check.result"),
     **dict.fromkeys(("InfrastructureError", "SleepwakeError", "UsageError"), "harness.errors"),
     "JudgedRun": "harness.runs.judging",
+    **dict.fromkeys(_GUARD, "sleepwake._guard"),
 }
 
 
@@ -59,8 +77,10 @@ def __getattr__(name: str) -> object:
     """Import what a public name needs, the first time that it is used."""
     if name not in _HOMES:
         raise AttributeError(f"module 'sleepwake' has no attribute {name!r}")
-    _own.use_own_harness()
-    value: object = getattr(import_module(_HOMES[name]), name)
+    home = _HOMES[name]
+    if home.startswith("harness"):
+        _own.use_own_harness()  # what guards needs none: it works in the process of whoever has another
+    value: object = getattr(import_module(home), name)
     globals()[name] = value
     return value
 

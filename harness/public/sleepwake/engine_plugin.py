@@ -9,7 +9,7 @@ import os
 
 from sleepwake._own import use_own_harness
 
-_PREFIX = "SLEEPWAKE_"
+_ASKING = ("SLEEPWAKE_CPU_SLEEP", "SLEEPWAKE_DISCARD", "SLEEPWAKE_FAULT")
 
 
 def platform() -> str | None:
@@ -32,4 +32,4 @@ def load() -> None:
 
 
 def _is_asked() -> bool:
-    return any(name.startswith(_PREFIX) for name in os.environ)
+    return any(name in os.environ for name in _ASKING)

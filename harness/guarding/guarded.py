@@ -1,0 +1,134 @@
+"""An engine that is guarded: its baseline, and one check after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from harness.check.noise.budget import budget_of_check
+from harness.check.result import CellResult, Verdict, Witness
+from harness.errors import EngineFailedError
+from harness.guarding import canaries
+from harness.guarding.asking import Holder
+from harness.guarding.baseline import Baseline, History, take_baseline
+from harness.guarding.checking import check
+from harness.guarding.messages import Begin, Example, NoticedCall, Told
+from harness.guarding.passes import Asker, fresh_salt
+from harness.guarding.run_directory import RunDirectory
+from harness.guarding.steps import beginning, record_calls
+from harness.history.events import CellFailed
+from harness.history.layout import HISTORY_FILE
+
+
+class Guarded:
+    """One engine.  Making it takes the baseline and measures the noise.
+
+    Raises:
+        UsageError: what is asked for does not fit.
+        StorageError: the run directory cannot be written.
+        EngineFailedError: the engine raised instead of answering.
+    """
+
+    def __init__(self, order: Begin, holder: Holder) -> None:
+        self._facts = order.facts
+        self._asker = Asker(
+            holder,
+            canaries.choose(order, holder),
+            max_tokens=order.max_tokens,
+            takes_salt=order.facts.takes_salt,
+        )
+        self._passes = order.budget_tokens // self._asker.tokens_of_a_pass
+        self._run = RunDirectory(order.out, order.facts)
+        self._checks = 0
+        self._salt = fresh_salt()
+        self._baseline = self._take_baseline()
+
+    @property
+    def directory(self) -> str:
+        """The run directory."""
+        return str(self._run.path)
+
+    def check(self, calls: Sequence[NoticedCall]) -> Told:
+        """Ask again, and judge what comes back.
+
+        Args:
+            calls: What was noticed since the last time.
+
+        Raises:
+            EngineFailedError: the engine raised instead of answering.
+        """
+        self._checks += 1
+        folder = self._run.begin_check(self._checks)
+        history = self._history_in(folder)
+        since = history.events[-1].t
+        record_calls(history.recorder, calls, since=since, first=history.next_step)
+        return self._judged(history, folder)
+
+    def close(self) -> None:
+        """Nothing more is asked."""
+        self._run.finish()
+
+    def _take_baseline(self) -> Baseline:
+        return take_baseline(
+            self._asker, self._facts, self._run.next_baseline(), run=self._run.path.name, salt=self._salt
+        )
+
+    def _history_in(self, folder: Path) -> History:
+        """A history that begins with the baseline."""
+        begin = beginning(
+            self._facts,
+            run=self._run.path.name,
+            cell=folder.name,
+            t=0.0,
+            max_tokens=self._asker.max_tokens,
+            concurrency=len(self._asker.canaries),
+            why=f"compared with {self._baseline.why}",
+        )
+        return self._baseline.branch(folder / HISTORY_FILE, begin=begin)
+
+    def _judged(self, history: History, folder: Path) -> Told:
+        before = self._asker.generated
+        try:
+            checked = check(
+                self._asker,
+                self._facts,
+                history,
+                salt=self._salt,
+                passes=self._passes,
+                budget=budget_of_check(self._checks),
+            )
+        except EngineFailedError as error:
+            t = history.recorder.now()
+            failed = CellFailed(t=t, error=type(error).__name__, cause=error.cause, remedy=error.remedy)
+            history.recorder.record(failed)
+            raise
+        finally:
+            history.recorder.close()
+        self._salt = checked.salt
+        if checked.result.verdict is Verdict.CLEAN:
+            self._run.is_clean(folder)
+        return Told(
+            verdict=_verdict(checked.result),
+            cause=checked.result.cause.value if checked.result.cause else None,
+            reason=checked.result.reason,
+            witness=_example(checked.result.witness),
+            tokens=self._asker.generated - before,
+            directory=folder,
+        )
+
+
+def _verdict(result: CellResult) -> str:
+    """The verdict of a recording that came to its end: then there is one."""
+    return (result.verdict or Verdict.INCONCLUSIVE).value
+
+
+def _example(witness: Witness | None) -> Example | None:
+    if witness is None:
+        return None
+    return Example(
+        prompt=witness.prompt,
+        before=witness.baseline.text,
+        after=witness.after.text,
+        first_difference=witness.first_difference,
+        baseline_gap=witness.baseline_gap,
+    )

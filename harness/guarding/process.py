@@ -1,0 +1,68 @@
+"""The process that judges: carries out one order after the other until nobody gives any more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+
+import anyio
+from pydantic import JsonValue, TypeAdapter
+
+from harness.errors import SleepwakeError
+from harness.guarding.asking import Line
+from harness.guarding.guarded import Guarded
+from harness.guarding.messages import Begin, NoticedCall
+
+_CALLS: TypeAdapter[tuple[NoticedCall, ...]] = TypeAdapter(tuple[NoticedCall, ...])
+
+
+def serve() -> None:
+    """Carry out what comes in on standard input, and answer on standard output.
+
+    It ends with its input.  Ctrl-C is for whoever holds the engine.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    line = Line(sys.stdin, os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8"))
+    sys.stdout = sys.stderr  # what anything prints is no message
+    anyio.run(_serve, line)
+
+
+async def _serve(line: Line) -> None:
+    """Blocks while it waits, for nothing else goes on here; the recorder needs an event loop's clock."""
+    orders = Orders(line)
+    while (order := line.hear()) is not None:
+        try:
+            line.say({"done": orders.carry_out(order)})
+        except SleepwakeError as error:
+            line.say({"refused": str(error)})
+    orders.close()
+
+
+class Orders:
+    """What can be ordered."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._guarded: Guarded | None = None
+
+    def carry_out(self, order: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+        """Carry one out, and return what came of it.
+
+        Raises:
+            SleepwakeError: it cannot be carried out.
+        """
+        given = {name: value for name, value in order.items() if name != "order"}
+        if order["order"] == "begin":
+            self._guarded = Guarded(Begin.model_validate(given), self._line)
+            return {"directory": self._guarded.directory}
+        if self._guarded is None:
+            raise AssertionError("the first order is to begin")
+        told = self._guarded.check(_CALLS.validate_python(given["calls"]))
+        return told.model_dump(mode="json")
+
+    def close(self) -> None:
+        """There are no more orders."""
+        if self._guarded is not None:
+            self._guarded.close()

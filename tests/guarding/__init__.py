@@ -1,0 +1,1 @@
+"""Guarding an engine that another process holds."""
