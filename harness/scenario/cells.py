@@ -50,6 +50,7 @@ def load_cells(paths: Sequence[Path], *, only_default: bool = False) -> list[Cel
     """
     cells: list[Cell] = []
     seen: dict[str, Path] = {}
+    corpora: _Corpora = {}
     for path in find_scenarios(paths):
         loaded = load_scenario_file(path)
         scenario = loaded.scenario
@@ -61,18 +62,29 @@ def load_cells(paths: Sequence[Path], *, only_default: bool = False) -> list[Cel
             )
         seen[scenario.name] = path
         if scenario.default or not only_default:
-            cells.extend(_expand(loaded))
+            cells.extend(_expand(loaded, corpora))
     return cells
 
 
-def _expand(loaded: ScenarioFile) -> list[Cell]:
+_Corpora = dict[tuple[Path, str], tuple[CorpusPrompt, ...]]
+"""What has been read, by folder and name: most scenarios ask for the same few corpora."""
+
+
+def _corpus_of(loaded: ScenarioFile, corpora: _Corpora) -> tuple[CorpusPrompt, ...]:
+    folder, name = loaded.file.path.parent / CORPORA_FOLDER, loaded.scenario.prompts.corpus
+    if (folder, name) not in corpora:
+        corpora[folder, name] = load_corpus(
+            name,
+            folders=(folder, shipped_scenarios() / CORPORA_FOLDER),
+            location=loaded.file.location(("prompts", "corpus")),
+        )
+    return corpora[folder, name]
+
+
+def _expand(loaded: ScenarioFile, corpora: _Corpora) -> list[Cell]:
     scenario, path = loaded.scenario, loaded.file.path
     wanted = scenario.prompts.count + scenario.prompts.held_out
-    corpus = load_corpus(
-        scenario.prompts.corpus,
-        folders=(path.parent / CORPORA_FOLDER, shipped_scenarios() / CORPORA_FOLDER),
-        location=loaded.file.location(("prompts", "corpus")),
-    )
+    corpus = _corpus_of(loaded, corpora)
     if len(corpus) < wanted:
         raise loaded.refusal(
             "prompts",
