@@ -26,10 +26,20 @@ def _escaped(document: str) -> str:
     """Outside of its strings, JSON of ours has no such character but line breaks."""
     if document.isascii() and document.replace("\n", "").isprintable():
         return document
-    return "".join(
-        json.dumps(character)[1:-1] if character != "\n" and one_line(character) != character else character
-        for character in document
-    )
+    return document.translate(_ESCAPES)
+
+
+class _Escapes(dict[int, str]):
+    """A translation table that is filled as characters are met."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        shown = json.dumps(character)[1:-1] if one_line(character) != character else character
+        self[code] = shown
+        return shown
+
+
+_ESCAPES = _Escapes({ord("\n"): "\n"})
 
 
 def _strict(value: JsonValue) -> JsonValue:
