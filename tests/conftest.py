@@ -8,7 +8,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import hypothesis
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -21,10 +20,10 @@ from tests.fake_vllm.options import DEFAULT_MODEL
 from tests.fake_vllm.serving import serve
 from tests.fake_vllm.threads import Served
 from tests.small_scenario import write_scenario
+from tests.trying import load_profiles
 from tests.virtual_time import watch_threads
 
-hypothesis.settings.register_profile("deterministic", derandomize=True, deadline=None)
-hypothesis.settings.load_profile("deterministic")
+load_profiles()
 
 # A developer's own options must not change what is tested.
 for _option in ("RUNTIME", "VLLM", "IMAGE", "ENDPOINT", "MODEL", "VLLM_ARGS", "OUT"):
@@ -70,7 +69,9 @@ async def fake() -> AsyncIterator[Connection]:
 def in_process(monkeypatch: pytest.MonkeyPatch) -> fakes_in_process.InProcessRuntime:
     """Starts fakes in the event loop that asks them."""
     watch_threads(monkeypatch)
-    return fakes_in_process.install(monkeypatch)
+    runtime = fakes_in_process.InProcessRuntime()
+    fakes_in_process.install(runtime, monkeypatch)
+    return runtime
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from dataclasses import replace
 from random import Random
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.check import judge
@@ -27,6 +27,7 @@ from tests.check.stories import (
     updated,
 )
 from tests.check.strategies import clean_stories
+from tests.trying import tries
 
 CHANGES: list[Change] = [
     garbage(),
@@ -61,14 +62,14 @@ def eventful_stories(draw: st.DrawFn) -> Story:
     return story.finish()
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(clean_stories())
 def test_equal_answers_are_clean(story: Story) -> None:
     """A complete recording in which every answer equals its baseline is clean."""
     assert judge(story.recording()).verdict is Verdict.CLEAN
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(clean_stories(), st.data())
 def test_one_other_token_is_never_clean(story: Story, data: st.DataObject) -> None:
     """Whichever answer it is in, held-out prompts included, one changed token is noticed."""
@@ -79,7 +80,7 @@ def test_one_other_token_is_never_clean(story: Story, data: st.DataObject) -> No
     assert verdict_with(story, index, answer.model_copy(update={"token_ids": tokens})) is not Verdict.CLEAN
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(clean_stories(), st.data())
 def test_one_token_more_or_less_is_never_clean(story: Story, data: st.DataObject) -> None:
     """A lost or an added token is noticed in every answer."""
@@ -88,7 +89,7 @@ def test_one_token_more_or_less_is_never_clean(story: Story, data: st.DataObject
     assert verdict_with(story, index, answer.model_copy(update={"token_ids": tokens})) is not Verdict.CLEAN
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(clean_stories(), st.data())
 def test_one_other_logprob_is_never_clean(story: Story, data: st.DataObject) -> None:
     """Whichever log-probability of whichever compared answer is changed, before or after the transition."""
@@ -97,7 +98,7 @@ def test_one_other_logprob_is_never_clean(story: Story, data: st.DataObject) -> 
     assert verdict_with(story, index, with_one_value(answer, data, change)) is not Verdict.CLEAN
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(clean_stories(), st.data())
 def test_a_rounding_error_is_clean(story: Story, data: st.DataObject) -> None:
     """The last bit of a float32 changes with every batch: it says nothing about the engine."""
@@ -105,7 +106,7 @@ def test_a_rounding_error_is_clean(story: Story, data: st.DataObject) -> None:
     assert verdict_with(story, index, with_one_value(answer, data, None)) is Verdict.CLEAN
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(clean_stories(), st.data())
 def test_one_other_candidate_is_never_clean(story: Story, data: st.DataObject) -> None:
     """A candidate that is lost although a less likely one is listed is noticed as well as another value."""
@@ -120,7 +121,7 @@ def test_one_other_candidate_is_never_clean(story: Story, data: st.DataObject) -
     assert verdict_with(story, index, answer.model_copy(update={"logprobs": logprobs})) is not Verdict.CLEAN
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(clean_stories(), st.data())
 def test_another_finish_reason_is_never_clean(story: Story, data: st.DataObject) -> None:
     """Whichever answer ends for another reason."""
@@ -133,7 +134,7 @@ def test_another_finish_reason_is_never_clean(story: Story, data: st.DataObject)
     assert verdict_with(story, index, answer.model_copy(update={"finish_reason": other})) is not Verdict.CLEAN
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(clean_stories(), st.data())
 def test_a_lost_answer_is_never_clean(story: Story, data: st.DataObject) -> None:
     """An answer that was taken out of the recording is missed."""
@@ -141,7 +142,7 @@ def test_a_lost_answer_is_never_clean(story: Story, data: st.DataObject) -> None
     assert judge(gather(story.events[:index] + story.events[index + 1 :])).verdict is not Verdict.CLEAN
 
 
-@settings(max_examples=60)
+@tries(60)
 @given(clean_stories(), st.data())
 def test_a_cut_recording_is_never_clean(story: Story, data: st.DataObject) -> None:
     """Wherever a recording breaks off, what is left of it is judged, and never called clean."""
@@ -149,7 +150,7 @@ def test_a_cut_recording_is_never_clean(story: Story, data: st.DataObject) -> No
     assert judge(gather(story.events[:length])).verdict is Verdict.INCONCLUSIVE
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(eventful_stories(), st.data())
 def test_a_cut_recording_never_says_more(story: Story, data: st.DataObject) -> None:
     """Breaking off can hide damage but neither invents any nor makes a cell clean."""
@@ -159,7 +160,7 @@ def test_a_cut_recording_never_says_more(story: Story, data: st.DataObject) -> N
     assert part is not Verdict.CORRUPT or whole is Verdict.CORRUPT
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(eventful_stories(), st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_matter(story: Story, random: Random) -> None:
     """Answers of one pass arrive in any order; the judgement is the same to the last word."""
@@ -167,7 +168,7 @@ def test_the_order_of_arrival_does_not_matter(story: Story, random: Random) -> N
     assert judge(shuffled(recording, random)) == judge(recording)
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(eventful_stories())
 def test_every_verdict_is_complete(story: Story) -> None:
     """Corrupt and degraded cells have a cause, clean ones a bound, all a reason, and all survive JSON."""

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.check.result import RunResult, Verdict
@@ -21,13 +21,14 @@ from harness.history.store import HistoryWriter
 from harness.runs.judging import judge_directory
 from tests.check.stories import VOCABULARY, Story
 from tests.check.strategies import clean_stories
+from tests.trying import tries
 
 CELL = "scenario/arm"
 
 Line = dict[str, Any]  # one event as JSON, whatever fields it has
 
 
-@settings(max_examples=30)
+@tries(30)
 @given(clean_stories(), st.data())
 def test_one_token_changed_by_hand_is_not_clean(story: Story, data: st.DataObject) -> None:
     """Whichever token of whichever judged answer it is, and whatever it becomes."""
@@ -42,7 +43,7 @@ def test_one_token_changed_by_hand_is_not_clean(story: Story, data: st.DataObjec
     assert_noticed(story, data, tamper)
 
 
-@settings(max_examples=30)
+@tries(30)
 @given(clean_stories(), st.data())
 def test_one_logprob_changed_by_hand_is_not_clean(story: Story, data: st.DataObject) -> None:
     """Be it a chosen token's or a candidate's, by more than rounding, or no number any more."""
@@ -64,7 +65,7 @@ def test_one_logprob_changed_by_hand_is_not_clean(story: Story, data: st.DataObj
     assert_noticed(story, data, tamper)
 
 
-@settings(max_examples=30)
+@tries(30)
 @given(clean_stories(), st.data())
 def test_one_finish_reason_changed_by_hand_is_not_clean(story: Story, data: st.DataObject) -> None:
     """Whichever reason takes its place, one no server gives included."""

@@ -16,6 +16,7 @@ from harness.errors import StorageError
 from harness.history.events import CellStarted, Event, StepFinished
 from harness.history.store import read_events
 from tests.history.strategies import cell_started
+from tests.trying import tries
 
 
 def beginning(cell: str) -> CellStarted:
@@ -95,7 +96,7 @@ class Branching(RuleBasedStateMachine):
 
 
 TestBranching = Branching.TestCase
-TestBranching.settings = settings(max_examples=15, stateful_step_count=15)
+TestBranching.settings = settings(tries(15), stateful_step_count=15)
 
 
 @pytest.mark.anyio

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 import anyio
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.drive import in_flight
@@ -23,6 +23,7 @@ from harness.vllm_api.calls import CallError
 from harness.vllm_api.connection import Connection
 from harness.vllm_api.generation import GenerationRequest
 from harness.vllm_api.streaming import Streamed
+from tests.trying import tries
 from tests.virtual_time import VirtualTimeLoop
 
 Fate: TypeAlias = Literal["never accepted", "accepted", "runs", "ends", "fails"]
@@ -135,7 +136,7 @@ def ends_of(events: list[Event]) -> dict[int, RequestEnded]:
     return {event.number: event for event in events if isinstance(event, RequestEnded)}
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(groups, st.booleans(), st.booleans())
 def test_every_request_has_one_beginning_and_one_end(
     told: list[tuple[list[Fate], End]],
@@ -151,7 +152,7 @@ def test_every_request_has_one_beginning_and_one_end(
     assert engine.connections == 0
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(groups)
 def test_an_end_tells_how_it_came(told: list[tuple[list[Fate], End]]) -> None:
     """By itself, by a client that left, by patience that ran out, or by the end of the cell."""
@@ -174,7 +175,7 @@ def test_an_end_tells_how_it_came(told: list[tuple[list[Fate], End]]) -> None:
                 )
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(groups)
 def test_whoever_runs_is_recorded_before_the_script_goes_on(told: list[tuple[list[Fate], End]]) -> None:
     """A step that comes next finds them in flight, which the history can show."""

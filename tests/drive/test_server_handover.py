@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.drive import executors, sharing
@@ -28,6 +28,7 @@ from harness.scenario.schema import Arm, Scenario
 from harness.servers.base import Engine, KeptServer, RuntimeName, Server, ServerSpec, StartsServers
 from harness.vllm_api.connection import Connection
 from tests.drive.scripted_engine import ScriptedEngine
+from tests.trying import tries
 from tests.virtual_time import VirtualTimeLoop
 
 
@@ -197,7 +198,7 @@ def carried_out(told: Sequence[Told], folder: Path, **options: object) -> Run:
     return anyio.run(all_of_it, backend_options={"loop_factory": VirtualTimeLoop})
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(cells)
 def test_every_cell_is_served_and_no_server_is_left(told: list[Told]) -> None:
     """One server at a time, and none when all is over."""
@@ -206,7 +207,7 @@ def test_every_cell_is_served_and_no_server_is_left(told: list[Told]) -> None:
     assert run.runtime.running == []
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(cells)
 def test_a_server_goes_on_only_where_nothing_speaks_against_it(told: list[Told]) -> None:
     """Whoever shares asked for the same, after a clean cell, of an engine that lives, is awake and resets."""
@@ -217,7 +218,7 @@ def test_a_server_goes_on_only_where_nothing_speaks_against_it(told: list[Told])
             assert (left.arm, left.clean, left.left) == (run.told[after].arm, True, "whole")
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(cells)
 def test_a_cell_ends_on_a_server_that_is_as_fresh(told: list[Told]) -> None:
     """One that another cell left is as it was, or the cell starts again on a server of its own."""

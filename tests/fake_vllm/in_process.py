@@ -264,9 +264,8 @@ class InProcessRuntime:
             del self.running[port]
 
 
-def install(monkeypatch: pytest.MonkeyPatch) -> InProcessRuntime:
-    """A runtime whose servers can be reached by whatever connects with :func:`anyio.connect_tcp`."""
-    runtime = InProcessRuntime()
+def install(runtime: InProcessRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let its servers be reached by whatever connects with :func:`anyio.connect_tcp`."""
 
     async def connect_tcp(remote_host: str, remote_port: int, **options: object) -> ByteStream:
         if remote_host != HOST:
@@ -276,4 +275,3 @@ def install(monkeypatch: pytest.MonkeyPatch) -> InProcessRuntime:
         return server.connect()
 
     monkeypatch.setattr(anyio, "connect_tcp", connect_tcp)
-    return runtime

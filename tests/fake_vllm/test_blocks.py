@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import string
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tests.fake_vllm import vocabulary
 from tests.fake_vllm.blocks import BlockPool, chain_hash
+from tests.trying import tries
 
 _BLOCKS = 6
 HASHES = st.integers(0, 8).map(lambda number: bytes([number]))
@@ -71,7 +72,7 @@ class PoolMachine(RuleBasedStateMachine):
 
 
 TestPool = PoolMachine.TestCase
-TestPool.settings = settings(max_examples=40)
+TestPool.settings = tries(40)
 
 
 def test_only_a_whole_known_beginning_is_found() -> None:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.report.text import end_of, mebibytes, one_line, percent, seconds, shorten, visible
+from tests.trying import tries
 
 ANYTHING = st.text(st.characters(categories=None))
 """Every code point there is, lone surrogates included."""
 
-rendering = settings(deadline=None, max_examples=50)
+rendering = tries(50)
 """For properties of whole reports: their time depends on the machine, not on the text."""
 
 

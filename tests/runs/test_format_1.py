@@ -16,8 +16,8 @@ import pytest
 from harness import workflow
 from harness.cli import call
 from harness.errors import ExitCode
-from harness.servers.process.runtime import ProcessRuntime
 from harness.servers.select import Choice
+from tests.fake_vllm.in_process import InProcessRuntime
 
 STORED = Path(__file__).parents[1] / "data" / "runs" / "format-1"
 RUNS = {
@@ -86,14 +86,10 @@ def test_stored_shards_are_merged(stored: Path) -> None:
 
 
 def test_a_stored_run_is_carried_on(
-    stored: Path,
-    toy_model_folder: Path,
-    fake_engine_command: tuple[str, ...],
-    monkeypatch: pytest.MonkeyPatch,
+    stored: Path, toy_model_folder: Path, in_process: InProcessRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`sleepwake run --resume` keeps the finished cell, and runs the other two."""
-    runtime = ProcessRuntime(engine_command=fake_engine_command, engine="cpu", cache=stored / "cache")
-    monkeypatch.setattr(workflow, "choose", lambda _: Choice(runtime=runtime, reason="the only one here"))
+    monkeypatch.setattr(workflow, "choose", lambda _: Choice(runtime=in_process, reason="the only one here"))
     assert call(["run", "--resume", "interrupted"]) == ExitCode.CLEAN
     assert [verdict for _, verdict, _ in told(stored / "interrupted")] == ["clean"] * 3
     assert toy_model_folder.name in (stored / "interrupted" / "run.json").read_text(encoding="utf-8")

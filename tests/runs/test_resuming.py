@@ -1,4 +1,4 @@
-"""Taking a run up again, as a user does: through the command, with servers that are processes."""
+"""Taking a run up again, as a user does: through the command."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from harness.errors import ExitCode
 from harness.history.layout import cell_folder, earlier_histories
 from harness.history.recording import load_history, load_recording
 from harness.servers.base import Server, ServerSpec
-from harness.servers.process.runtime import ProcessRuntime
 from harness.servers.select import Choice
 from tests import small_scenario
+from tests.fake_vllm.in_process import InProcessRuntime, install
 from tests.small_scenario import write_scenario
 
 SCENARIO = small_scenario.SCENARIO.replace(
@@ -37,11 +37,11 @@ arms:
 CELLS = ["small.first", "small.second", "small.third", "small.fourth"]
 
 
-class Interruptible(ProcessRuntime):
-    """The process runtime; the user presses Ctrl-C while the server of one cell starts."""
+class Interruptible(InProcessRuntime):
+    """Fakes in this process; the user presses Ctrl-C while the server of one cell starts."""
 
-    def __init__(self, *, engine_command: tuple[str, ...], cache: Path) -> None:
-        super().__init__(engine_command=engine_command, engine="cpu", cache=cache, stop_grace_s=2.0)
+    def __init__(self) -> None:
+        super().__init__()
         self.started: list[str] = []
         self.interrupted_at: str | None = None
 
@@ -56,12 +56,11 @@ class Interruptible(ProcessRuntime):
 
 
 @pytest.fixture
-def runtime(
-    here: Path, fake_engine_command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> Interruptible:
+def runtime(here: Path, monkeypatch: pytest.MonkeyPatch) -> Interruptible:
     """What every run gets; its scenario has four cells."""
     write_scenario(here, SCENARIO)
-    runtime = Interruptible(engine_command=fake_engine_command, cache=here / "cache")
+    runtime = Interruptible()
+    install(runtime, monkeypatch)
     monkeypatch.setattr(workflow, "choose", lambda _: Choice(runtime=runtime, reason="for the test"))
     return runtime
 

@@ -36,6 +36,7 @@ def installed(project: TinyProject) -> dict[str, str]:
     return {package.name: package.version for package in found}
 
 
+@pytest.mark.cell
 def test_sets_up_from_nothing(first_two: tuple[TinyProject, list[Finished]]) -> None:
     """Nothing but Python is needed to have what the lock names, and the project itself."""
     project, runs = first_two
@@ -49,12 +50,14 @@ def test_sets_up_from_nothing(first_two: tuple[TinyProject, list[Finished]]) -> 
     }
 
 
+@pytest.mark.cell
 def test_two_at_a_time_set_up_once(first_two: tuple[TinyProject, list[Finished]]) -> None:
     """Whoever comes second waits and finds the work done."""
     _, runs = first_two
     assert sorted("creating .venv" in run.output for run in runs) == [False, True]
 
 
+@pytest.mark.cell
 def test_says_nothing_when_there_is_nothing_to_do(project: TinyProject) -> None:
     """A finished set-up is recognised without starting pip."""
     before = project.stamp.stat().st_mtime_ns
@@ -62,6 +65,7 @@ def test_says_nothing_when_there_is_nothing_to_do(project: TinyProject) -> None:
     assert project.stamp.stat().st_mtime_ns == before
 
 
+@pytest.mark.cell
 def test_repairs_what_a_killed_one_left(project: TinyProject) -> None:
     """Half-written packages are installed again; what must not be there goes."""
     project.stamp.unlink()
@@ -82,6 +86,7 @@ def test_repairs_what_a_killed_one_left(project: TinyProject) -> None:
     assert not (project.site_packages / "~llm").exists()
 
 
+@pytest.mark.cell
 def test_follows_a_changed_lock(project: TinyProject) -> None:
     """Another pin is installed in the same environment."""
     project.add_wheel("torch", "1.1", {"torch/__init__.py": ""})
@@ -92,6 +97,7 @@ def test_follows_a_changed_lock(project: TinyProject) -> None:
     assert installed(project)["torch"] == "1.1"
 
 
+@pytest.mark.cell
 def test_missing_package_is_told(project: TinyProject) -> None:
     """What pip cannot find is named, with the end of its log and what to do; the stamp does not lie."""
     lock = (project.root / "requirements.lock").read_text()
@@ -106,6 +112,7 @@ def test_missing_package_is_told(project: TinyProject) -> None:
     assert not project.stamp.exists()
 
 
+@pytest.mark.cell
 def test_interruption_is_no_traceback(project: TinyProject) -> None:
     """Ctrl-C while waiting for another set-up ends with exit code 130."""
     with (project.root / "pyproject.toml").open() as held:
@@ -134,6 +141,7 @@ def use(monkeypatch: pytest.MonkeyPatch, venv: Path) -> None:
     monkeypatch.setattr(bootstrap, "PYTHON", venv / "bin" / "python")
 
 
+@pytest.mark.cell
 def test_moved_environment_is_not_built_upon(
     project: TinyProject, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

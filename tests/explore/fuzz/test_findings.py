@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.check.result import Cause, CellResult, Finding, Strength, Verdict
@@ -26,6 +26,7 @@ from harness.explore.fuzz.findings import (
 from harness.explore.fuzz.moves import LEGAL_MOVES, Move
 from harness.explore.fuzz.search import Budget, Search, Steps
 from harness.explore.fuzz.sequences import carried_out
+from tests.trying import tries
 
 drawn = st.lists(st.sampled_from(LEGAL_MOVES), min_size=1, max_size=10).filter(carried_out)
 FAILURE = Failure(kind=WRONG_ANSWERS, cause="stale prefix cache")
@@ -84,7 +85,7 @@ def test_what_cannot_tell_is_no_failure(judged: CellResult) -> None:
     assert failure_in(judged) is None
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(drawn)
 def test_a_finding_is_known_again_in_its_own_calls(moves: list[Move]) -> None:
     """Another failure after the same calls is another finding, and so is one after none of them."""
@@ -95,7 +96,7 @@ def test_a_finding_is_known_again_in_its_own_calls(moves: list[Move]) -> None:
     assert not its.is_in(())
 
 
-@settings(max_examples=20)
+@tries(20)
 @given(st.lists(drawn, min_size=1, max_size=5), st.lists(st.booleans(), min_size=5, max_size=5))
 def test_what_is_kept_is_known_to_the_next_search(found: list[list[Move]], kept: list[bool]) -> None:
     """What was only remembered ends with its search."""
@@ -112,7 +113,7 @@ def test_what_is_kept_is_known_to_the_next_search(found: list[list[Move]], kept:
         assert list(KnownFindings(path)) == again
 
 
-@settings(max_examples=40)
+@tries(40)
 @given(drawn, st.data())
 def test_shrinking_keeps_what_fails_and_leaves_nothing_out_that_could_go(
     moves: list[Move], data: st.DataObject
