@@ -40,6 +40,8 @@ class Cause(StrEnum):
     LOST_WEIGHTS = "lost weights"
     LOST_BUFFERS = "lost buffers"
     KV_SCALES = "kv scales"
+    KV_CACHE = "kv cache"
+    """Keys and values, as they are kept or read; not the scales of a quantised cache, nor stale blocks."""
     DECODE_PATH = "graph or decode path"
     ADAPTER = "adapter"
     DRAFT_MODEL = "draft model"
@@ -48,6 +50,8 @@ class Cause(StrEnum):
     SCHEDULER = "scheduler or protocol"
     MEMORY = "memory"
     SPEED = "speed"
+    INTERMITTENT = "intermittent"
+    """No class: the damage comes and goes by itself, so what seems to heal it accuses nobody."""
     UNKNOWN = "unknown"
 
 
@@ -180,6 +184,11 @@ class CellResult(_Frozen):
     arm: str
     verdict: Verdict | None
     cause: Cause | None = None
+    other_causes: tuple[Cause, ...] = Field(
+        default=(),
+        description="causes that are proven besides; left out where there is one at the most",
+        exclude_if=lambda causes: not causes,
+    )
     reason: str = Field(description="the verdict in one sentence")
     findings: tuple[Finding, ...] = ()
     witness: Witness | None = None

@@ -102,12 +102,14 @@ class _Judgement:
                 "the headline", partial(_headline, evidence, damaged, proofs), otherwise=proofs[0].message
             ),
             f"{attribution.cause.value}: {attribution.because}" if attribution.because else "",
+            *(f"and {other.value}: {because}" for other, because in attribution.others),
             *before,
             f"the run then stopped: {failure.error}" if failure else "",
         )
         return self._with(
             verdict=Verdict.CORRUPT,
             cause=attribution.cause,
+            other_causes=tuple(other for other, _ in attribution.others),
             reason="; ".join(filter(None, sentences)),
             witness=self._witness(damaged, proofs),
             controls=attribution.controls,
@@ -281,7 +283,7 @@ def noise_is_known(recording: Recording) -> bool:
 def decided(recording: Recording) -> bool:
     """Whether ``recording``, as far as it goes, proves corruption and names its cause."""
     result = judge(recording)
-    if result.verdict is not Verdict.CORRUPT or result.cause in {None, Cause.UNKNOWN}:
+    if result.verdict is not Verdict.CORRUPT or result.cause in {None, Cause.INTERMITTENT, Cause.UNKNOWN}:
         return False
     calibration = Evidence(recording).calibration
     return calibration is not None and calibration.quiet

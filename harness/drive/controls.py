@@ -1,16 +1,19 @@
 """Control questions, asked once a cell when answers differ: they decide the cause, never the text.
 
-Order matters.  One odd answer alone proves little, so it is asked for again, as it was, before anything
-else.  A fresh salt, unseen prompts and the base model change nothing in the engine, so they are
+Order matters.  A fresh salt, unseen prompts and the base model change nothing in the engine, so they are
 asked first; forgetting the prefix cache comes next, then what was kept of pictures; loading the weights
 heals the most and comes last, unless answers computed anew show that they are right.
+
+Before each of them that may heal, a handful of the damaged prompts is asked again as it was
+(:mod:`harness.drive.asking_again`): what is right by then was not healed by what follows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
+from harness.drive.asking_again import AskedAgain, asked_again
 from harness.drive.conditions import Condition
 from harness.drive.probing import ask_unseen_prompts, run_pass, suspects_among
 from harness.drive.session import Session, Suspect, Target
@@ -51,7 +54,8 @@ async def ask_controls(
         condition = Condition(cache=cache, concurrency=concurrency)
         return await _ask(session, damaged, control, condition=condition, target=target)
 
-    await _ask_for_a_lone_one_again(session, suspects, damaged, target=target)
+    damage = asked_again(session, suspects, target=target)
+    await damage.is_still_there_at_first()
     await record_token_texts(session, suspects)
     await session.record_weight_checksums(target.reference)
     computes_rightly = not session.lacks(Feature.CACHE_SALT) and await ask_damaged(
@@ -63,16 +67,17 @@ async def ask_controls(
         )
     if target.adapter is not None and (base_model := session.base_model) is not None:
         await ask_damaged(Control.BASE_MODEL, CacheCondition.COLD, base_model)
-    if not await reset_prefix_cache(session):
-        await ask_damaged(Control.RESET_PREFIX_CACHE, CacheCondition.WARM)
+    await damage.is_still_there()
+    right_by_now = not await reset_prefix_cache(session) and await ask_damaged(
+        Control.RESET_PREFIX_CACHE, CacheCondition.WARM
+    )
     if computes_rightly:
         return  # so the weights are right: loading them again could heal nothing more
-    if (
-        any(prompt.picture for prompt in damaged)
-        and not await forget_pictures(session)
-        and await ask_damaged(Control.RESET_ENCODER_CACHE, CacheCondition.COLD)
-    ):
+    with_pictures = any(prompt.picture for prompt in damaged)
+    if with_pictures and await _forgetting_pictures_heals(session, damage, ask_damaged):
         return
+    if not await damage.is_still_there() and right_by_now:
+        return  # so there is nothing left to heal
     if not await reload_loaded_weights(session):
         await session.record_weight_checksums(target.reference)
         await ask_damaged(Control.RELOAD_WEIGHTS, CacheCondition.COLD)
@@ -82,13 +87,12 @@ def _nobody_was_answered(suspects: Sequence[Suspect]) -> bool:
     return all(suspect.after.failure and suspect.after.failure.kind in UNTIMELY for suspect in suspects)
 
 
-async def _ask_for_a_lone_one_again(
-    session: Session, suspects: Sequence[Suspect], prompts: Sequence[Prompt], *, target: Target
-) -> None:
-    """Ask under the conditions it was asked under; where several answers are odd, one confirms another."""
-    if len(suspects) == 1:
-        condition = suspects[0].condition
-        await _ask(session, prompts, Control.ASKED_AGAIN, condition=condition, target=target)
+async def _forgetting_pictures_heals(
+    session: Session, damage: AskedAgain, ask_damaged: Callable[[Control, CacheCondition], Awaitable[bool]]
+) -> bool:
+    await damage.is_still_there()
+    forgotten = not await forget_pictures(session)
+    return forgotten and await ask_damaged(Control.RESET_ENCODER_CACHE, CacheCondition.COLD)
 
 
 async def _ask(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
@@ -214,25 +214,43 @@ class Session:
         return observation
 
     async def record_weight_checksums(self, reference: Reference) -> None:
-        """Put the checksum of every parameter into the history, where the version can tell it.
+        """Put the checksums of parameters and buffers into the history, as far as the engine tells them.
 
         Args:
             reference: The baseline whose weights they ought to be.
         """
-        result = await lifecycle.weight_checksums(
-            self.connection.http, deadline_s=self.scenario.deadlines.transition
-        )
-        checksums = result.field("checksums")
+        deadline_s = self.scenario.deadlines.transition
+        result = await lifecycle.weight_checksums(self.connection.http, deadline_s=deadline_s)
+        told = result.field("checksums")
+        buffers = None
+        if self.server.facts.engine == "cpu":  # elsewhere nobody knows the question
+            answer = await lifecycle.checksums_of_buffers(self.connection.http, deadline_s=deadline_s)
+            buffers = _of_all_workers(answer.field("results"))
         self.recorder.record(
             WeightChecksums(
                 t=self.recorder.now(),
                 step=self.step,
                 reference=reference.name,
-                checksums={name: str(value) for name, value in checksums.items()}
-                if isinstance(checksums, dict)
-                else None,
+                checksums=_checksums(told) if isinstance(told, dict) else None,
+                buffers=buffers,
             )
         )
+
+
+def _of_all_workers(results: JsonValue) -> dict[str, str] | None:
+    """What each worker told, under names that tell them apart; None where one told nothing."""
+    if not isinstance(results, list) or not results:
+        return None
+    found: dict[str, str] = {}
+    for number, told in enumerate(results):
+        if not isinstance(told, dict):
+            return None
+        found |= _checksums({f"worker {number}: {name}": value for name, value in told.items()})
+    return found
+
+
+def _checksums(told: Mapping[str, JsonValue]) -> dict[str, str]:
+    return {name: str(value) for name, value in told.items()}
 
 
 def failure_of(error: CallError | None) -> CallFailure | None:

@@ -7,6 +7,7 @@ model and the model runner keep them.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 
 import torch
@@ -39,3 +40,13 @@ def buffers(models: Iterable[nn.Module]) -> Iterator[torch.Tensor]:
     """What survives a level-2 sleep, because no checkpoint has it (vllm#16564)."""
     for model in models:
         yield from model.buffers()
+
+
+def checksums_of_buffers(model: nn.Module) -> dict[str, str]:
+    """SHA-256 of every buffer, by its name."""
+    return {name: _checksum(buffer) for name, buffer in model.named_buffers()}
+
+
+def _checksum(tensor: torch.Tensor) -> str:
+    plain = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+    return hashlib.sha256(plain.numpy()).hexdigest()

@@ -13,7 +13,7 @@ from harness.engine_plugin import compat
 from harness.engine_plugin.memory import Region, regions, resident_bytes
 from harness.engine_plugin.settings import Settings
 from harness.engine_plugin.sleeping import SleepingMemory
-from harness.engine_plugin.tensors import buffers, model_tensors, tensors_in
+from harness.engine_plugin.tensors import buffers, checksums_of_buffers, model_tensors, tensors_in
 
 if TYPE_CHECKING:
     from torch import nn
@@ -79,6 +79,10 @@ class SleepingCPUWorker(CPUWorker):
         """Give back the memory of ``tags`` and keep nothing of it (``/release_kv_cache_memory``)."""
         memory = {WEIGHTS: self._weights, KV_CACHE: self._kv_cache}
         self._give_back({tag: memory[tag]() for tag in tags}, keep=[])
+
+    def checksums_of_buffers(self) -> dict[str, str]:
+        """What ``/weight_checker`` leaves out: SHA-256 of every buffer, for ``/collective_rpc``."""
+        return checksums_of_buffers(compat.models(self.model_runner)[0])
 
     def _give_back(self, memory: dict[str, list[Region]], *, keep: list[Region]) -> None:
         before = resident_bytes()

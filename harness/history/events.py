@@ -338,12 +338,18 @@ class Observation(_Event):
 
 
 class WeightChecksums(_Event):
-    """Checksum of every parameter as ``/weight_checker`` tells it; None where the version has none."""
+    """Checksum of every parameter as ``/weight_checker`` tells it; None where the version has none.
+
+    Of buffers only workers with our CPU sleep mode tell.
+    """
 
     kind: Literal["weight_checksums"] = "weight_checksums"
     step: str | None
     reference: str | None = Field(default=None, description="the baseline whose weights they ought to be")
     checksums: Mapping[str, str] | None
+    buffers: Mapping[str, str] | None = Field(
+        default=None, description="checksum of every buffer of the model; None where nobody tells"
+    )
 
 
 class TokenTexts(_Event):

@@ -109,7 +109,8 @@ def run_facts(report: Report) -> list[str]:
 
 def cause_of(cell: CellReport) -> str:
     """The cause in a word or two; empty where there is none."""
-    return cause_words(cell.result.cause)
+    causes = (cell.result.cause, *cell.result.other_causes)
+    return " and ".join(filter(None, map(cause_words, causes)))
 
 
 def cause_words(cause: Cause | None) -> str:

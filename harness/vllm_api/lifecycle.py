@@ -141,6 +141,11 @@ async def weight_checksums(http: httpx.AsyncClient, *, deadline_s: float) -> Cal
     return await call(http, "POST", "/weight_checker", payload={"action": "checksum"}, deadline_s=deadline_s)
 
 
+async def checksums_of_buffers(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """SHA-256 of every buffer, which only workers with our CPU sleep mode tell: one mapping for each."""
+    return await collective_rpc(http, "checksums_of_buffers", deadline_s=deadline_s)
+
+
 async def load_lora_adapter(
     http: httpx.AsyncClient, *, name: str, path: str, load_inplace: bool = False, deadline_s: float
 ) -> CallResult:

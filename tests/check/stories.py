@@ -263,10 +263,12 @@ class Story:
         """Ask the prompts that ``changes`` names once more; their answers change like this."""
         return self.control(Control.ASKED_AGAIN, changes, asked=[*changes])
 
-    def checksums(self, checksums: Mapping[str, str] | None) -> Story:
-        """Tell the weights' checksums."""
+    def checksums(
+        self, checksums: Mapping[str, str] | None, *, buffers: Mapping[str, str] | None = None
+    ) -> Story:
+        """Tell the checksums of weights, and of buffers where the engine tells them."""
         reference = self.asks.get("reference")
-        told = WeightChecksums(t=self.now(), step=None, checksums=checksums)
+        told = WeightChecksums(t=self.now(), step=None, checksums=checksums, buffers=buffers)
         return self.tell(told.model_copy(update={"reference": reference}))
 
     def finish(self) -> Story:

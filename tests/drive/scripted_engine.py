@@ -63,7 +63,8 @@ class ScriptedEngine:
     def handle(self, request: httpx.Request) -> httpx.Response:
         """Answer one call."""
         path = request.url.path
-        if request.method == "POST" and path not in {"/detokenize", "/weight_checker"}:
+        looks = path in {"/detokenize", "/weight_checker"} or b"checksums_of_buffers" in request.content
+        if request.method == "POST" and not looks:
             self.calls.append(request.url.raw_path.decode())
         if told := self.told.get(path):
             return told(request)

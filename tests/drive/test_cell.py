@@ -96,7 +96,7 @@ async def test_unseen_prompts_are_asked_only_where_the_baseline_has_asked_them(d
     result = judge(recording)
     assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.STALE_PREFIX_CACHE), result.reason
     asked = {each.start.control for each in recording.passes_of(Role.CONTROL)}
-    assert asked == {Control.FRESH_SALT, Control.RESET_PREFIX_CACHE}
+    assert asked == {Control.ASKED_AGAIN, Control.FRESH_SALT, Control.RESET_PREFIX_CACHE}
 
 
 async def test_the_founding_bug_cannot_show_without_prefix_caching(driver: Driver) -> None:
@@ -116,8 +116,9 @@ async def test_controls_are_asked_once_and_in_order(driver: Driver) -> None:
     recording = await driver.run(fault="lose-weights")
     asked = [each.start.control for each in recording.passes_of(Role.CONTROL)]
     assert asked == [
-        *(Control.FRESH_SALT, Control.UNSEEN_PROMPTS),
-        *(Control.RESET_PREFIX_CACHE, Control.RELOAD_WEIGHTS),
+        *(Control.ASKED_AGAIN, Control.FRESH_SALT, Control.UNSEEN_PROMPTS),
+        *(Control.ASKED_AGAIN, Control.RESET_PREFIX_CACHE),
+        *(Control.ASKED_AGAIN, Control.RELOAD_WEIGHTS),
     ]
 
 
@@ -125,7 +126,10 @@ async def test_weights_that_compute_rightly_are_not_loaded_again(driver: Driver)
     """Where a fresh salt heals every answer there is nothing left that a reload could heal."""
     recording = await driver.run(fault="keep-prefix-cache")
     asked = [each.start.control for each in recording.passes_of(Role.CONTROL)]
-    assert asked == [Control.FRESH_SALT, Control.UNSEEN_PROMPTS, Control.RESET_PREFIX_CACHE]
+    assert asked == [
+        *(Control.ASKED_AGAIN, Control.FRESH_SALT, Control.UNSEEN_PROMPTS),
+        *(Control.ASKED_AGAIN, Control.RESET_PREFIX_CACHE),
+    ]
     assert judge(recording).cause is Cause.STALE_PREFIX_CACHE
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.drive.asking_again import A_HANDFUL
 from harness.drive.conditions import Condition
 from harness.drive.controls import ask_controls
 from harness.drive.probing import run_passes
@@ -16,6 +17,7 @@ from harness.history.events import (
     CallFailure,
     Control,
     PassStarted,
+    Prompt,
     Role,
     TokenTexts,
     WeightChecksums,
@@ -77,7 +79,10 @@ async def test_nothing_is_asked_where_every_answer_is_the_baselines(on: Stage) -
 async def test_what_a_fresh_salt_heals_is_not_loaded_again(on: Stage) -> None:
     """Gentle questions come first, and right answers computed anew mean right weights."""
     controls = await asked(on, after=wrong, controls=right)
-    assert controls == [Control.FRESH_SALT, Control.UNSEEN_PROMPTS, Control.RESET_PREFIX_CACHE]
+    assert controls == [
+        *(Control.ASKED_AGAIN, Control.FRESH_SALT, Control.UNSEEN_PROMPTS),
+        *(Control.ASKED_AGAIN, Control.RESET_PREFIX_CACHE),
+    ]
     assert on.engine.calls == ["/reset_prefix_cache"]
 
 
@@ -111,21 +116,45 @@ async def test_only_the_damaged_prompts_are_asked_again(on: Stage) -> None:
 
 
 async def test_one_odd_answer_is_asked_for_again_as_it_was(on: Stage) -> None:
-    """Before anything else; the first answer stays in the history."""
+    """Before anything else, and, as it is right now, in the company it had; the first answer stays."""
 
     def one_wrong(request: GenerationRequest) -> Generation:
         return wrong(request) if request.prompt_token_ids == PROMPTS[1].token_ids else right(request)
 
     controls = await asked(on, after=one_wrong, controls=right)
     starts = [event for event in on.events if isinstance(event, PassStarted)]
-    [again] = [start for start in starts if start.control is Control.ASKED_AGAIN]
-    assert controls[0] is Control.ASKED_AGAIN
-    assert (again.asked, again.cache, again.concurrency) == (("p2",), WARM.cache, WARM.concurrency)
+    again = [start for start in starts if start.control is Control.ASKED_AGAIN]
+    assert controls[:2] == [Control.ASKED_AGAIN] * 2
+    assert [start.asked for start in again] == [("p2",), ("p1", "p2", "p3"), ("p2",)]
+    assert {(start.cache, start.concurrency) for start in again} == {(WARM.cache, WARM.concurrency)}
 
 
-async def test_two_odd_answers_confirm_each_other(on: Stage) -> None:
-    """Asking for them again would cost a pass and tell nothing."""
-    assert Control.ASKED_AGAIN not in await asked(on, after=wrong, controls=wrong)
+async def test_before_each_control_that_may_heal_damage_is_asked_for_again(on: Stage) -> None:
+    """What nothing heals is asked for before the salt, the reset and the reload."""
+    assert await asked(on, after=wrong, controls=wrong) == [
+        *(Control.ASKED_AGAIN, Control.FRESH_SALT, Control.UNSEEN_PROMPTS),
+        *(Control.ASKED_AGAIN, Control.RESET_PREFIX_CACHE),
+        *(Control.ASKED_AGAIN, Control.RELOAD_WEIGHTS),
+    ]
+
+
+async def test_no_more_than_a_handful_is_asked_again(on: Stage) -> None:
+    """The clearest damage stands for the rest."""
+    many = tuple(Prompt(id=f"m{n}", text=f"many {n}", token_ids=(n, 7, 8)) for n in range(20, 30))
+    on.session.prompts = many
+    await asked(on, after=wrong, controls=wrong)
+    starts = [event for event in on.events if isinstance(event, PassStarted)]
+    assert {len(start.asked) for start in starts if start.control is Control.ASKED_AGAIN} == {A_HANDFUL}
+
+
+async def test_what_is_right_before_the_reload_needs_none(on: Stage) -> None:
+    """A reset that made everything right leaves nothing that loading the weights could heal."""
+
+    def until_the_reset(request: GenerationRequest) -> Generation:
+        return right(request) if "/reset_prefix_cache" in on.engine.calls else wrong(request)
+
+    controls = await asked(on, after=wrong, controls=until_the_reset)
+    assert controls[-2:] == [Control.RESET_PREFIX_CACHE, Control.ASKED_AGAIN]
 
 
 async def test_controls_are_asked_once_in_a_cell(on: Stage) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from harness.engine_plugin.tensors import buffers, model_tensors, tensors_in
+from harness.engine_plugin.tensors import buffers, checksums_of_buffers, model_tensors, tensors_in
 
 
 class Adapted(nn.Module):
@@ -45,6 +45,21 @@ class TestBuffers:
         (buffer,) = buffers([model])
 
         assert buffer is model.rotary
+
+
+class TestChecksums:
+    """What buffers are compared by."""
+
+    def test_tell_which_buffer_changed(self) -> None:
+        """Each has its own, whatever its shape and type, and parameters have none."""
+        model = Adapted()
+        model.register_buffer("scale_of_keys", torch.tensor(1.0))
+        before = checksums_of_buffers(model)
+        model.get_buffer("rotary").zero_()
+        after = checksums_of_buffers(model)
+
+        assert before.keys() == {"rotary", "scale_of_keys"}
+        assert {name for name in before if before[name] != after[name]} == {"rotary"}
 
 
 class TestTensorsIn:

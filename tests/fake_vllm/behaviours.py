@@ -21,6 +21,8 @@ class Fault(StrEnum):
 
     KEEP_PREFIX_CACHE = "keep-prefix-cache"
     LOSE_WEIGHTS = "lose-weights"
+    LOSE_BUFFERS = "lose-buffers"
+    ROUND_KEYS_AND_VALUES = "round-keys-and-values"
     DAMAGE_LATE_TOKENS = "damage-late-tokens"
     DAMAGE_BLOCKS_CACHED_AFTER_WAKE = "damage-blocks-cached-after-wake"
     DEAD_PREFIX_CACHE = "dead-prefix-cache"
@@ -51,6 +53,12 @@ class Behaviour(StrEnum):
     """Tell another ``system_fingerprint`` after the first wake-up."""
     GARBAGE_AFTER_WAKE = "garbage-after-wake"
     """After the first wake-up answer right for NUMBER (default 8) tokens, then shuffle the logits."""
+    GARBAGE_NOW_AND_THEN = "garbage-now-and-then"
+    """After the first wake-up shuffle the logits of one request in NUMBER (default 20), whatever it asks."""
+    MIX_SALTS_AFTER_WAKE = "mix-salts-after-wake"
+    """Keep the prefix cache's hashes over a sleep, and from then on find them under any salt."""
+    NO_WEIGHTS = "no-weights"
+    """Have nothing but zeros for weights, from the start."""
     WRONG_REHITS = "wrong-rehits"
     """From the start, every block that is read from the prefix cache holds nothing."""
     SLOW = "slow"
@@ -74,6 +82,7 @@ class Behaviour(StrEnum):
 _DEFAULT_NUMBERS = {
     Behaviour.DIE_IN_PROBE: 3,
     Behaviour.GARBAGE_AFTER_WAKE: 8,
+    Behaviour.GARBAGE_NOW_AND_THEN: 20,
     Behaviour.NOISE: 20,
     Behaviour.SLOW: 10,
     Behaviour.SLOW_AFTER_WAKE: 10,

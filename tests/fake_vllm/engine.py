@@ -41,15 +41,20 @@ class Engine:
             faults=self.faults,
             has_ballast=options.has_ballast,
         )
-        model = ToyModel(self.memory.weights, max_model_len=options.max_model_len)
+        self.model = model = ToyModel(self.memory.weights, max_model_len=options.max_model_len)
         self.scheduler = Scheduler(model, self._pool, prefix_caching=options.enable_prefix_caching)
         self.scheduler.distortion.faults = self.faults
         self.scheduler.distortion.spoils_rehits = Behaviour.WRONG_REHITS in self._misbehaviour
+        self.scheduler.distortion.shuffles_one_in = self._misbehaviour.number(Behaviour.GARBAGE_NOW_AND_THEN)
+        self.scheduler.distortion.may_mix_salts = Behaviour.MIX_SALTS_AFTER_WAKE in self._misbehaviour
         self.scheduler.distortion.noise = (self._misbehaviour.number(Behaviour.NOISE) or 0) / 1000
         if options.dtype == "bfloat16":
             self.scheduler.distortion.noise = self.scheduler.distortion.noise or NOISE_OF_BFLOAT16
             self.scheduler.distortion.rounds = True
         self.scheduler.seconds_a_step = (self._misbehaviour.number(Behaviour.SLOW) or 0) / 1000
+        if Behaviour.NO_WEIGHTS in self._misbehaviour:
+            for tensor in self.memory.weights.values():
+                tensor[...] = 0
         self.adapters: dict[str, Adapter] = {}
         self.sleep_gauge: tuple[bool, int] = (False, 0)
         """Whether the sleep-state metric says asleep, and at which level: set by calls, not by the memory."""
@@ -95,6 +100,7 @@ class Engine:
         await self._rest(mode)
         if level >= 1:
             keep = Behaviour.FORGET_NOTHING_IF_PAUSED in self._misbehaviour and rested
+            keep = keep or Behaviour.MIX_SALTS_AFTER_WAKE in self._misbehaviour
             self._reset_caches(keep_hashes=keep or Fault.KEEP_PREFIX_CACHE in self.faults)
             self.memory.sleep(level)
         self.sleep_gauge = (True, level)
@@ -117,6 +123,8 @@ class Engine:
         )
         if slept:
             self.scheduler.distortion.is_due = True
+            if Fault.LOSE_BUFFERS in self.faults:
+                self.model.positions[...] = 0
             slower = self._misbehaviour.number(Behaviour.SLOW_AFTER_WAKE) or 0
             self.scheduler.seconds_a_step += slower / 1000
         return True

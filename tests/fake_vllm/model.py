@@ -74,7 +74,8 @@ class ToyModel:
 
     def __init__(self, weights: Weights, *, max_model_len: int) -> None:
         self.weights = weights
-        self._positions = _position_embeddings(max_model_len)
+        self.positions = _position_embeddings(max_model_len)
+        """A buffer: no checkpoint has it, and no reload brings it back."""
 
     def compute(self, token: int, position: int, context: Array, adapter: Weights | None) -> Array:
         """Hidden state of ``token``, which has ``context``, shape ``[position + 1, *KV_SHAPE]``, behind it.
@@ -82,7 +83,7 @@ class ToyModel:
         The last row of ``context`` is the token's own: its keys and values are written there.
         """
         weights = self.weights
-        hidden: Array = weights["model.embed_tokens.weight"][token] + self._positions[position]
+        hidden: Array = weights["model.embed_tokens.weight"][token] + self.positions[position]
         for layer in range(LAYERS):
             prefix = f"model.layers.{layer}"
             projected = weights[f"{prefix}.self_attn.qkv_proj.weight"] @ _normalised(hidden)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from itertools import count
 
 import numpy as np
 
@@ -53,6 +54,10 @@ class Distortion:
     is_due: bool = False
     """Whether memory has slept and is awake again: what is planted shows from then on."""
     faults: AbstractSet[Fault] = frozenset()
+    shuffles_one_in: int | None = None
+    """The logits of one request in so many, once it is due; None for none."""
+    may_mix_salts: bool = False
+    """Whether a prompt is found under any salt, once it is due."""
     spoils_rehits: bool = False
     """Whether blocks hold nothing once they are read from the prefix cache, from the start."""
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(0))
@@ -64,9 +69,23 @@ class Distortion:
         return self.spoils_rehits or (self.is_due and planted)
 
     @property
+    def mixes_salts(self) -> bool:
+        """Whether a prompt is found under any salt now."""
+        return self.is_due and self.may_mix_salts
+
+    def shuffles(self, number: int) -> bool:
+        """Whether it shuffles all logits of the request of this number."""
+        return self.is_due and self.shuffles_one_in is not None and number % self.shuffles_one_in == 0
+
+    @property
     def reads_no_cache(self) -> bool:
         """Whether no request is served from the prefix cache now."""
         return self.is_due and Fault.DEAD_PREFIX_CACHE in self.faults
+
+    def kept(self, row: Array) -> Array:
+        """What the KV cache keeps of a token's keys and values."""
+        rounds = self.is_due and Fault.ROUND_KEYS_AND_VALUES in self.faults
+        return np.asarray(np.round(row * 4) / 4, dtype=np.float32) if rounds else row
 
     def apply(self, logits: Array, position_in_answer: int) -> Array:
         """The logits that the sampler sees."""
@@ -100,9 +119,13 @@ class Scheduler:
         self._prefix_caching = prefix_caching
         self._has_work = asyncio.Event()
         self._drained = asyncio.Event()
+        self._numbers = count(1)
+        self._salted: dict[bytes, bytes] = {}
+        """Under which hash a block is remembered that is known by this one without its salt."""
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a sequence."""
+        sequence.is_shuffled = self.distortion.shuffles(next(self._numbers))
         self.waiting.append(sequence)
         self._has_work.set()
 
@@ -182,12 +205,19 @@ class Scheduler:
         if not self._prefix_caching or sequence.wants_prompt_logprobs or self.distortion.reads_no_cache:
             return []
         size = self._pool.block_size
-        found = self._pool.find(sequence.hashes((len(sequence.tokens) - 1) // size, size))
+        found = self._pool.find(self._wanted(sequence, (len(sequence.tokens) - 1) // size))
         if self.distortion.loses_what_is_cached:
             self._pool.contents[found] = 0
         self.counters.prefix_cache_queries += len(sequence.tokens)
         self.counters.prefix_cache_hits += len(found) * size
         return found
+
+    def _wanted(self, sequence: Sequence, blocks: int) -> list[bytes]:
+        """The hashes under which the first blocks of a sequence are looked for."""
+        if not self.distortion.mixes_salts:
+            return sequence.hashes(blocks, self._pool.block_size)
+        plain = sequence.hashes_under_any_salt(blocks, self._pool.block_size)
+        return [self._salted.get(each, each) for each in plain]
 
     def _advance(self, sequence: Sequence) -> None:
         """Compute what is not computed yet (the prompt, or one token) and choose the next token."""
@@ -199,6 +229,8 @@ class Scheduler:
             if sequence.wants_prompt_logprobs and position < sequence.prompt_length - 1:
                 sequence.prompt_logprobs.append(_log_softmax(self._model.logits(hidden)))
         logits = self.distortion.apply(self._model.logits(hidden), len(sequence.generated))
+        if sequence.is_shuffled:
+            logits = self.distortion.random.permutation(logits)
         self._append(sequence, logits)
 
     def _compute(self, sequence: Sequence, position: int) -> Array:
@@ -206,11 +238,15 @@ class Scheduler:
         context = self._pool.gather(sequence.blocks[: position // size + 1], position + 1)
         adapter = sequence.adapter.weights if sequence.adapter else None
         hidden = self._model.compute(sequence.tokens[position], position, context, adapter)
-        self._pool.write(sequence.blocks[position // size], position % size, context[position])
+        kept = self.distortion.kept(context[position])
+        self._pool.write(sequence.blocks[position // size], position % size, kept)
         sequence.computed = position + 1
         if self._prefix_caching and sequence.computed % size == 0:
             full = sequence.computed // size
-            self._pool.remember(sequence.blocks[full - 1], sequence.hashes(full, size)[-1])
+            known_as = sequence.hashes(full, size)[-1]
+            self._pool.remember(sequence.blocks[full - 1], known_as)
+            if self.distortion.may_mix_salts:
+                self._salted.setdefault(sequence.hashes_under_any_salt(full, size)[-1], known_as)
         return hidden
 
     def _append(self, sequence: Sequence, logits: Array) -> None:

@@ -49,6 +49,8 @@ class Sequence:
     random: np.random.Generator = field(init=False)
     blocks: list[int] = field(default_factory=list)
     computed: int = 0
+    is_shuffled: bool = False
+    """Whether the logits of all its tokens are shuffled."""
     cached: int | None = None
     logprobs: list[Array] = field(default_factory=list)
     """For each generated token those of the whole vocabulary at its position."""
@@ -86,6 +88,11 @@ class Sequence:
                 )
             )
         return self._hashes[:count]
+
+    def hashes_under_any_salt(self, count: int, block_size: int) -> list[bytes]:
+        """What the hashes would be if salts did not enter them."""
+        twin = Sequence(tokens=self.tokens, sampling=self.sampling, adapter=self.adapter)
+        return twin.hashes(count, block_size)
 
     def finish(self, reason: FinishReason) -> None:
         """End it; whoever waits for it goes on."""

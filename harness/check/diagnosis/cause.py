@@ -2,17 +2,25 @@
 
 Controls decide, and what the engine computed, never how a damaged answer reads:
 
-====================  ===========  ==============  =================  =====================
-cause                 fresh salt   reload weights  weight checksums   first computed token
-====================  ===========  ==============  =================  =====================
-stale prefix cache    heals        not needed      unchanged          intact
-kv connector          heals        not needed      unchanged          intact
-lost weights          stays bad    heals           changed, if told   damaged
-lost buffers          stays bad    stays bad       unchanged          damaged
-kv scales             stays bad    either          unchanged          any, with an fp8 cache
-graph or decode path  stays bad    stays bad       unchanged          intact, or only scaled
-encoder cache         stays bad    not needed      unchanged          damaged, with a picture
-====================  ===========  ==============  =================  =====================
+====================  ===========  ==============  ===================  ======================
+cause                 fresh salt   reload weights  checksums, if told   first computed token
+====================  ===========  ==============  ===================  ======================
+stale prefix cache    heals        not needed      unchanged            intact
+kv connector          heals        not needed      unchanged            intact
+lost weights          stays bad    heals           weights' changed     damaged
+lost buffers          stays bad    stays bad       buffers' changed     damaged
+kv scales             stays bad    either          unchanged            any, with an fp8 cache
+kv cache              stays bad    stays bad       buffers' unchanged   damaged
+graph or decode path  stays bad    stays bad       unchanged            intact, or only scaled
+encoder cache         stays bad    not needed      unchanged            damaged, with a picture
+====================  ===========  ==============  ===================  ======================
+
+Where nobody tells buffers' checksums, lost buffers are what is left when weights are whole.
+
+A control that finds all answers right has healed them only if they were damaged just before it
+(:mod:`harness.check.diagnosis.lasting`).  Damage that comes and goes by itself is *intermittent*, whatever
+seems to heal it, unless enough of it comes again to be told.  Where only forgetting the prefix cache heals,
+a salt does not, and nothing was computed, salts no longer keep stale blocks apart.
 
 An adapter is damaged where its computed answers are and the base model's are not, whatever else heals it:
 loading the weights loads the adapters again (vllm/v1/worker/lora_model_runner_mixin.py).
@@ -30,12 +38,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from harness.check.answer_pair import Reply
-from harness.check.checkers import unchanged_answers
+from harness.check.checkers import cache, unchanged_answers
 from harness.check.diagnosis.symptoms import Symptoms
 from harness.check.evidence import Evidence
-from harness.check.result import Cause, ControlOutcome, Finding
+from harness.check.result import Cause, ControlOutcome, Finding, Strength
 from harness.check.wording import counted, describe
 from harness.history.events import UNTIMELY, Call, Control
+
+SCALES = ("k_scale", "v_scale")
+"""How the buffers end that hold the scales of a quantised KV cache."""
 
 DEAD_ENGINE = "EngineCore encountered an issue"
 """What vLLM says of an engine that is gone (EngineDeadError, vllm/v1/engine/exceptions.py)."""
@@ -50,18 +61,42 @@ class Attribution:
     """Why, in half a sentence; empty for an unknown cause."""
     controls: tuple[ControlOutcome, ...] = ()
     ruled_out: tuple[str, ...] = ()
+    others: tuple[tuple[Cause, str], ...] = ()
+    """Further causes that damage of their own proves, and why."""
 
 
 def attribute(evidence: Evidence) -> Attribution:
     """Say what damaged the answers, as far as the recorded controls can tell."""
     symptoms = Symptoms(evidence)
     cause, because = _decide(symptoms)
+    if symptoms.comes_and_goes and cause is Cause.UNKNOWN:
+        cause, because = Cause.INTERMITTENT, symptoms.lasting.sentence
+    elif symptoms.comes_and_goes and cause is not Cause.INTERMITTENT:
+        because = f"{because}; it comes and goes: {symptoms.lasting.sentence}"
     return Attribution(
         cause=cause,
         because=because,
         controls=tuple(symptoms.outcomes.values()),
         ruled_out=tuple(_ruled_out(symptoms)) if cause is Cause.UNKNOWN else (),
+        others=tuple((each, why) for each, why in _others(symptoms, cause) if each is not cause),
     )
+
+
+def _others(symptoms: Symptoms, cause: Cause) -> Iterator[tuple[Cause, str]]:
+    """Yield causes that are proven beside the first one, whatever that explains."""
+    if cause is Cause.UNKNOWN:
+        return
+    if symptoms.damaged and cause is Cause.LOST_WEIGHTS:
+        if symptoms.changed_buffers:
+            yield _decide_on_buffers(symptoms.changed_buffers)
+        elif symptoms.weights_are_back and (intact := symptoms.intact_after_reload):
+            yield (
+                Cause.DECODE_PATH,
+                f"loading them again restores their checksums and not all answers; {intact}",
+            )
+    vouched = [each for each in cache.check(symptoms.evidence) if each.strength is Strength.PROOF]
+    if vouched and cause is not Cause.KV_CONNECTOR:
+        yield Cause.STALE_PREFIX_CACHE, vouched[0].message
 
 
 def _decide(symptoms: Symptoms) -> tuple[Cause, str]:
@@ -72,6 +107,19 @@ def _decide(symptoms: Symptoms) -> tuple[Cause, str]:
             "greedy answers equal the baseline, and so do the candidates that were sampled from: "
             "only the random numbers differ"
         )
+    if symptoms.comes_and_goes and not (symptoms.lasting.recurs or symptoms.changed_weights):
+        return Cause.INTERMITTENT, symptoms.lasting.sentence
+    if part := _part_of_some_requests(symptoms):
+        return part
+    return (
+        _decide_on_computed_answers(symptoms)
+        if symptoms.cold_is_damaged
+        else _decide_on_cached_reads(symptoms)
+    )
+
+
+def _part_of_some_requests(symptoms: Symptoms) -> tuple[Cause, str] | None:
+    """What only an engine with adapters, pictures or a connector has; None where it is none of these."""
     if symptoms.cold_is_damaged and symptoms.damaged_adapters and symptoms.heals(Control.BASE_MODEL):
         outcome = symptoms.outcomes[Control.BASE_MODEL]
         return Cause.ADAPTER, (
@@ -82,30 +130,59 @@ def _decide(symptoms: Symptoms) -> tuple[Cause, str]:
         return Cause.ENCODER_CACHE, "; ".join(symptoms.for_kept_pictures())
     if symptoms.has_connector and symptoms.read_past_the_salt:
         return _decide_on_reads_past_the_salt(symptoms)
-    return (
-        _decide_on_computed_answers(symptoms)
-        if symptoms.cold_is_damaged
-        else _decide_on_cached_reads(symptoms)
-    )
+    return None
 
 
 def _decide_on_computed_answers(symptoms: Symptoms) -> tuple[Cause, str]:
-    maybe_scales = symptoms.quantised_kv_cache and symptoms.checksums_equal
-    if not (maybe_scales or symptoms.unseen_hold) and (weights := tuple(symptoms.for_weights())):
-        return Cause.LOST_WEIGHTS, "; ".join(weights)
-    if not (symptoms.checksums_equal or symptoms.reload_fails):
-        return Cause.UNKNOWN, ""
+    if symptoms.comes_and_goes and not symptoms.changed_weights:
+        return _decide_on_what_comes_and_goes(symptoms)
+    if lost := _what_is_lost(symptoms):
+        return lost
+    if symptoms.checksums_equal or symptoms.reload_fails:
+        return _decide_with_whole_weights(symptoms)
+    return Cause.UNKNOWN, ""
+
+
+def _decide_with_whole_weights(symptoms: Symptoms) -> tuple[Cause, str]:
     whole = "; ".join(symptoms.for_whole_weights())
     if symptoms.quantised_kv_cache:
         return Cause.KV_SCALES, f"{whole}; the KV cache is quantised"
     if intact := symptoms.intact_first_tokens:
         return Cause.DECODE_PATH, f"{whole}; {intact}"
     if symptoms.checksums_equal and symptoms.reload_fails and not symptoms.unseen_hold:
-        return Cause.LOST_BUFFERS, whole
+        # Where buffers tell that they are whole, what is computed from is; only keys and values are left.
+        return Cause.KV_CACHE if symptoms.buffers_equal else Cause.LOST_BUFFERS, whole
     return Cause.UNKNOWN, ""
 
 
+def _what_is_lost(symptoms: Symptoms) -> tuple[Cause, str] | None:
+    """Weights or buffers, where something speaks for their loss."""
+    if symptoms.changed_buffers and not symptoms.changed_weights:
+        return _decide_on_buffers(symptoms.changed_buffers)
+    maybe_scales = symptoms.quantised_kv_cache and symptoms.checksums_equal
+    if not (maybe_scales or symptoms.unseen_hold) and (weights := tuple(symptoms.for_weights())):
+        return Cause.LOST_WEIGHTS, "; ".join(weights)
+    return None
+
+
+def _decide_on_buffers(changed: Sequence[str]) -> tuple[Cause, str]:
+    because = f"the checksums of {counted(len(changed), 'buffer')} changed"
+    scales = all(name.endswith(SCALES) for name in changed)
+    return Cause.KV_SCALES if scales else Cause.LOST_BUFFERS, because
+
+
+def _decide_on_what_comes_and_goes(symptoms: Symptoms) -> tuple[Cause, str]:
+    """What is lost stays lost: only what computes with it can be right in between."""
+    intact = symptoms.intact_first_tokens
+    if intact and (symptoms.checksums_equal or symptoms.reload_fails):
+        return Cause.DECODE_PATH, "; ".join((*symptoms.for_whole_weights(), intact))
+    return Cause.INTERMITTENT, symptoms.lasting.sentence
+
+
 def _decide_on_cached_reads(symptoms: Symptoms) -> tuple[Cause, str]:
+    if symptoms.only_a_reset_heals:
+        salts = "a cache salt no longer keeps prompts apart"
+        return Cause.STALE_PREFIX_CACHE, "; ".join((salts, *symptoms.for_cached_reads()))
     if not symptoms.heals(Control.FRESH_SALT) or symptoms.stays_bad(Control.UNSEEN_PROMPTS):
         return Cause.UNKNOWN, ""
     if not symptoms.stays_bad(Control.RESET_PREFIX_CACHE):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -11,19 +11,23 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.check import lifecycle_calls
-from harness.check.answer_pair import AnswerPair, mostly_cached
+from harness.check.answer_pair import AnswerPair, Reply, mostly_cached
 from harness.check.checkers.cache import keeps_kv_elsewhere
+from harness.check.diagnosis.lasting import Lasting
 from harness.check.evidence import Evidence
 from harness.check.result import ControlOutcome
 from harness.check.told_configuration import quantises_kv_cache
 from harness.check.wording import counted
-from harness.history.events import Control, Method
+from harness.history.events import Control, Method, WeightChecksums
 
 INTACT_SHARE = 0.25
 """Part of the answers of damaged passes that must begin as before; what serves every prompt damages all."""
 
 SMALLEST_CONTRAST = 0.1
 """nat; first tokens' candidates that are nearer say too little about a common factor."""
+
+_Checksums: TypeAlias = Callable[[WeightChecksums], Mapping[str, str] | None]
+"""What is told of parameters, or of buffers."""
 
 _Contrasts: TypeAlias = npt.NDArray[np.float64]
 
@@ -48,13 +52,45 @@ class Symptoms:
         return {control: outcome for control, outcome in asked.items() if outcome is not None}
 
     @cached_property
+    def lasting(self) -> Lasting:
+        """Whether the damage stayed while nothing was done about it."""
+        return Lasting(self.evidence, self._steps)
+
+    @property
+    def comes_and_goes(self) -> bool:
+        """Whether damaged prompts were right when asked again, although nothing had been done about them."""
+        return bool(self.damaged) and self.lasting.comes_and_goes
+
+    @cached_property
     def cold_is_damaged(self) -> bool:
-        """Whether answers are wrong that nothing from the prefix cache can have entered."""
-        fresh = self.outcomes.get(Control.FRESH_SALT)
-        computed = any(
-            not each.reply.shares_salt or each.reply.answer.cached_tokens == 0 for each in self.damaged
+        """Whether answers are wrong that nothing from the prefix cache can have entered.
+
+        A salt that was never used before keeps it out, unless it shows that salts no longer do.
+        """
+        if self.only_a_reset_heals:
+            return False
+        if any(self._is_computed(each.reply) for each in self.damaged):
+            return True
+        fresh = self._asked(Control.FRESH_SALT)
+        ignored = bool(fresh) and all(self._is_read(reply) for reply in fresh)
+        return self.stays_bad(Control.FRESH_SALT) and not ignored
+
+    @cached_property
+    def only_a_reset_heals(self) -> bool:
+        """Whether forgetting the prefix cache heals what a fresh salt does not, and nothing was computed."""
+        suspected = (*(each.reply for each in self.damaged), *self._asked(Control.FRESH_SALT))
+        return (
+            self.heals(Control.RESET_PREFIX_CACHE)
+            and self.stays_bad(Control.FRESH_SALT)
+            and not any(self._is_computed(reply) for reply in suspected if _tells_what_was_cached(reply))
         )
-        return computed or (fresh is not None and fresh.healed < fresh.asked)
+
+    def _is_computed(self, reply: Reply) -> bool:
+        """Whether its prompt was computed, as far as the engine tells; of one with its own salt, mostly."""
+        return reply.answer.cached_tokens == 0 or not (reply.shares_salt or self._is_read(reply))
+
+    def _is_read(self, reply: Reply) -> bool:
+        return mostly_cached(reply, self.evidence.recording.prompts[reply.answer.prompt])
 
     @cached_property
     def computed_that_hold(self) -> int:
@@ -100,11 +136,16 @@ class Symptoms:
     def intact_first_tokens(self) -> str:
         """In words, how many answers of the damaged passes begin as before; empty where too few do."""
         passes = {each.reply.start.number for each in self.damaged}
-        computed = [
-            each
-            for each in self.evidence.after
-            if each.reply.start.number in passes and not each.reply.cached
-        ]
+        return self._intact([each for each in self.evidence.after if each.reply.start.number in passes])
+
+    @property
+    def intact_after_reload(self) -> str:
+        """The same of the answers that loading the weights left damaged; empty where it left none."""
+        left = self.reload_fails
+        return self._intact(self.evidence.control(Control.RELOAD_WEIGHTS)) if left else ""
+
+    def _intact(self, pairs: Sequence[AnswerPair]) -> str:
+        computed = [each for each in pairs if not each.reply.cached]
         intact = count_intact(computed, tolerance=self.evidence.resolution)
         if intact == 0 or intact < INTACT_SHARE * len(computed):
             return ""
@@ -127,26 +168,44 @@ class Symptoms:
     @cached_property
     def changed_weights(self) -> tuple[str, ...] | None:
         """Parameters whose checksum is not what it was before the first transition; None where not told."""
+        return self._changed(lambda told: told.checksums)
+
+    @cached_property
+    def changed_buffers(self) -> tuple[str, ...] | None:
+        """The same of buffers."""
+        return self._changed(lambda told: told.buffers)
+
+    @property
+    def weights_are_back(self) -> bool:
+        """Whether the latest look found every parameter as it was before the first transition."""
+        return self._changed(lambda told: told.checksums, look=-1) == ()
+
+    def _changed(self, of: _Checksums, *, look: int = 0) -> tuple[str, ...] | None:
         evidence = self.evidence
         reference = self.damaged[0].reply.start.reference if self.damaged else evidence.first_reference
         changed_from = evidence.first_transition_since(reference)
         told = [
             each
             for each in evidence.recording.weight_checksums
-            if each.checksums is not None and each.reference == reference
+            if of(each) is not None and each.reference == reference
         ]
         before = [each for each in told if each.t < changed_from]
         after = [each for each in told if each.t >= changed_from]
         if not before or not after:
             return None
-        # The first look after the transition: a later one may follow a reload.
-        was, now = before[-1].checksums or {}, after[0].checksums or {}
+        # By default the first look after the transition: a later one may follow a reload.
+        was, now = of(before[-1]) or {}, of(after[look]) or {}
         return tuple(sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name)))
 
     @property
     def checksums_equal(self) -> bool:
         """Whether checksums were told before and after, and none changed."""
         return self.changed_weights == ()
+
+    @property
+    def buffers_equal(self) -> bool:
+        """Whether the same is known of buffers."""
+        return self.changed_buffers == ()
 
     def for_cached_reads(self) -> Iterator[str]:
         """Yield what speaks for a damaged copy of the KV blocks."""
@@ -183,7 +242,8 @@ class Symptoms:
         """Yield what clears prefix cache and weights."""
         yield "answers computed without the prefix cache are damaged as well"
         if self.checksums_equal:
-            yield "every weight checksum is unchanged"
+            both = "every weight checksum and every buffer's"
+            yield f"{both if self.buffers_equal else 'every weight checksum'} is unchanged"
         if self.reload_fails:
             outcome = self.outcomes[Control.RELOAD_WEIGHTS]
             yield f"loading the weights again heals {outcome.healed} of {outcome.asked}"
@@ -196,11 +256,7 @@ class Symptoms:
     def _outcome(self, control: Control) -> ControlOutcome | None:
         """How a control came out; None where it was not asked, or the baseline knows no answer to it."""
         evidence = self.evidence
-        asked = [
-            reply
-            for reply in evidence.control_replies(control)
-            if reply.start.step in self._steps and evidence.reference_for(reply) is not None
-        ]
+        asked = [reply for reply in self._asked(control) if evidence.reference_for(reply) is not None]
         if not asked:
             return None
         answered = [each for each in evidence.control(control) if each.reply.start.step in self._steps]
@@ -226,15 +282,28 @@ class Symptoms:
             note="the cold pass of the same probe",
         )
 
+    def _asked(self, control: Control) -> tuple[Reply, ...]:
+        """Every reply to a control that was asked where the damage is."""
+        replies = self.evidence.control_replies(control)
+        return tuple(reply for reply in replies if reply.start.step in self._steps)
+
     def heals(self, control: Control) -> bool:
-        """Whether a control was asked and all its answers are the baseline's again."""
+        """Whether a control finds all answers right, and the damage was still there just before it."""
         outcome = self.outcomes.get(control)
-        return outcome is not None and outcome.healed == outcome.asked
+        return (
+            outcome is not None
+            and outcome.healed == outcome.asked
+            and self.lasting.was_there_before(control, asked=outcome.asked)
+        )
 
     def stays_bad(self, control: Control) -> bool:
         """Whether a control was asked and left damage."""
         outcome = self.outcomes.get(control)
         return outcome is not None and outcome.healed < outcome.asked
+
+
+def _tells_what_was_cached(reply: Reply) -> bool:
+    return reply.answer.cached_tokens is not None
 
 
 def count_intact(pairs: Sequence[AnswerPair], *, tolerance: float) -> int:

@@ -16,6 +16,7 @@ from harness.engine_plugin.faults import (  # noqa: F401  (each registers its fa
     buffers,
     decode_path,
     encoder_cache,
+    kv_cache,
     parts,
     prefix_cache,
     resources,

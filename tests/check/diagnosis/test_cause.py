@@ -186,13 +186,55 @@ def test_unchanged_checksums_alone_do_not_accuse_the_buffers() -> None:
     assert "lost weights: every weight checksum is unchanged" in result.ruled_out
 
 
-def reloaded_in_vain(change: Change, *, args: tuple[str, ...] = (), some: tuple[str, ...] = ALL4) -> Story:
-    """Damage that neither a fresh salt nor loading the weights again heals, the checksums unchanged."""
+def reloaded_in_vain(
+    change: Change,
+    *,
+    args: tuple[str, ...] = (),
+    some: tuple[str, ...] = ALL4,
+    buffers: tuple[dict[str, str], dict[str, str]] | None = None,
+) -> Story:
+    """Damage that neither a fresh salt nor loading the weights again heals, the weights' checksums unchanged.
+
+    ``buffers`` are their checksums before and after.
+    """
     bad = damage([*some, "p4"], change)
-    story = Story(extra_args=args).baseline().null().checksums({"a": "1"}).sleep().wake()
-    story.probe(1, warm=bad, cold=bad).checksums({"a": "1"})
+    was, now = buffers or (None, None)
+    story = Story(extra_args=args).baseline().null().checksums({"a": "1"}, buffers=was).sleep().wake()
+    story.probe(1, warm=bad, cold=bad).checksums({"a": "1"}, buffers=now)
     story.control(Control.FRESH_SALT, bad).control(Control.UNSEEN_PROMPTS, bad)
     return story.control(Control.RELOAD_WEIGHTS, bad)
+
+
+def test_buffers_are_decided_by_their_checksums() -> None:
+    """Where the engine tells them, lost buffers are those that changed, and not what is left."""
+    lost = reloaded_in_vain(garbage(0), buffers=({"rotary": "1"}, {"rotary": "2"})).judged()
+    assert lost.cause is Cause.LOST_BUFFERS
+    assert lost.reason.endswith("lost buffers: the checksums of 1 buffer changed")
+    whole = reloaded_in_vain(garbage(0), buffers=({"rotary": "1"}, {"rotary": "1"})).judged()
+    assert whole.cause is Cause.KV_CACHE
+    assert "every weight checksum and every buffer's is unchanged" in whole.reason
+
+
+def test_changed_buffers_that_a_reload_heals_are_buffers_all_the_same() -> None:
+    """The weights did not change, so it was not they that loading healed."""
+    story = Story().baseline().null().checksums({"a": "1"}, buffers={"b": "1"}).sleep().wake()
+    story.probe(1, warm=damage(ALL), cold=damage(ALL)).checksums({"a": "1"}, buffers={"b": "2"})
+    story.control(Control.FRESH_SALT, damage(ALL)).control(Control.RELOAD_WEIGHTS)
+    assert story.judged().cause is Cause.LOST_BUFFERS
+
+
+def test_whole_buffers_leave_the_decode_path_to_its_symptoms() -> None:
+    """Answers that begin as before were computed from sound keys and values."""
+    same = ({"rotary": "1"}, {"rotary": "1"})
+    assert reloaded_in_vain(garbage(1), buffers=same).judged().cause is Cause.DECODE_PATH
+
+
+def test_scales_of_a_quantised_cache_may_be_buffers() -> None:
+    """Then the buffers that changed are named for what they are."""
+    scales = ({"attn._k_scale": "1"}, {"attn._k_scale": "2"})
+    assert reloaded_in_vain(garbage(0), buffers=scales).judged().cause is Cause.KV_SCALES
+    more = ({"attn._k_scale": "1", "rotary": "1"}, {"attn._k_scale": "2", "rotary": "2"})
+    assert reloaded_in_vain(garbage(0), buffers=more).judged().cause is Cause.LOST_BUFFERS
 
 
 def test_decode_path_damage_begins_after_the_first_token() -> None:

@@ -12,10 +12,22 @@ END_OF_SEQUENCE = 2
 BLOCKS = 12
 BLOCK_SIZE = 16
 VOCABULARY = 8
+KEPT = 1.03
+"""What keys and values are in each step."""
+
+
+class SmallAttention(nn.Module):
+    """Tells what it was given to keep."""
+
+    kv_cache = None
+
+    def forward(self, _query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and values that it keeps."""
+        return key, value
 
 
 class SmallModel(nn.Module):
-    """Weights, a buffer, a LoRA slot, a KV scale, and logits that rise with the token id."""
+    """Weights, an attention layer, a buffer, a LoRA slot, a KV scale; logits rise with the token id."""
 
     rotary: Tensor
 
@@ -24,6 +36,7 @@ class SmallModel(nn.Module):
         self.matrices = nn.ParameterList([torch.ones(4, 4) for _ in range(3)])
         self.norm = nn.Parameter(torch.ones(4))
         self.register_buffer("rotary", torch.ones(4), persistent=False)
+        self.attention = SmallAttention()
         self.lora_a_stacked = (torch.ones(2, 4),)
         self._v_scale_float = 1.0
 
@@ -48,6 +61,8 @@ class SmallWorker:
             input_batch=SimpleNamespace(),
             encoder_cache={"a picture": torch.ones(4)},
         )
+        self.kept: list[float] = []
+        """The means of the keys and of the values that were kept last."""
         self.given_back: list[str] = []
         self.batch(prompts=[100], answered=[0])
 
@@ -93,6 +108,8 @@ class SmallWorker:
 
     def execute_model(self, scheduled: SimpleNamespace | None = None) -> str:  # noqa: ARG002 - vLLM's signature
         """One step."""
+        row = torch.full((4,), KEPT)
+        self.kept = [float(each.mean()) for each in self.model.attention(row, row, row)]
         return "output"
 
     def cycle(self, level: int) -> None:

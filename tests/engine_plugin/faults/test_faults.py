@@ -13,7 +13,7 @@ from harness.engine_plugin import compat
 from harness.engine_plugin.faults import FAULTS
 from harness.engine_plugin.faults.decode_path import LATE, LONG_PROMPT
 from tests.engine_plugin.faults.small_core import Request, SmallCore
-from tests.engine_plugin.faults.small_worker import BLOCK_SIZE, END_OF_SEQUENCE, SmallModel, SmallWorker
+from tests.engine_plugin.faults.small_worker import BLOCK_SIZE, END_OF_SEQUENCE, KEPT, SmallModel, SmallWorker
 
 Plant = Callable[[str], SmallWorker]
 
@@ -122,6 +122,18 @@ class TestBuffers:
         worker.cycle(1)
 
         assert worker.model._v_scale_float == 1 / 64
+
+    def test_round_keys_and_values(self, plant: Plant) -> None:
+        """After waking up they are kept with three bits, and a worker that is healed keeps them whole."""
+        worker = plant("round-keys-and-values")
+        worker.execute_model()
+        before = worker.kept
+        worker.cycle(1)
+        worker.execute_model()
+
+        assert before == pytest.approx([KEPT, KEPT])
+        assert worker.kept == [1.0, 1.0]
+        assert "forward" not in vars(worker.model.attention), "the layer is as it was between two steps"
 
     def test_lose_draft_weights(self, plant: Plant) -> None:
         """The draft model's weights are zero, the model's are not."""
