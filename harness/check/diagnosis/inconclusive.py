@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.check import lateness
 from harness.check.checkers import conservation, protocol, speed, state
-from harness.check.diagnosis import unread_cache
+from harness.check.diagnosis import broken_baseline, unread_cache
 from harness.check.evidence import Evidence
 from harness.check.wording import counted, occasion
 from harness.history.events import CERTAIN, UNTIMELY, Control, Role
@@ -82,6 +82,7 @@ def _unsound_baseline(evidence: Evidence) -> Iterator[str]:
             f"the baseline itself is unsound ({torn.prompt.id}, {occasion(torn.reply.start)}: the same "
             "tokens have two different endings): fix that first"
         )
+    yield from broken_baseline.obstacles(evidence)
     yield from (f"{each.sentence}; this is not about sleep" for each in evidence.disagreements)
     if evidence.unmatched:
         reply = evidence.unmatched[0]
