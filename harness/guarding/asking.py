@@ -59,7 +59,9 @@ class Line:
 
 def tokenize(holder: Holder, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     """Let the engine's own tokenizer and chat template make token ids of ``texts``."""
-    return Tokenized.model_validate(holder.ask({"ask": "tokens", "texts": list(texts)})).tokens
+    return Tokenized.model_validate(
+        holder.ask({"ask": "tokens", "of": "guarded", "texts": list(texts)})
+    ).tokens
 
 
 def generate(

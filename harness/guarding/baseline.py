@@ -18,6 +18,8 @@ from harness.history.layout import HISTORY_FILE
 from harness.history.recording import Recording, gather
 
 OF_ITSELF = "the engine's own answers before anything was done to it"
+OF_NEW_WEIGHTS = "the engine's own answers once its new weights had arrived"
+OF_A_REFERENCE = "the answers of another engine that has the new weights"
 
 
 @dataclass(kw_only=True)

@@ -10,9 +10,9 @@ from harness.check.result import CellResult, Verdict, Witness
 from harness.errors import EngineFailedError
 from harness.guarding import canaries
 from harness.guarding.asking import Holder
-from harness.guarding.baseline import Baseline, History, take_baseline
+from harness.guarding.baseline import OF_A_REFERENCE, OF_NEW_WEIGHTS, History, take_baseline
 from harness.guarding.checking import check
-from harness.guarding.messages import Begin, Example, NoticedCall, Told
+from harness.guarding.messages import Begin, Example, Facts, NoticedCall, Told
 from harness.guarding.passes import Asker, fresh_salt
 from harness.guarding.run_directory import RunDirectory
 from harness.guarding.steps import beginning, record_calls
@@ -41,7 +41,11 @@ class Guarded:
         self._run = RunDirectory(order.out, order.facts)
         self._checks = 0
         self._salt = fresh_salt()
-        self._baseline = self._take_baseline()
+        self._new_weights = False
+        """Whether the next check meets weights that no baseline is known of."""
+        self._baseline = take_baseline(
+            self._asker, self._facts, self._run.next_baseline(), run=self._run.path.name, salt=self._salt
+        )
 
     @property
     def directory(self) -> str:
@@ -57,21 +61,62 @@ class Guarded:
         Raises:
             EngineFailedError: the engine raised instead of answering.
         """
+        before, salt, compared = self._asker.generated, self._salt, not self._new_weights
+        if not compared:
+            self._take_up_new_weights(calls)
         self._checks += 1
         folder = self._run.begin_check(self._checks)
         history = self._history_in(folder)
-        since = history.events[-1].t
-        record_calls(history.recorder, calls, since=since, first=history.next_step)
-        return self._judged(history, folder)
+        if compared:
+            since = history.events[-1].t
+            record_calls(history.recorder, calls, since=since, first=history.next_step)
+        result = self._judged(history, salt=salt, compared=compared)
+        if result.verdict is Verdict.CLEAN:
+            self._run.is_clean(folder)
+        return Told(
+            verdict=_verdict(result),
+            cause=result.cause.value if result.cause else None,
+            reason=result.reason,
+            witness=_example(result.witness),
+            tokens=self._asker.generated - before,
+            directory=folder,
+        )
+
+    def expect_new_weights(self, reference: Facts | None) -> None:
+        """Hold further checks against what a reference answers now; without one, against the next answers.
+
+        Raises:
+            EngineFailedError: the reference raised instead of answering.
+        """
+        self._new_weights = reference is None
+        if reference is not None:
+            self._baseline = take_baseline(
+                self._asker,
+                reference,
+                self._run.next_baseline(),
+                run=self._run.path.name,
+                salt=fresh_salt(),
+                of="reference",
+                why=OF_A_REFERENCE,
+            )
 
     def close(self) -> None:
         """Nothing more is asked."""
         self._run.finish()
 
-    def _take_baseline(self) -> Baseline:
-        return take_baseline(
-            self._asker, self._facts, self._run.next_baseline(), run=self._run.path.name, salt=self._salt
+    def _take_up_new_weights(self, calls: Sequence[NoticedCall]) -> None:
+        """Ask under another salt: what old weights left in the prefix cache is no part of the baseline."""
+        salt = fresh_salt()
+        self._baseline = take_baseline(
+            self._asker,
+            self._facts,
+            self._run.next_baseline(),
+            run=self._run.path.name,
+            salt=salt,
+            after=calls,
+            why=OF_NEW_WEIGHTS,
         )
+        self._salt, self._new_weights = salt, False
 
     def _history_in(self, folder: Path) -> History:
         """A history that begins with the baseline."""
@@ -86,16 +131,16 @@ class Guarded:
         )
         return self._baseline.branch(folder / HISTORY_FILE, begin=begin)
 
-    def _judged(self, history: History, folder: Path) -> Told:
-        before = self._asker.generated
+    def _judged(self, history: History, *, salt: str, compared: bool) -> CellResult:
         try:
             checked = check(
                 self._asker,
                 self._facts,
                 history,
-                salt=self._salt,
+                salt=salt,
                 passes=self._passes,
                 budget=budget_of_check(self._checks),
+                compared=compared,
             )
         except EngineFailedError as error:
             t = history.recorder.now()
@@ -104,17 +149,9 @@ class Guarded:
             raise
         finally:
             history.recorder.close()
-        self._salt = checked.salt
-        if checked.result.verdict is Verdict.CLEAN:
-            self._run.is_clean(folder)
-        return Told(
-            verdict=_verdict(checked.result),
-            cause=checked.result.cause.value if checked.result.cause else None,
-            reason=checked.result.reason,
-            witness=_example(checked.result.witness),
-            tokens=self._asker.generated - before,
-            directory=folder,
-        )
+        if compared:
+            self._salt = checked.salt
+        return checked.result
 
 
 def _verdict(result: CellResult) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
+import threading
 from collections.abc import Mapping
 
 import anyio
@@ -13,9 +15,11 @@ from pydantic import JsonValue, TypeAdapter
 from harness.errors import SleepwakeError
 from harness.guarding.asking import Line
 from harness.guarding.guarded import Guarded
-from harness.guarding.messages import Begin, NoticedCall
+from harness.guarding.messages import Begin, Facts, NoticedCall
 
 _CALLS: TypeAdapter[tuple[NoticedCall, ...]] = TypeAdapter(tuple[NoticedCall, ...])
+
+_REFERENCE: TypeAdapter[Facts | None] = TypeAdapter(Facts | None)
 
 
 def serve() -> None:
@@ -24,9 +28,17 @@ def serve() -> None:
     It ends with its input.  Ctrl-C is for whoever holds the engine.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     line = Line(sys.stdin, os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8"))
     sys.stdout = sys.stderr  # what anything prints is no message
     anyio.run(_serve, line)
+
+
+def _end_with(parent: int) -> None:
+    """End when the process that holds the engine does; what that one forked may keep our input open."""
+    if hasattr(os, "pidfd_open"):
+        select.select([os.pidfd_open(parent)], [], [])
+        os._exit(1)
 
 
 async def _serve(line: Line) -> None:
@@ -59,6 +71,9 @@ class Orders:
             return {"directory": self._guarded.directory}
         if self._guarded is None:
             raise AssertionError("the first order is to begin")
+        if order["order"] == "expect_new_weights":
+            self._guarded.expect_new_weights(_REFERENCE.validate_python(given["reference"]))
+            return {}
         told = self._guarded.check(_CALLS.validate_python(given["calls"]))
         return told.model_dump(mode="json")
 

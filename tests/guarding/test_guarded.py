@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,15 @@ class Held:
         engine = GuardedLLM(llm)
         facts = Facts.model_validate(engine.facts())
         asked = {"prompts": None, "max_tokens": 16, "budget_tokens": 512, **settings}
-        self.guarded = Guarded(Begin.model_validate({"facts": facts, "out": out, **asked}), _Holder(engine))
+        self._holder = _Holder(engine)
+        self.guarded = Guarded(Begin.model_validate({"facts": facts, "out": out, **asked}), self._holder)
+
+    def expect(self, reference: ScriptedLLM | None) -> None:
+        """New weights are on their way."""
+        other = None if reference is None else GuardedLLM(reference)
+        if other is not None:
+            self._holder.engines["reference"] = other
+        self.guarded.expect_new_weights(None if other is None else Facts.model_validate(other.facts()))
 
     def check(self) -> Told:
         """One check."""
@@ -39,7 +48,11 @@ class Held:
 
 class _Holder:
     def __init__(self, engine: GuardedLLM) -> None:
-        self.ask = engine.answer
+        self.engines = {"guarded": engine}
+
+    def ask(self, question: Mapping[str, object]) -> dict[str, JsonValue]:
+        """As the process that holds the engines."""
+        return self.engines[str(question["of"])].answer(question)
 
 
 async def test_a_sound_engine_is_clean_however_it_slept(tmp_path: Path) -> None:
@@ -123,6 +136,44 @@ async def test_an_engine_whose_answers_differ_by_themselves(tmp_path: Path) -> N
     held.llm.wake_up()
     assert held.check().verdict == Verdict.CLEAN
     held.llm.weights = "lost"
+    assert held.check().verdict == Verdict.CORRUPT
+
+
+async def test_new_weights_are_held_against_a_reference(tmp_path: Path) -> None:
+    """Such as an engine that was built with them; weights that did not arrive are noticed."""
+    held = Held(ScriptedLLM(), tmp_path)
+    held.expect(ScriptedLLM(weights="new"))
+    assert held.check().verdict == Verdict.CORRUPT
+    held.llm.weights = "new"
+    held.llm.reset_prefix_cache()
+    assert [held.check().verdict, held.check().verdict] == [Verdict.CLEAN, Verdict.CLEAN]
+
+
+async def test_what_outlives_the_old_weights_is_found(tmp_path: Path) -> None:
+    """Blocks that they computed and that are still served, with a reference and without one."""
+    for reference in (ScriptedLLM(weights="new"), None):
+        held = Held(ScriptedLLM(), tmp_path)
+        held.expect(reference)
+        held.llm.weights = "new"
+        told = held.check()
+        assert (told.verdict, told.cause) == (Verdict.CORRUPT, Cause.STALE_PREFIX_CACHE)
+        assert held.check().verdict == Verdict.CLEAN
+
+
+async def test_without_a_reference_new_weights_are_not_called_clean(tmp_path: Path) -> None:
+    """A new baseline is no comparison; what comes after it is compared with it."""
+    held = Held(ScriptedLLM(), tmp_path)
+    held.expect(None)
+    held.llm.sleep(level=2)
+    held.llm.wake_up()
+    held.llm.weights = "new"
+    told = held.check()
+    assert (told.verdict, told.cause) == (Verdict.INCONCLUSIVE, None)
+    assert "a new baseline was taken and not compared" in told.reason
+    stored = judge_directory(Path(held.guarded.directory))
+    assert stored.result.cells[0].reason == told.reason
+    assert held.check().verdict == Verdict.CLEAN
+    held.llm.weights = "own"
     assert held.check().verdict == Verdict.CORRUPT
 
 

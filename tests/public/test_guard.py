@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 import sleepwake
@@ -65,6 +69,20 @@ def test_a_step_is_checked_after_each_call(llm: ScriptedLLM, guard: sleepwake.Gu
     with pytest.raises(sleepwake.NotCleanError) as raised:
         step(2)
     assert raised.value.verdict.cause == sleepwake.Cause.LOST_WEIGHTS
+
+
+def test_new_weights_may_be_expected(llm: ScriptedLLM, guard: sleepwake.Guard) -> None:
+    """Held against an engine that has them, as long as that one is awake."""
+    reference = ScriptedLLM(weights="new")
+    guard.expect_new_weights(reference=reference)
+    llm.weights = "new"
+    llm.reset_prefix_cache()
+    assert guard.check().verdict == sleepwake.Verdict.CLEAN
+    guard.expect_new_weights()
+    assert "not compared" in guard.check().reason
+    reference.sleep()
+    with pytest.raises(sleepwake.GuardError, match="the reference is asleep"):
+        guard.expect_new_weights(reference=reference)
 
 
 def test_an_engine_that_is_asleep_is_not_asked(llm: ScriptedLLM, guard: sleepwake.Guard) -> None:
@@ -143,6 +161,7 @@ def test_turned_off_it_costs_nothing(
 
     with sleepwake.guard(llm, out=tmp_path) as guard:
         assert guard.step(step) is step
+        guard.expect_new_weights()
         verdict = guard.check()
     assert (verdict.verdict, verdict.reason) == (
         sleepwake.Verdict.INCONCLUSIVE,
@@ -167,6 +186,28 @@ def test_what_is_no_llm_is_refused(llm: ScriptedLLM) -> None:
     llm.sleep()
     with pytest.raises(sleepwake.GuardError, match="asleep"):
         sleepwake.guard(llm)
+
+
+def test_a_guard_ends_with_its_user(tmp_path: Path) -> None:
+    """Also where that one is killed, and a process that it forked still has all it had."""
+    program = (
+        "import os, signal, sleepwake; from tests.public.scripted_llm import ScriptedLLM\n"
+        "guard = sleepwake.guard(ScriptedLLM())\n"
+        "forked = os.fork()\n"
+        "if not forked: os.close(1); os.close(2); signal.pause()\n"
+        "print(guard._child._process.pid, forked, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = python("-c", program, cwd=tmp_path)
+    judge, forked = map(int, done.stdout.split())
+    try:
+        _wait_for_the_end_of(judge)
+    finally:
+        os.kill(forked, signal.SIGKILL)
+
+
+def _wait_for_the_end_of(pid: int) -> None:
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(pid).wait(timeout=60)
 
 
 def test_its_user_may_have_a_harness_of_their_own(tmp_path: Path) -> None:

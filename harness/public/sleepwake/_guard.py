@@ -119,6 +119,26 @@ class Guard:
         told = self._tell({"order": "check", "calls": self._noticing.take()})
         return _verdict(told, seconds=time.monotonic() - began)
 
+    def expect_new_weights(self, *, reference: Any = None) -> None:
+        """Say that the engine is to have other weights at the next check, so that its answers will differ.
+
+        Args:
+            reference: An engine that has the new weights already, awake and built as the guarded one is. It
+                is asked at once, and the guarded one must answer as it does from now on. Without one the next
+                check takes a new baseline and is inconclusive, for nothing can be compared with it; only what
+                outlived the old weights in the prefix cache is found.
+
+        Raises:
+            GuardError: the reference is asleep, the guard is closed, or its own process is gone.
+        """
+        if reference is None:
+            self._tell({"order": "expect_new_weights", "reference": None})
+            return
+        other = GuardedLLM(reference)
+        if other.is_asleep:
+            raise GuardError("the reference is asleep: wake it, for its answers are needed")
+        self._tell({"order": "expect_new_weights", "reference": other.facts()}, reference=other)
+
     def step(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         """Decorate a function that puts the engine to sleep and wakes it: a check follows each call.
 
@@ -137,10 +157,11 @@ class Guard:
         """Give the engine its methods back and end the guard's own process; may be called twice."""
         self._release()
 
-    def _tell(self, order: Mapping[str, Any]) -> dict[str, Any]:
+    def _tell(self, order: Mapping[str, Any], **others: GuardedLLM) -> dict[str, Any]:
         if not self._release.alive:
             raise GuardError("the guard is closed")
-        return self._child.carry_out(order, self._engine.answer)
+        engines = {"guarded": self._engine, **others}
+        return self._child.carry_out(order, lambda question: engines[question["of"]].answer(question))
 
     def __enter__(self) -> Self:
         return self
@@ -162,6 +183,9 @@ class _NoGuard(Guard):
 
     def check(self) -> GuardVerdict:
         return _unasked(f"guards are turned off ({SWITCH}=off)")
+
+    def expect_new_weights(self, *, reference: Any = None) -> None:
+        pass
 
     def step(self, function: Callable[_P, _R]) -> Callable[_P, _R]:
         return function
