@@ -207,7 +207,8 @@ class CellResult(_Frozen):
     )
     speed: str = Field(
         default="",
-        description="what of the cell's times was not judged, and why; left out where all were",
+        description="how speed was judged: what times were not, and how busy others kept the machine; "
+        "left out where there is nothing to tell",
         exclude_if=lambda speed: not speed,
     )
     milliseconds: TimeSpent = Field(default=TimeSpent(), description="where the cell's time went")

@@ -19,7 +19,7 @@ from functools import partial
 
 from harness.check import others
 from harness.check.answer_pair import AnswerPair
-from harness.check.checkers import CHECKERS, About, Checker
+from harness.check.checkers import CHECKERS, About, Checker, speed
 from harness.check.crashes import Attempts
 from harness.check.diagnosis import cause, inconclusive, witness_choice
 from harness.check.diagnosis.cause import Attribution
@@ -200,7 +200,7 @@ class _Judgement:
             fault=recording.cell.fault,
             skipped=recording.skipped,
             speed=self._attempts.attempt(
-                "the remark on speed", lambda: self._evidence.lost_times.sentence, otherwise=""
+                "the remark on speed", partial(speed.told, self._evidence), otherwise=""
             ),
             milliseconds=recording.time_spent,
         )

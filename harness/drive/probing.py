@@ -8,6 +8,7 @@ import anyio
 import numpy as np
 
 from harness.drive.conditions import Condition, plan
+from harness.drive.machine_load import machine_seen
 from harness.drive.session import Reference, Session, Suspect, Target, failure_of, messages_of
 from harness.history.events import (
     UNTIMELY,
@@ -161,7 +162,7 @@ async def run_pass(
     limiter = anyio.CapacityLimiter(condition.concurrency)
     answers: list[Answer] = []
 
-    async with session.watched() as watch:
+    async with machine_seen(session, pass_number=start.number), session.watched() as watch:
 
         async def ask(prompt: Prompt) -> None:
             async with limiter:
@@ -188,6 +189,7 @@ async def run_pass(
                     tokens=len(prompts) * session.scenario.sampling.max_tokens,
                 )
             )
+    session.answers = all(answer.failure is None for answer in answers)
     return answers
 
 

@@ -10,6 +10,7 @@ from pydantic import JsonValue
 
 from harness.drive.conditions import plan, repeated
 from harness.drive.controls import ask_controls
+from harness.drive.first_tokens import time_first_tokens
 from harness.drive.needs import features_of, features_of_arm
 from harness.drive.probing import role_and_target, run_passes, run_probe
 from harness.drive.requests import run_beside
@@ -189,6 +190,7 @@ async def _probe(session: Session, step: Probe) -> None:
     elif role is Role.AFTER:
         asked = plan(session.scenario, step.probe, role=role)
         await ask_controls(session, suspects, target=target, concurrency=asked.concurrency)
+    await time_first_tokens(session)
 
 
 async def _null_transition(session: Session, options: NullTransitionOptions) -> list[str]:
@@ -207,4 +209,5 @@ async def _null_transition(session: Session, options: NullTransitionOptions) -> 
         )
         if options.passes is None and session.knows_noise():
             break
+    await time_first_tokens(session)
     return unconfirmed

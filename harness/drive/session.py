@@ -101,6 +101,8 @@ class Session:
     """Whether a path of weights was ever named: vLLM would load from the last one again."""
     rests_on: bool = False
     """Whether the engine was seen asleep or paused although it had to be at work."""
+    answers: bool = True
+    """Whether every question of the last pass had an answer."""
     transitions: int = 0
     references: dict[str, Reference] = field(default_factory=dict)
     """Every baseline by its name, in order."""

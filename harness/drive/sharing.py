@@ -37,7 +37,7 @@ from harness.history.layout import HISTORY_FILE
 from harness.history.recording import load_recording
 from harness.reaching import Access
 from harness.scenario.script import flat_steps
-from harness.servers.base import Activity, Memory, Runtime, Server, ServerFacts, ServerSpec
+from harness.servers.base import Activity, MachineTimes, Memory, Runtime, Server, ServerFacts, ServerSpec
 from harness.vllm_api import lifecycle
 from harness.vllm_api.connection import Connection, connect
 
@@ -139,6 +139,9 @@ class _Shared:
 
     async def look_at_activity(self) -> Activity | None:
         return await self.server.look_at_activity()
+
+    async def look_at_machine(self) -> MachineTimes | None:
+        return await self.server.look_at_machine()
 
     async def death(self) -> str | None:
         return await self.server.death()

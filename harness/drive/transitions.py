@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 
 from harness.drive.confirming import rests_on, unconfirmed
+from harness.drive.machine_load import machine_seen
 from harness.drive.session import OBSERVATION_DEADLINE_S, Session
 from harness.errors import StorageError
 from harness.scenario.script import Transition
@@ -42,7 +43,8 @@ async def change_engine(session: Session, step: Transition) -> list[str]:
     """
     await session.observe("before")
     before = session.state
-    result = session.call_recorded(await _make_call_remembered(session, step))
+    async with machine_seen(session):
+        result = session.call_recorded(await _make_call_remembered(session, step))
     if not result.unavailable:
         session.state = step.leaves(before)
     seen = await session.observe("after")

@@ -461,6 +461,15 @@ class Waited(_Event):
     )
 
 
+class FirstTokensTimed(_Event):
+    """How long requests for one token took that were alone, one after the other, of a prompt not cached."""
+
+    kind: Literal["first_tokens_timed"] = "first_tokens_timed"
+    step: str | None
+    prompt: str
+    seconds: tuple[float, ...] = Field(min_length=1)
+
+
 class HarnessStopped(_Event):
     """The harness itself did not run: no time that reaches over this can be judged."""
 
@@ -470,6 +479,30 @@ class HarnessStopped(_Event):
     clock_jump_seconds: float = Field(
         default=0.0, description="by how much the wall clock was set meanwhile; we measure by another"
     )
+
+
+class MachineLoad(_Event):
+    """How busy the machine was while a pass or a lifecycle call was timed, and with whose work.
+
+    Seconds of one processor, but for ``seconds``, which are those of the clock.
+    """
+
+    kind: Literal["machine_load"] = "machine_load"
+    step: str | None
+    pass_number: int | None = Field(default=None, description="of the pass; None: a call of the step")
+    seconds: float = Field(ge=0, description="how long it was looked at")
+    cores: int = Field(ge=1, description="processors of the machine")
+    busy_seconds: float = Field(description="all that was computed, and what its host took away")
+    own_seconds: float = Field(description="of these, the harness's")
+    engine_seconds: float = Field(description="of these, the server's processes'")
+    throttled_seconds: float | None = Field(
+        default=None, description="for how long the control group was held back; None where it does not say"
+    )
+
+    @property
+    def others_seconds(self) -> float:
+        """What neither the harness nor the server computed."""
+        return max(0.0, self.busy_seconds - self.own_seconds - self.engine_seconds)
 
 
 class RequestsCounted(_Event):
@@ -547,6 +580,8 @@ Event = Annotated[
     | RequestEnded
     | Waited
     | HarnessStopped
+    | FirstTokensTimed
+    | MachineLoad
     | RequestsCounted
     | CellUnavailable
     | CellFailed

@@ -18,7 +18,9 @@ from harness.history.events import (
     CellStarted,
     CellUnavailable,
     Event,
+    FirstTokensTimed,
     HarnessStopped,
+    MachineLoad,
     Observation,
     PassStarted,
     Prompt,
@@ -108,6 +110,10 @@ class Recording:
     """What the engine did while requests did not end in time; none in older histories."""
     stops: tuple[HarnessStopped, ...] = ()
     """When the harness itself did not run."""
+    first_tokens: tuple[FirstTokensTimed, ...] = ()
+    """How long a request that was alone waited for its first token; none in older histories."""
+    loads: tuple[MachineLoad, ...] = ()
+    """How busy the machine was during each pass and lifecycle call; none in older histories."""
     left_damaged: ServerLeftDamaged | None = None
     """What the cell that came next on the same server found."""
 
@@ -171,6 +177,8 @@ def gather(events: Iterable[Event]) -> Recording:
         skipped_because="; ".join(each.because for each in _all(of, CellShortened)),
         waits=_all(of, Waited),
         stops=_all(of, HarnessStopped),
+        first_tokens=_all(of, FirstTokensTimed),
+        loads=_all(of, MachineLoad),
         left_damaged=_last(of, ServerLeftDamaged),
     )
 

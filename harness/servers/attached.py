@@ -13,6 +13,7 @@ from harness.servers.base import (
     Activity,
     Engine,
     KeptServer,
+    MachineTimes,
     Memory,
     RuntimeName,
     Server,
@@ -139,6 +140,10 @@ class _AttachedServer:
 
     async def look_at_activity(self) -> Activity | None:
         """Its processes are not ours to see."""
+        return None
+
+    async def look_at_machine(self) -> MachineTimes | None:
+        """Nor is its machine, wherever it is."""
         return None
 
     async def death(self) -> str | None:

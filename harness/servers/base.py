@@ -84,6 +84,25 @@ class Activity:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MachineTimes:
+    """What the machine that a server runs on has computed so far, in seconds of one processor.
+
+    Attributes:
+        cores: Its processors.
+        busy_seconds: All of them together, what other machines of the same host took away included.
+        own_seconds: The harness.
+        engine_seconds: The server's processes.
+        throttled_seconds: For how long our control group was held back; None where it does not say.
+    """
+
+    cores: int
+    busy_seconds: float
+    own_seconds: float
+    engine_seconds: float
+    throttled_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerFacts:
     """What a report says about a server.  Holds no secrets.
 
@@ -143,6 +162,10 @@ class Server(Protocol):
 
     async def look_at_activity(self) -> Activity | None:
         """Look now whether its processes do anything; None where they cannot be seen."""
+        ...
+
+    async def look_at_machine(self) -> MachineTimes | None:
+        """Look now how much its machine has computed, and for whom; None where that cannot be seen."""
         ...
 
     async def death(self) -> str | None:

@@ -117,6 +117,9 @@ class ScriptedEngine:
         """It has no processes."""
         return Activity(cpu_seconds=0.0, wants_cpu=False)
 
+    async def look_at_machine(self) -> None:
+        """Nor is its machine seen."""
+
     async def death(self) -> str | None:
         """Why it is gone, where it is."""
         return self.dead

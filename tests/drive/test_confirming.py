@@ -68,7 +68,7 @@ def test_a_healthy_engine_never_contradicts(script: list[tuple[str, object]]) ->
             elif name == "wake_up" and isinstance(argument, tuple):
                 if not set(argument) - {"scheduling"} <= state.asleep:
                     continue  # vLLM then wakes nothing, which is what a step is accused of
-                engine.wake_up(argument)
+                await engine.wake_up(argument)
                 state = state.after_wake_up(argument)
             elif name == "pause":
                 await engine.pause("abort", clear_cache=True)

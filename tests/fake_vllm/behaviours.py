@@ -26,6 +26,9 @@ class Fault(StrEnum):
     DAMAGE_LATE_TOKENS = "damage-late-tokens"
     DAMAGE_BLOCKS_CACHED_AFTER_WAKE = "damage-blocks-cached-after-wake"
     DEAD_PREFIX_CACHE = "dead-prefix-cache"
+    SLOW_STEPS = "slow-steps"
+    SLOW_PREFILL = "slow-prefill"
+    SLOW_WAKE_UPS = "slow-wake-ups"
 
 
 class Behaviour(StrEnum):
@@ -65,6 +68,8 @@ class Behaviour(StrEnum):
     """Take NUMBER (default 10) milliseconds more for every step, from the start."""
     SLOW_AFTER_WAKE = "slow-after-wake"
     """The same from the first sleep of memory on."""
+    TAKES_TIME = "takes-time"
+    """Take as long as an engine on a machine whose speed changes, NUMBER says how, from the start."""
     NOISE = "noise"
     """Add noise of NUMBER/1000 (default 20) standard deviation to all logits, from the start."""
     SLEEP_DOES_NOTHING = "sleep-does-nothing"

@@ -55,7 +55,7 @@ class DevelopmentRoutes:
 
     async def _wake_up(self, request: Request) -> Response:
         tags = request.query_params.getlist("tags") or None
-        fully_awake = self._engine.wake_up(tags)
+        fully_awake = await self._engine.wake_up(tags)
         return JSONResponse({"status": "awake" if fully_awake else "sleeping", "tags": tags})
 
     async def _is_sleeping(self, _: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from collections.abc import Sequence as Tags
 from pathlib import Path
@@ -43,7 +44,9 @@ class Engine:
         )
         self.model = model = ToyModel(self.memory.weights, max_model_len=options.max_model_len)
         self.scheduler = Scheduler(model, self._pool, prefix_caching=options.enable_prefix_caching)
-        self.scheduler.distortion.faults = self.faults
+        self.scheduler.distortion.faults = self.scheduler.pace.faults = self.faults
+        if (seed := self._misbehaviour.number(Behaviour.TAKES_TIME)) is not None:
+            self.scheduler.pace.vary(seed)
         self.scheduler.distortion.spoils_rehits = Behaviour.WRONG_REHITS in self._misbehaviour
         self.scheduler.distortion.shuffles_one_in = self._misbehaviour.number(Behaviour.GARBAGE_NOW_AND_THEN)
         self.scheduler.distortion.may_mix_salts = Behaviour.MIX_SALTS_AFTER_WAKE in self._misbehaviour
@@ -103,16 +106,20 @@ class Engine:
             keep = keep or Behaviour.MIX_SALTS_AFTER_WAKE in self._misbehaviour
             self._reset_caches(keep_hashes=keep or Fault.KEEP_PREFIX_CACHE in self.faults)
             self.memory.sleep(level)
+            await _lasting(self.scheduler.pace.falling_asleep())
         self.sleep_gauge = (True, level)
 
-    def wake_up(self, tags: Tags[str] | None) -> bool:
+    async def wake_up(self, tags: Tags[str] | None) -> bool:
         """Bring memory back; scheduling goes on once all of it is."""
         if Behaviour.WAKE_UP_FAILS in self._misbehaviour:
             raise EngineError("wake_up failed")
         slept = bool(self.memory.sleeping)
+        wakes_weights = "weights" in self.memory.sleeping and (not tags or "weights" in tags)
         memory_tags = [tag for tag in tags or () if tag != "scheduling"]
         if not tags or memory_tags:
             self.memory.wake_up(memory_tags)
+        if wakes_weights:
+            await _lasting(self.scheduler.pace.waking_up())
         if self.memory.sleeping:
             return False
         self.resume()
@@ -182,3 +189,9 @@ class Engine:
         self.scheduler.preempt_all()
         if not keep_hashes:
             self._pool.forget()
+
+
+async def _lasting(seconds: float) -> None:
+    """Take so long; nobody else gets a turn where it is nothing."""
+    if seconds:
+        await asyncio.sleep(seconds)

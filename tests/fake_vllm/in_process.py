@@ -25,6 +25,7 @@ from harness.servers.base import (
     Activity,
     Engine,
     KeptServer,
+    MachineTimes,
     Memory,
     RuntimeName,
     Server,
@@ -120,6 +121,10 @@ class InProcessServer:
         """It does nothing while it counts nothing."""
         tokens = self._engine.scheduler.counters.generation_tokens
         return Activity(cpu_seconds=0.001 * tokens, wants_cpu=False)
+
+    async def look_at_machine(self) -> MachineTimes:
+        """A machine on which nobody else does anything, nor does anything take it time."""
+        return MachineTimes(cores=2, busy_seconds=0.0, own_seconds=0.0, engine_seconds=0.0)
 
     async def death(self) -> str | None:
         """Why it is gone."""

@@ -14,6 +14,7 @@ from tests.fake_vllm import vocabulary
 from tests.fake_vllm.behaviours import Fault
 from tests.fake_vllm.blocks import BlockPool
 from tests.fake_vllm.model import Array, ToyModel
+from tests.fake_vllm.pace import Pace
 from tests.fake_vllm.sequence import FinishReason, Sequence
 
 LATE = 40
@@ -110,6 +111,7 @@ class Scheduler:
         self.pause = Pause.NOTHING
         self.counters = Counters()
         self.distortion = Distortion()
+        self.pace = Pace(self.distortion.faults)
         self.seconds_a_step = 0.0
         """How long it rests after each: 0 is as fast as it can."""
         self.running: list[Sequence] = []
@@ -175,6 +177,8 @@ class Scheduler:
                 self._has_work.clear()
                 await self._has_work.wait()
                 continue
+            if seconds := self.pace.step(reading=sum(map(_unread, self.running))):
+                await asyncio.sleep(seconds)
             for sequence in self.running.copy():
                 self._advance(sequence)
             self._observe()
@@ -276,6 +280,11 @@ class Scheduler:
         self._pool.release(sequence.blocks)
         sequence.blocks = []
         self._drained.set()
+
+
+def _unread(sequence: Sequence) -> int:
+    """How many tokens of a prompt have to be read before its first token can come."""
+    return 0 if sequence.generated else len(sequence.tokens) - sequence.computed
 
 
 def _log_softmax(logits: Array) -> Array:

@@ -23,3 +23,13 @@ def test_the_end_of_the_log_is_what_counts() -> None:
     cell = CellReport(result=examples.failed_cell(), recording=recording)
     said = [text for label, text in remarks(cell, log_lines=2) if label == "server's log"]
     assert said == ["98", "99"]
+
+
+def test_how_speed_was_judged_is_one_line() -> None:
+    """Where there is something to tell."""
+    cell = examples.clean_cell().model_copy(update={"speed": "sleepwake itself was stopped for 14 s"})
+    assert [text for label, text in remarks(CellReport(result=cell)) if label == "speed"] == [
+        "sleepwake itself was stopped for 14 s"
+    ]
+    quiet = examples.clean_cell().model_copy(update={"speed": ""})
+    assert "speed" not in {label for label, _ in remarks(CellReport(result=quiet))}

@@ -10,6 +10,7 @@ from harness.engine_plugin.faults.hooks import (
     Wrapper,
     after_wake,
     counted_wakes,
+    on_wake,
     on_worker_start,
     wrap,
 )
@@ -17,6 +18,8 @@ from harness.engine_plugin.faults.registry import fault
 
 LEAK = 64 << 20  # bytes a cycle
 DELAY_S = 0.2  # a step
+READING_S = 0.3  # a step that begins to read prompts
+WAKING_S = 0.7  # a wake-up, times how many there have been
 
 
 @fault("keep-memory", cause="memory")
@@ -53,5 +56,33 @@ def slow_steps() -> None:
             return original(*arguments, **options)
 
         wrap(worker, "execute_model", execute_model)
+
+    on_worker_start(start)
+
+
+@fault("slow-prefill", cause="speed")
+def slow_prefill() -> None:
+    """Each step that begins to read prompts takes 0.3 s longer after waking up."""
+
+    def start(worker: Worker) -> None:
+        wakes = counted_wakes(worker)
+
+        def execute_model(original: Wrapper, scheduled: Any, *arguments: Any, **options: Any) -> Any:
+            if wakes() and scheduled.scheduled_new_reqs:
+                time.sleep(READING_S)
+            return original(scheduled, *arguments, **options)
+
+        wrap(worker, "execute_model", execute_model)
+
+    on_worker_start(start)
+
+
+@fault("slow-wake-ups", cause="speed")
+def slow_wake_ups() -> None:
+    """Each wake-up takes 0.7 s longer than the one before."""
+
+    def start(worker: Worker) -> None:
+        wakes = counted_wakes(worker)
+        on_wake(worker, "weights", lambda: time.sleep(WAKING_S * wakes()))
 
     on_worker_start(start)

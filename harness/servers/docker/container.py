@@ -17,12 +17,13 @@ from docker.types import DeviceRequest, LogConfig, Mount
 from harness.errors import InfrastructureError, RuntimeUnavailableError
 from harness.reaching import NOTHING_SPECIAL, Access
 from harness.redaction import secret_values
-from harness.servers.base import Activity, Memory, ServerFacts, ServerSpec
+from harness.servers.base import Activity, MachineTimes, Memory, ServerFacts, ServerSpec
 from harness.servers.docker.engine import speaking
 from harness.servers.docker.log import LogFollower
 from harness.servers.docker.plan import CONTAINER_PORT, ContainerPlan, GpuRequest
 from harness.servers.gpu import gpu_memory
 from harness.servers.logs import LINES_READ
+from harness.servers.machine import machine_times
 from harness.servers.processes import activity, process_name, resident_bytes
 from harness.servers.readiness import boot_error
 
@@ -93,6 +94,10 @@ class ContainerServer:
         """Look at the container's processes, where we may see them."""
         return await anyio.to_thread.run_sync(self._activity)
 
+    async def look_at_machine(self) -> MachineTimes | None:
+        """Look at this machine and at the container's processes, where we may see them."""
+        return await anyio.to_thread.run_sync(self._machine_times)
+
     def log_tail(self, lines: int = 40) -> str:
         """Return the end of what this server wrote, secrets replaced."""
         return self._log.tail(lines)
@@ -150,12 +155,19 @@ class ContainerServer:
         return describe_end(state)
 
     def _activity(self) -> Activity | None:
+        return activity(self._pids())
+
+    def _machine_times(self) -> MachineTimes | None:
+        return machine_times(self._pids())
+
+    def _pids(self) -> list[int]:
+        """The container's processes; none where the engine does not tell."""
         try:
             with speaking("looking at a container"):
                 processes = self._client.api.top(self._plan.name, ps_args="-o pid")["Processes"]
         except InfrastructureError:
-            return None
-        return activity(int(row[0]) for row in processes)
+            return []
+        return [int(row[0]) for row in processes]
 
     def _resident_memory(self) -> tuple[int | None, dict[str, int]]:
         try:

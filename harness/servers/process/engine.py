@@ -16,8 +16,9 @@ from harness.errors import ServerError
 from harness.reaching import NOTHING_SPECIAL, Access
 from harness.redaction import secret_values
 from harness.servers import logs
-from harness.servers.base import Activity, Memory, ServerFacts, ServerSpec
+from harness.servers.base import Activity, MachineTimes, Memory, ServerFacts, ServerSpec
 from harness.servers.gpu import gpu_memory
+from harness.servers.machine import machine_times
 from harness.servers.process import launch
 from harness.servers.process.leftovers import Records, ServerRecord
 from harness.servers.processes import (
@@ -142,6 +143,10 @@ class EngineProcess:
         """Look at every process of the engine."""
         return await anyio.to_thread.run_sync(self._activity)
 
+    async def look_at_machine(self) -> MachineTimes | None:
+        """Look at this machine and at every process of the engine."""
+        return await anyio.to_thread.run_sync(self._machine_times)
+
     def log_tail(self, lines: int = 40) -> str:
         """Return the end of what this server wrote, secrets replaced."""
         return logs.tail(self._log_path, lines, start=self._log_start, secrets=self._secrets)
@@ -175,6 +180,9 @@ class EngineProcess:
 
     def _activity(self) -> Activity | None:
         return activity(each.pid for each in self._family())
+
+    def _machine_times(self) -> MachineTimes | None:
+        return machine_times(each.pid for each in self._family())
 
     def _resident_bytes(self) -> dict[str, int]:
         return {

@@ -251,6 +251,31 @@ class TestResources:
         assert worker.execute_model() == "output"
         assert time.monotonic() - start >= 0.1 > before
 
+    def test_slow_prefill(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Only a step with new requests takes longer, and only after waking up."""
+        waited: list[float] = []
+        monkeypatch.setattr(time, "sleep", waited.append)
+        worker = plant("slow-prefill")
+        reading = SimpleNamespace(scheduled_new_reqs=[SimpleNamespace()])
+        decoding = SimpleNamespace(scheduled_new_reqs=[])
+        worker.execute_model(reading)
+        assert waited == []
+        worker.cycle(1)
+
+        assert worker.execute_model(decoding) == worker.execute_model(reading) == "output"
+        assert waited == [0.3]
+
+    @both_levels
+    def test_slow_wake_ups(self, plant: Plant, monkeypatch: pytest.MonkeyPatch, level: int) -> None:
+        """Each takes longer than the one before, once a cycle however many tags it wakes."""
+        waited: list[float] = []
+        monkeypatch.setattr(time, "sleep", waited.append)
+        worker = plant("slow-wake-ups")
+        for _ in range(3):
+            worker.cycle(level)
+
+        assert waited == pytest.approx([0.7, 1.4, 2.1])
+
 
 class TestKvContent:
     """What of the KV cache survives a sleep beside the block hashes."""

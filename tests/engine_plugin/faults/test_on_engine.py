@@ -69,6 +69,8 @@ IN_A_WORKER: dict[str, Shows] = {
     "keep-memory": lambda a, b: answers(a) == answers(b) and (b.asleep or 0) > a.awake - 1024 - 100,
     "leak-memory": lambda a, b: answers(a) == answers(b) and b.awake > a.awake + 40,
     "slow-steps": lambda a, b: answers(a) == answers(b) and b.seconds > a.seconds + 3,
+    "slow-prefill": lambda a, b: answers(a) == answers(b) and b.seconds > a.seconds + 0.1,
+    "slow-wake-ups": lambda a, b: answers(a) == answers(b),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.check.checkers import speed
+from harness.check.checkers.speed import check, each_cycle
 from harness.check.result import Cause, Finding, Strength, Verdict
 from harness.history.events import Call, Method, RequestRunning, RequestStarted
 from tests.check.stories import COLD, Change, Story, updated
@@ -53,7 +53,7 @@ def slow_down(story: Story, seconds: float, *, mode: str | None = None) -> None:
 
 def findings(story: Story) -> list[Finding]:
     """What gets slower in a story."""
-    return list(speed.slower_each_cycle(story.evidence()))
+    return list(check(story.evidence()))
 
 
 def test_steady_cycles_have_no_finding() -> None:
@@ -154,8 +154,8 @@ def test_noise_without_a_trend_rarely_alarms(seed: int, count: int) -> None:
     """A shuffled series, then the same one backwards: both cannot rise."""
     values = [random.Random(seed + number).uniform(0.2, 4.0) for number in range(count)]  # noqa: S311  # no secret
     series = [
-        speed._Duration(step=str(number), seconds=each, within=each) for number, each in enumerate(values)
+        each_cycle.Duration(step=str(number), seconds=each, within=each) for number, each in enumerate(values)
     ]
     backwards = [series[0], *reversed(series[1:])]
-    both = (speed._grows(each, usual=1.0, alpha=1e-3) for each in (series, backwards))
+    both = (each_cycle._grows(each, usual=1.0, alpha=1e-3) for each in (series, backwards))
     assert not all(both)

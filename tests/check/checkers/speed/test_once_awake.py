@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.check.checkers import speed
+from harness.check.checkers.speed import check, once_awake
 from harness.check.result import Cause, Finding, Strength, Verdict
 from tests.check.stories import Change, Story, clean_story, failing, updated
 
@@ -18,7 +18,7 @@ def lasting(seconds: float) -> dict[str, Change]:
 
 def findings(story: Story) -> list[Finding]:
     """The speed findings of a story."""
-    return list(speed.slower_once_awake(story.evidence()))
+    return list(check(story.evidence()))
 
 
 def test_equal_speed_has_no_finding() -> None:
@@ -107,8 +107,8 @@ def test_answers_without_tokens_or_of_no_avail_have_no_speed() -> None:
     gone = {"p0": failing("timeout"), "p1": updated(token_ids=(), seconds=99.0)}
     every = dict.fromkeys(NAMES, failing("timeout"))
     story = Story().baseline().null().cycle(1, warm=gone, cold=every)
-    answered = speed._decoded(story.evidence().after_replies, concurrency=4)
-    [seconds] = speed._seconds_per_token(answered).values()
+    answered = once_awake._decoded(story.evidence().after_replies, concurrency=4)
+    [seconds] = once_awake.seconds_per_token(answered).values()
     # p2 has 12 tokens and p3 has 24, each after one second.
     assert seconds == pytest.approx((1 / 12 + 1 / 24) / 2)
 

@@ -1,37 +1,27 @@
-"""Whether the engine is slower once it has slept, or gets slower from cycle to cycle.
+"""Whether something takes longer and longer over many cycles.
 
-Time is the least reproducible of all measurements, other work on the machine adds to it.  So the fastest
-judged pass is held against the slowest one before.  Over many cycles a busy moment of the machine slows down
-one, and another tenant many of them at a stroke: what counts is what rises from each third of the cycles to
-the next, and by much in all.
+A busy moment of the machine slows down one of them, and another tenant many at a stroke: what counts is what
+rises from each third of the cycles to the next, and by much in all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import TypeAlias
 
 from harness.check.answer_pair import Reply
+from harness.check.checkers.speed.slowness import Slowness
 from harness.check.evidence import Evidence
 from harness.check.noise.budget import Family
 from harness.check.noise.exact_tests import rising
-from harness.check.result import Finding, Strength
-from harness.check.wording import occasion
-from harness.history.events import Answer, Call, Method, StepStarted
+from harness.check.timing import machine_load
+from harness.check.timing.machine_load import NOT_SEEN, Windows
+from harness.history.events import Call, Method, StepStarted
 
 SLOWER = 1.5
-"""By what factor judged passes must be slower than those before, and the last cycles than the first."""
-
-TAIL = 8
-"""One in so many passes before the transition may be as slow as it likes: the machine was busy elsewhere."""
-
-LEAST_PASSES = 2
-"""Judged passes it takes: the first one after waking up may be slow for good reasons."""
-
-LEAST_SECONDS_JUDGED = 1.0
-"""How long the judged passes must last together: a busy moment of the machine explains what is shorter."""
+"""By what factor the last cycles must be slower than the first."""
 
 LEAST_CYCLES = 8
 """Cycles it takes to tell a trend; the first one does not count, for an engine warms up in it."""
@@ -42,108 +32,22 @@ STEP = 1.1
 LEAST_SECONDS_MORE = 0.5
 """How much longer a call or an answer must take in the last third: a busy machine explains what is less."""
 
-_Durations: TypeAlias = dict[str, list["_Duration"]]
+_Durations: TypeAlias = dict[str, list["Duration"]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Duration:
+class Duration:
     """How long something took in one cycle."""
 
     step: str
     seconds: float
     within: float
     """Seconds of what it is a part of; itself where it is the whole."""
+    machine: Windows = NOT_SEEN
+    """How busy it was meanwhile."""
 
 
-def check(evidence: Evidence) -> Iterator[Finding]:
-    """Find engines that are slower once awake than before they slept, and what slows down in every cycle."""
-    yield from slower_once_awake(evidence)
-    yield from slower_each_cycle(evidence)
-
-
-def obstacles(evidence: Evidence) -> Iterator[str]:
-    """Say where an engine seems slower, but only by times that were lost."""
-    for finding in slower_once_awake(evidence):
-        if finding.strength is Strength.HINT:
-            yield (f"{finding.message}, but {evidence.lost_times.stopped} meanwhile: run it again")
-
-
-def slower_once_awake(evidence: Evidence) -> Iterator[Finding]:
-    """Find engines whose every judged pass is much slower than even the slowest pass before.
-
-    Before are baseline and null transition, but for the first pass a server ever answers (an engine warms
-    up in it) and the odd one of many.  A pass during which the harness was stopped took no longer than was
-    measured: it can acquit, but not accuse.
-    """
-    if not evidence.baseline_replies:
-        return
-    concurrency, lost = evidence.baseline_replies[0].start.concurrency, evidence.lost_times.passes
-    asked_always = {prompt.id for prompt in evidence.recording.prompts.values() if not prompt.held_out}
-    undisturbed = (
-        reply
-        for reply in (*evidence.baseline_replies, *evidence.null_replies)
-        if reply.answer.prompt in asked_always
-    )
-    judged = _decoded(evidence.after_replies, concurrency=concurrency)
-    before, after = (
-        _seconds_per_token(_decoded(undisturbed, concurrency=concurrency)),
-        _seconds_per_token(judged),
-    )
-    warm = sorted(before)[1:] or sorted(before)
-    usual = sorted(before[number] for number in warm if number not in lost)
-    if (
-        not usual
-        or len(after) < LEAST_PASSES
-        or _lasting(judged, concurrency=concurrency) < LEAST_SECONDS_JUDGED
-    ):
-        return
-    slowest, fastest = usual[-1 - len(usual) // TAIL], min(after.values())
-    if fastest < SLOWER * slowest:
-        return
-    number = min(after, key=lambda each: after[each])
-    start = next(reply.start for reply in evidence.after_replies if reply.start.number == number)
-    yield Finding(
-        checker="speed",
-        message=f"a token takes {fastest * 1000:.0f} ms in the fastest pass after the transition "
-        f"({occasion(start)}), {slowest * 1000:.0f} ms in the slowest one before it",
-        strength=Strength.PROOF if len(after.keys() - lost) >= LEAST_PASSES else Strength.HINT,
-        cycle=start.cycle,
-        evidence={"seconds_per_token": fastest, "baseline_seconds_per_token": slowest},
-    )
-
-
-def _decoded(replies: Iterable[Reply], *, concurrency: int) -> list[Reply]:
-    """The answers of passes that decode so many at a time."""
-    return [
-        reply
-        for reply in replies
-        if reply.start.method is not Method.SCORED
-        and reply.start.concurrency == concurrency
-        and reply.answer.failure is None
-        and reply.answer.token_ids
-    ]
-
-
-def _seconds_per_token(replies: Iterable[Reply]) -> dict[int, float]:
-    """The median over the answers of each pass."""
-    speeds = _by_pass(replies, lambda answer: answer.seconds / len(answer.token_ids))
-    return {number: median(each) for number, each in speeds.items()}
-
-
-def _lasting(replies: Iterable[Reply], *, concurrency: int) -> float:
-    """The least time that these passes can have taken together, seconds."""
-    passes = _by_pass(replies, lambda answer: answer.seconds).values()
-    return sum(max(*each, sum(each) / concurrency) for each in passes)
-
-
-def _by_pass(replies: Iterable[Reply], measure: Callable[[Answer], float]) -> dict[int, list[float]]:
-    measured: dict[int, list[float]] = {}
-    for reply in replies:
-        measured.setdefault(reply.start.number, []).append(measure(reply.answer))
-    return measured
-
-
-def slower_each_cycle(evidence: Evidence) -> Iterator[Finding]:
+def slower_each_cycle(evidence: Evidence) -> Iterator[Slowness]:
     """Find what takes longer and longer: falling asleep, waking up, a first token, every further one.
 
     Where answers take longer as well the machine may be busy: calls must slow down by more than they do.
@@ -159,7 +63,7 @@ def slower_each_cycle(evidence: Evidence) -> Iterator[Finding]:
                 yield _slowed_down(evidence, what, series)
 
 
-def _grows(series: list[_Duration], *, usual: float, alpha: float) -> bool:
+def _grows(series: list[Duration], *, usual: float, alpha: float) -> bool:
     seconds = [each.seconds for each in series[1:]]
     if len(series) < LEAST_CYCLES or rising(seconds) > alpha:
         return False
@@ -169,7 +73,7 @@ def _grows(series: list[_Duration], *, usual: float, alpha: float) -> bool:
     return rises and last >= SLOWER * usual * first and longest - shortest >= LEAST_SECONDS_MORE
 
 
-def _slowdown(series: list[_Duration]) -> float:
+def _slowdown(series: list[Duration]) -> float:
     """By what factor the last third of the cycles was slower than the first; 1 where there are too few."""
     if len(series) < LEAST_CYCLES:
         return 1.0
@@ -193,12 +97,17 @@ def _of_calls(evidence: Evidence) -> _Durations:
         if call in evidence.lost_times.calls:
             continue
         if call.parameters.get("mode") != "wait":
-            took = _Duration(step=step.step, seconds=call.seconds, within=call.seconds)
-            durations.setdefault(_called(call, step), []).append(took)
+            took = Duration(
+                step=step.step,
+                seconds=call.seconds,
+                within=call.seconds,
+                machine=machine_load.of_calls(evidence.recording, [call]),
+            )
+            durations.setdefault(called(call, step), []).append(took)
     return durations
 
 
-def _called(call: Call, step: StepStarted) -> str:
+def called(call: Call, step: StepStarted) -> str:
     """A kind of call in words; the steps of a repetition are one kind."""
     if step.action == "sleep":
         return f"falling asleep (level {call.parameters.get('level', 1)})"
@@ -220,19 +129,20 @@ def _of_answers(evidence: Evidence) -> _Durations:
         asked = f"{start.adapter or 'the model'}, {start.concurrency} at a time, {start.cache.value}"
         # Scoring decodes nothing: what it takes is what a first token waits for.
         scored = start.method is Method.SCORED
-        took = _Duration(
+        took = Duration(
             step=start.step,
             seconds=median(
                 reply.answer.seconds / (1 if scored else len(reply.answer.token_ids)) for reply in replies
             ),
             within=median(reply.answer.seconds for reply in replies),
+            machine=machine_load.of_passes(evidence.recording, {start.number}),
         )
         what = f"{'reading a prompt' if scored else f'a {start.method.value} token'} ({asked})"
         durations.setdefault(what, []).append(took)
     return durations
 
 
-def _first_tokens(evidence: Evidence) -> Iterator[tuple[str, list[_Duration]]]:
+def _first_tokens(evidence: Evidence) -> Iterator[tuple[str, list[Duration]]]:
     """How long requests waited for their first token where no transition came in between."""
     waited: dict[str, dict[str, list[float]]] = {}
     for request in evidence.recording.requests:
@@ -245,20 +155,21 @@ def _first_tokens(evidence: Evidence) -> Iterator[tuple[str, list[_Duration]]]:
         yield (
             f"the first token of the requests {group}",
             [
-                _Duration(step=step, seconds=median(seconds), within=median(seconds))
+                Duration(step=step, seconds=median(seconds), within=median(seconds))
                 for step, seconds in steps.items()
             ],
         )
 
 
-def _slowed_down(evidence: Evidence, what: str, series: list[_Duration]) -> Finding:
+def _slowed_down(evidence: Evidence, what: str, series: list[Duration]) -> Slowness:
     first, _, last = (median(third) for third in _thirds([each.seconds for each in series[1:]]))
     step = evidence.recording.action_of_step.get(series[-1].step)
-    return Finding(
-        checker="speed",
+    third = len(series[1:]) // 3
+    return Slowness(
         message=f"{what} takes longer from cycle to cycle: {first * 1000:.0f} ms in the first third "
         f"of {len(series)} cycles, {last * 1000:.0f} ms in the last",
-        strength=Strength.PROOF,
         cycle=step.cycle if step else None,
         evidence={"step": series[-1].step, "seconds": [each.seconds for each in series]},
+        judged=Windows.of(each.machine for each in series[1 + third :]),
+        before=Windows.of(each.machine for each in series[1 : 1 + third]),
     )

@@ -1,0 +1,1 @@
+"""Tests of harness.check.checkers.speed."""
