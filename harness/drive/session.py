@@ -291,4 +291,4 @@ def _counters(snapshot: MetricsSnapshot | None) -> dict[str, float]:
         "corrupted_requests",
     )
     values = ((name, getattr(snapshot, name)) for name in names)
-    return {name: value for name, value in values if value is not None}
+    return {name: value for name, value in values if value is not None} | dict(snapshot.timings)

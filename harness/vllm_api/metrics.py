@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import httpx
@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from harness.vllm_api.calls import CallError, fetch, shorten
-from harness.vllm_api.versions import ENDED_METRIC, METRIC_NAMES, SLEEP_STATE_METRIC
+from harness.vllm_api.versions import ENDED_METRIC, METRIC_NAMES, SLEEP_STATE_METRIC, TIMED
 
 SleepState: TypeAlias = Literal["awake", "paused", "weights_offloaded", "discard_all"]
 
@@ -41,6 +41,9 @@ class MetricsSnapshot:
     prompt_tokens: int | None = None
     iterations: int | None = None
     """Steps of the engine that computed anything."""
+    timings: Mapping[str, float] = field(default_factory=dict)
+    """What the engine timed itself: of each ``what`` of :data:`~harness.vllm_api.versions.TIMED` the numbers
+    ``what_count`` and ``what_seconds``, as far as it has them."""
 
     @property
     def work(self) -> tuple[int | None, ...]:
@@ -88,8 +91,21 @@ def parse_metrics(text: str) -> MetricsSnapshot:
         sleep_state=_sleep_state(samples),
         started=next(started, None),
         requests_aborted=_aborted(samples),
+        timings=dict(_timings(samples)),
         **totals,
     )
+
+
+def _timings(samples: Iterable[Sample]) -> Iterator[tuple[str, float]]:
+    of: dict[tuple[str, str | None], float] = {}
+    for sample in samples:
+        key = sample.name, sample.labels.get("operation")
+        of[key] = of.get(key, 0.0) + sample.value
+    for what, (histogram, operation) in TIMED.items():
+        number, seconds = of.get((f"{histogram}_count", operation)), of.get((f"{histogram}_sum", operation))
+        if number is not None and seconds is not None:
+            yield f"{what}_count", number
+            yield f"{what}_seconds", seconds
 
 
 def _aborted(samples: Iterable[Sample]) -> int | None:

@@ -101,6 +101,16 @@ The ``gpu_`` names are the only ones up to 0.8 and served beside the others up t
 """
 
 
+TIMED: Mapping[str, tuple[str, str | None]] = MappingProxyType(
+    {
+        "answers": ("vllm:e2e_request_latency_seconds", None),
+        "sleeps": ("vllm:sleep_mode_operation_duration_seconds", "sleep"),
+        "wake_ups": ("vllm:sleep_mode_operation_duration_seconds", "wake"),
+    }
+)
+"""What an engine times itself -> the histogram that holds it, and its label ``operation``, if it has one."""
+
+
 def has(feature: Feature, version: str) -> bool | None:
     """Whether the release called ``version`` has the feature; ``None`` where that is not a release.
 

@@ -100,6 +100,30 @@ def test_old_names_are_read() -> None:
     assert (snapshot.prefix_cache_queries, snapshot.prefix_cache_hits) == (10, 5)
 
 
+def test_what_an_engine_times_itself_is_read() -> None:
+    """Of all engines together; sleeping apart from waking up, and what it does not time is left out."""
+    text = """\
+# TYPE vllm:e2e_request_latency_seconds histogram
+vllm:e2e_request_latency_seconds_bucket{engine="0",le="+Inf"} 2.0
+vllm:e2e_request_latency_seconds_count{engine="0"} 2.0
+vllm:e2e_request_latency_seconds_sum{engine="0"} 3.5
+vllm:e2e_request_latency_seconds_bucket{engine="1",le="+Inf"} 1.0
+vllm:e2e_request_latency_seconds_count{engine="1"} 1.0
+vllm:e2e_request_latency_seconds_sum{engine="1"} 0.5
+# TYPE vllm:sleep_mode_operation_duration_seconds histogram
+vllm:sleep_mode_operation_duration_seconds_bucket{operation="wake",le="+Inf"} 1.0
+vllm:sleep_mode_operation_duration_seconds_count{operation="wake"} 1.0
+vllm:sleep_mode_operation_duration_seconds_sum{operation="wake"} 0.6
+"""
+    assert parse_metrics(text).timings == {
+        "answers_count": 3.0,
+        "answers_seconds": 4.0,
+        "wake_ups_count": 1.0,
+        "wake_ups_seconds": 0.6,
+    }
+    assert parse_metrics(V0_10).timings == {}
+
+
 def test_what_is_missing_is_none() -> None:
     """A metric the release does not have is unknown, not 0."""
     snapshot = parse_metrics(V0_10)

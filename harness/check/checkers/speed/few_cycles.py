@@ -17,6 +17,7 @@ from harness.check.checkers.speed.once_awake import seconds_per_token
 from harness.check.checkers.speed.slowness import Slowness
 from harness.check.evidence import Evidence
 from harness.check.timing import machine_load
+from harness.check.timing.engine_times import engine_seconds
 from harness.history.events import Call
 
 LEAST = 3
@@ -51,6 +52,7 @@ def slower_each_of_few_cycles(evidence: Evidence) -> Iterator[Slowness]:
             evidence={"step": step.step, "seconds": [*seconds]},
             judged=machine_load.of_calls(evidence.recording, calls[1:]),
             before=machine_load.of_calls(evidence.recording, calls[:1]),
+            engine_agrees=_engine_agrees(evidence, calls),
         )
 
 
@@ -58,6 +60,18 @@ def _rise(seconds: list[float], *, least: float) -> bool:
     first, last = seconds[0], seconds[-1]
     steadily = all(later >= STEP * earlier for earlier, later in pairwise(seconds))
     return steadily and last >= least * first and last - first >= LEAST_SECONDS_MORE
+
+
+def _engine_agrees(evidence: Evidence, calls: list[Call]) -> bool:
+    """Whether the engine itself counts at least half of what the last took longer, or does not count it."""
+    what = "sleeps" if calls[0].path == "/sleep" else "wake_ups"
+    first, last = (
+        engine_seconds(evidence.recording, what, begin=call.t - call.seconds, end=call.t)
+        for call in (calls[0], calls[-1])
+    )
+    if first is None or last is None:
+        return True
+    return last - first >= (calls[-1].seconds - calls[0].seconds) / 2
 
 
 def _repeated(evidence: Evidence) -> Iterator[list[Call]]:

@@ -10,6 +10,7 @@ from harness.check.answer_pair import Reply
 from harness.check.checkers.speed.slowness import Slowness
 from harness.check.evidence import Evidence
 from harness.check.timing import machine_load
+from harness.check.timing.engine_times import engine_seconds
 from harness.check.wording import occasion
 from harness.history.events import Answer, Method
 
@@ -21,6 +22,9 @@ TAIL = 8
 
 LEAST_PASSES = 2
 """Judged passes it takes: the first one after waking up may be slow for good reasons."""
+
+CLEARLY = 1.2
+"""By what factor the engine itself must count more time; it counts requests of one token as well."""
 
 LEAST_SECONDS_JUDGED = 1.0
 """How long the judged passes must last together: a busy moment of the machine explains what is shorter."""
@@ -49,8 +53,24 @@ def slower_once_awake(evidence: Evidence) -> Iterator[Slowness]:
         evidence={"seconds_per_token": fastest, "baseline_seconds_per_token": slowest},
         judged=machine_load.of_passes(evidence.recording, kept),
         before=machine_load.of_passes(evidence.recording, passes.before.keys()),
+        engine_agrees=_engine_agrees(evidence, passes),
         shows_without_lost_times=len(kept) >= LEAST_PASSES,
     )
+
+
+def _engine_agrees(evidence: Evidence, passes: Paces) -> bool:
+    """Whether the engine itself counts clearly more time for an answer than before, or does not count it."""
+    numbered = {each.number: each for each in evidence.recording.passes}
+    before, after = (
+        engine_seconds(
+            evidence.recording,
+            "answers",
+            begin=numbered[min(numbers)].start.t,
+            end=max(answer.t for answer in numbered[max(numbers)].answers.values()),
+        )
+        for numbers in (passes.before, passes.after)
+    )
+    return before is None or after is None or after >= CLEARLY * before
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,11 +24,15 @@ class Slowness:
     before: Windows = NOT_SEEN
     """and while what it is held against was."""
     shows_without_lost_times: bool = True
+    engine_agrees: bool = True
+    """Whether the engine itself counted more time as well, or does not count it."""
 
     def doubt(self, lost: LostTimes) -> str | None:
         """What explains it as well, with what would settle it; None where nothing does."""
         if not self.shows_without_lost_times:
             return f"{lost.stopped} meanwhile: run it again"
+        if not self.engine_agrees:
+            return "the engine itself counts hardly more time: look at what lies between it and sleepwake"
         if max(self.judged.others or 0.0, self.before.others or 0.0) > BUSY:
             return (
                 f"{_used(self.judged)} while that was timed, and {_share(self.before)} while what it is held "
