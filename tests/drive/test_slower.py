@@ -6,6 +6,8 @@ first prompt is read four times more slowly than any other, and the first one af
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,12 +18,14 @@ from harness.check import judge
 from harness.check.result import Cause, CellResult, Verdict
 from harness.drive.cell import run_cell
 from harness.drive.job import CellJob
+from harness.history.events import Answer, Event, PassStarted, Role
 from harness.history.recording import Recording, load_recording
 from harness.models.model import model_in_folder
 from harness.scenario.cells import load_cells
 from harness.servers.base import MachineTimes
 from tests.drive.conftest import SCENARIOS, Driver
 from tests.fake_vllm.in_process import InProcessServer
+from tests.virtual_time import VirtualTimeLoop
 
 pytestmark = [pytest.mark.anyio, pytest.mark.cell]  # half a minute, all together
 
@@ -36,7 +40,14 @@ SHOWS = {
 """What is said of each fault, among other things."""
 
 
-async def recorded(driver: Driver, cell: str, *, seed: int, fault: str | None = None) -> Recording:
+async def recorded(
+    driver: Driver,
+    cell: str,
+    *,
+    seed: int,
+    fault: str | None = None,
+    watcher: Callable[[Event], None] = lambda _: None,
+) -> Recording:
     """A cell of the default run, with few and short answers, on a machine that changes as ``seed`` says."""
     chosen = CELLS[cell]
     scenario = chosen.scenario.model_copy(
@@ -50,7 +61,7 @@ async def recorded(driver: Driver, cell: str, *, seed: int, fault: str | None = 
         model=model_in_folder(driver.model, dtype="float32"),
         fault=fault,
     )
-    await run_cell(job, driver.runtime, watcher=lambda _: None)
+    await run_cell(job, driver.runtime, watcher=watcher)
     return load_recording(job.directory)
 
 
@@ -75,6 +86,27 @@ async def test_a_healthy_engine_on_an_unsteady_machine_is_silent(driver: Driver,
     """Nothing is found about its speed, not even a hint."""
     result = judge(await recorded(driver, LEVELS[seed % 2], seed=seed))
     assert (result.verdict, said(result)) == (Verdict.CLEAN, []), result.reason
+
+
+async def test_a_stop_in_the_middle_of_a_clean_cell_leaves_it_clean(driver: Driver) -> None:
+    """Nobody ran for 14 seconds, as the next beat notices: the times of that pass are not judged."""
+    judged: list[int] = []
+
+    def stand_still(event: Event) -> None:
+        if isinstance(event, PassStarted) and event.role is Role.AFTER:
+            judged.append(event.number)
+        elif isinstance(event, Answer) and judged[1:] == [event.pass_number]:
+            loop = asyncio.get_running_loop()
+            assert isinstance(loop, VirtualTimeLoop)
+            loop.clock.now_s += 14
+            judged.append(0)
+
+    recording = await recorded(driver, LEVELS[0], seed=1, watcher=stand_still)
+    assert len(recording.stops) == 1
+    result = judge(recording)
+    assert (result.verdict, said(result)) == (Verdict.CLEAN, []), result.reason
+    assert result.speed.startswith("sleepwake itself was stopped for 1")
+    assert "the times of 1 pass" in result.speed
 
 
 @pytest.mark.parametrize("fault", SHOWS)
