@@ -111,7 +111,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     monkeypatch.setenv("SLEEPWAKE_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
+    leave_undrawn(monkeypatch)
     return tmp_path
+
+
+def leave_undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages have empty pictures: to draw them takes longer than all the rest, and tests/report does it."""
+    monkeypatch.setattr("vl_convert.vegalite_to_svg", lambda _: '<svg viewBox="0 0 1 1"></svg>')
 
 
 @pytest.fixture

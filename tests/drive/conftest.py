@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from textwrap import indent
 
@@ -61,6 +62,12 @@ WORDS = [
     "road",
     "story",
 ]
+
+
+@cache
+def shipped_cells() -> tuple[Cell, ...]:
+    """Every cell of every shipped scenario."""
+    return tuple(load_cells([SCENARIOS]))
 
 
 def write_corpus(path: Path) -> None:

@@ -20,15 +20,15 @@ from harness.models.model import model_in_folder
 from harness.runs.looks import knows_noise
 from harness.runs.options import RunOptions
 from harness.runs.plan import RunPlan
-from harness.scenario.cells import Cell, load_cells
+from harness.scenario.cells import Cell
 from harness.scenario.script import flat_steps
 from harness.scenario.steps.asking import NullTransition
-from tests.drive.conftest import SCENARIOS, Driver
+from tests.drive.conftest import Driver, shipped_cells
 
 pytestmark = pytest.mark.anyio
 
-DEFAULT = {cell.id: cell for cell in load_cells([SCENARIOS], only_default=True)}
-ALL = {cell.id: cell for cell in load_cells([SCENARIOS])}
+ALL = {cell.id: cell for cell in shipped_cells()}
+DEFAULT = {name: cell for name, cell in ALL.items() if cell.scenario.default}
 BFLOAT16 = ("--dtype", "bfloat16")
 
 

@@ -13,8 +13,8 @@ from harness.drive.cell import run_cell
 from harness.drive.job import CellJob
 from harness.history.recording import load_recording
 from harness.models.model import model_in_folder
-from harness.scenario.cells import Cell, load_cells
-from tests.drive.conftest import SCENARIOS, Driver
+from harness.scenario.cells import Cell
+from tests.drive.conftest import Driver, shipped_cells
 
 pytestmark = [pytest.mark.anyio, pytest.mark.cell]  # a minute, all together
 
@@ -27,7 +27,7 @@ EXPECTED = {
 }
 """What vLLM does wrong without a fault and the fake does as well; all others are clean here."""
 
-CELLS = {cell.id: cell for cell in load_cells([SCENARIOS]) if cell.scenario.requires in {None, "fault"}}
+CELLS = {cell.id: cell for cell in shipped_cells() if cell.scenario.requires in {None, "fault"}}
 
 READ_AGAIN = {
     name: CELLS[name] for name in ("first-look.prefix-cache-on", "prefix-cache-level1.prefix-cache-on")

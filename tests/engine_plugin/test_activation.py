@@ -3,9 +3,9 @@
 import logging
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
-import vllm.platforms
 
 import harness.engine_plugin
 from harness.engine_plugin import compat
@@ -18,6 +18,14 @@ SLEEPING = "harness.engine_plugin.cpu_platform.SleepingCpuPlatform"
 def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("SLEEPWAKE_CPU_SLEEP", "SLEEPWAKE_DISCARD", "SLEEPWAKE_FAULT", "VLLM_TARGET_DEVICE"):
         monkeypatch.delenv(variable, raising=False)
+
+
+@pytest.fixture
+def platforms() -> ModuleType:
+    """How vLLM chooses a platform: to import that takes seconds, so only these tests do it."""
+    import vllm.platforms
+
+    return vllm.platforms
 
 
 def modules_after(statement: str) -> set[str]:
@@ -38,24 +46,28 @@ class TestUnasked:
 
         assert not {"torch", "vllm"} & modules
 
-    def test_vllm_keeps_its_own_platform(self) -> None:
+    def test_vllm_keeps_its_own_platform(self, platforms: ModuleType) -> None:
         """Unasked, vLLM resolves to the platform that it brings."""
-        assert vllm.platforms.resolve_current_platform_cls_qualname().startswith("vllm.platforms.")
+        assert platforms.resolve_current_platform_cls_qualname().startswith("vllm.platforms.")
 
 
 class TestPlatform:
     """Which engines get the sleep mode."""
 
-    def test_vllm_takes_the_sleeping_platform(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_vllm_takes_the_sleeping_platform(
+        self, platforms: ModuleType, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Asked, vLLM finds the entry point and resolves to the platform that can sleep."""
         monkeypatch.setenv("SLEEPWAKE_CPU_SLEEP", "1")
 
-        assert vllm.platforms.resolve_current_platform_cls_qualname() == SLEEPING
+        assert platforms.resolve_current_platform_cls_qualname() == SLEEPING
 
-    def test_leaves_an_engine_for_gpus_alone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_leaves_an_engine_for_gpus_alone(
+        self, platforms: ModuleType, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A vLLM that does not take itself for a CPU engine is not touched."""
         monkeypatch.setenv("SLEEPWAKE_CPU_SLEEP", "1")
-        monkeypatch.setitem(vllm.platforms.builtin_platform_plugins, "cpu", lambda: None)
+        monkeypatch.setitem(platforms.builtin_platform_plugins, "cpu", lambda: None)
 
         assert harness.engine_plugin.platform() is None
 
@@ -70,13 +82,11 @@ class TestLoad:
     """What is said at the start of an engine."""
 
     def test_says_that_the_sleep_mode_is_absent(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, platforms: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         """Asked for on a platform that did not take it, the sleep mode is refused with a line in the log."""
         monkeypatch.setenv("SLEEPWAKE_CPU_SLEEP", "1")
-        monkeypatch.setattr(
-            vllm.platforms, "_current_platform", vllm.platforms.interface.UnspecifiedPlatform()
-        )
+        monkeypatch.setattr(platforms, "_current_platform", platforms.interface.UnspecifiedPlatform())
         monkeypatch.setattr(logging.getLogger("vllm"), "propagate", True)
 
         harness.engine_plugin.load()

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from harness.cli import call
 from harness.errors import ExitCode, UsageError
 from harness.runs.merging import merge
+from tests.conftest import leave_undrawn
 from tests.fake_vllm.behaviours import Fault, Misbehaviour
 from tests.fake_vllm.threads import Served
 
@@ -52,6 +53,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SLEEPWAKE_CACHE", str(folder / "cache"))
         patch.delenv("GITHUB_ACTIONS", raising=False)
+        leave_undrawn(patch)
         url = served.start(Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE})))
         for name, options in {"whole": [], **{f"{i}": ["--shard", f"{i}/3"] for i in (1, 2, 3)}}.items():
             code = call(["run", str(scenario), "--endpoint", url, "--out", str(folder / name), *options])
