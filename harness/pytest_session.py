@@ -13,18 +13,16 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import JsonValue
-from rich.console import Console
 
-from harness.check.result import CellResult, Verdict
 from harness.errors import SleepwakeError
 from harness.extras import require
-from harness.report import write_report
-from harness.report.progress import Progress
-from harness.runs.judging import judge_directory
-from harness.runs.options import RunOptions
 from harness.scenario.cells import load_cells
+
+if TYPE_CHECKING:
+    from harness.check.result import CellResult
 
 _MOST_FINDINGS = 10
 
@@ -60,7 +58,14 @@ def _listed(file: str) -> dict[str, JsonValue]:
 
 def _run(run: Sequence[str], cells: Sequence[str], options: Mapping[str, str]) -> Mapping[str, JsonValue]:
     require("run", for_what="running scenarios")
+    # A plain call of pytest only lists, and should not wait for what runs and judges.
+    from rich.console import Console
+
     from harness import workflow
+    from harness.report import write_report
+    from harness.report.progress import Progress
+    from harness.runs.judging import judge_directory
+    from harness.runs.options import RunOptions
 
     asked = RunOptions.model_validate({**options, "paths": run})
     wanted = [cell for cell in workflow.load(asked) if cell.id in set(cells)]
@@ -81,6 +86,8 @@ def _run(run: Sequence[str], cells: Sequence[str], options: Mapping[str, str]) -
 
 
 def _outcome(result: CellResult) -> JsonValue:
+    from harness.check.result import Verdict
+
     if result.verdict is Verdict.CLEAN:
         return {}
     lines = [f"{result.cell}: {result.verdict.value if result.verdict else 'error'}: {result.reason}"]

@@ -2,95 +2,129 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from harness import extras
+from harness.cli import call
 from harness.errors import ExitCode, UsageError
 
 ROOT = Path(__file__).parents[1]
 STORED = ROOT / "tests" / "data" / "runs" / "format-1"
 
 BARE = """
-import sys
+import contextlib, io, json, sys
 from harness.extras import MODULES
 for modules in MODULES.values():
     sys.modules.update(dict.fromkeys(modules))  # what is None there cannot be imported
 from harness.cli import call
-sys.exit(call(sys.argv[1:]))
+for words in json.load(sys.stdin):
+    output, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        code = call(words)
+    print(json.dumps([code, output.getvalue(), errors.getvalue()]), file=sys.__stdout__)
 """
+"""Carries out some commands one after another in a process that can import no package of any extra."""
+
+LACKING = [
+    (("report", "corrupt"), "report"),
+    (("compare", "clean", "corrupt", "--html", "both.html"), "report"),
+    (("run", "--list"), "run"),
+    (("bisect", "scenario.yaml", "--good", "0.10.1", "--bad", "0.10.0"), "run"),
+    (("fuzz",), "run"),
+    (("selftest",), "run"),
+    (("image", "build", "--vllm", "0.10.0"), "docker"),
+]
+"""What needs more than the bare installation, and the extra that brings it."""
+
+COMMANDS = (
+    ("check", "corrupt"),
+    ("compare", "clean", "corrupt"),
+    ("doctor",),
+    *(words for words, _ in LACKING),
+)
 
 
-@pytest.fixture
-def stored(tmp_path: Path) -> Path:
+class Ended(NamedTuple):
+    """How a command ended and what it said."""
+
+    code: int
+    output: str
+    errors: str
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with copies of a clean and a corrupt run."""
+    folder = tmp_path_factory.mktemp("bare")
     for name in ("clean", "corrupt"):
-        shutil.copytree(STORED / name, tmp_path / name)
-    return tmp_path
+        shutil.copytree(STORED / name, folder / name)
+    return folder
 
 
-def bare(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process that can import no package of any extra."""
-    program = [sys.executable, "-c", BARE, *words]
-    return subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def test_stored_runs_are_judged_and_compared(stored: Path) -> None:
-    """`check` and `compare` need nothing but the bare installation; all but the page is written."""
-    judged = bare("check", "corrupt", folder=stored)
-    assert (judged.returncode, judged.stderr) == (ExitCode.CORRUPT_OR_DEGRADED, "")
-    assert {"verdict.json", "junit.xml", "summary.md"} <= {
-        path.name for path in (stored / "corrupt").iterdir()
+@pytest.fixture(scope="module")
+def bare(folder: Path) -> Mapping[tuple[str, ...], Ended]:
+    """How each command ended where no extra is installed."""
+    program = [sys.executable, "-c", BARE]
+    told = subprocess.run(
+        program, cwd=folder, input=json.dumps(COMMANDS), stdout=subprocess.PIPE, text=True, check=True
+    )
+    return {
+        words: Ended(*json.loads(line))
+        for words, line in zip(COMMANDS, told.stdout.splitlines(), strict=True)
     }
-    compared = bare("compare", "clean", "corrupt", folder=stored)
-    assert (compared.returncode, compared.stderr) == (ExitCode.CLEAN, "")
 
 
-def test_a_page_of_another_judgement_does_not_stay(stored: Path) -> None:
+def test_stored_runs_are_judged_and_compared(bare: Mapping[tuple[str, ...], Ended], folder: Path) -> None:
+    """`check` and `compare` need nothing but the bare installation; all but the page is written."""
+    judged, compared = bare["check", "corrupt"], bare["compare", "clean", "corrupt"]
+    assert (judged.code, judged.errors) == (ExitCode.CORRUPT_OR_DEGRADED, "")
+    assert {"verdict.json", "junit.xml", "summary.md"} <= {
+        path.name for path in (folder / "corrupt").iterdir()
+    }
+    assert (compared.code, compared.errors) == (ExitCode.CLEAN, "")
+
+
+def test_a_page_of_another_judgement_does_not_stay(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the verdict has changed and the page cannot be drawn again, none is better than the old one."""
-    page, verdict = stored / "corrupt" / "report.html", stored / "corrupt" / "verdict.json"
-    bare("check", "corrupt", folder=stored)
+    page, verdict = folder / "corrupt" / "report.html", folder / "corrupt" / "verdict.json"
+    for module in extras.MODULES["report"]:
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.chdir(folder)
+    call(["check", "corrupt"])
     page.write_text("as it was", encoding="utf-8")
-    bare("check", "corrupt", folder=stored)
+    call(["check", "corrupt"])
     assert page.exists()
     verdict.write_text("{}", encoding="utf-8")
-    bare("check", "corrupt", folder=stored)
+    call(["check", "corrupt"])
     assert not page.exists()
 
 
-@pytest.mark.parametrize(
-    ("words", "extra"),
-    [
-        (["report", "corrupt"], "report"),
-        (["compare", "clean", "corrupt", "--html", "both.html"], "report"),
-        (["run", "--list"], "run"),
-        (["bisect", "scenario.yaml", "--good", "0.10.1", "--bad", "0.10.0"], "run"),
-        (["fuzz"], "run"),
-        (["selftest"], "run"),
-        (["image", "build", "--vllm", "0.10.0"], "docker"),
-    ],
-    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else value,
-)
-def test_what_is_lacking_is_named(stored: Path, words: list[str], extra: str) -> None:
+@pytest.mark.parametrize(("words", "extra"), LACKING, ids=[" ".join(words[:2]) for words, _ in LACKING])
+def test_what_is_lacking_is_named(
+    bare: Mapping[tuple[str, ...], Ended], words: tuple[str, ...], extra: str
+) -> None:
     """A command that needs more ends with 2, and says what to install."""
-    refused = bare(*words, folder=stored)
-    assert refused.returncode == ExitCode.USAGE
-    assert f"pip install 'sleepwake[{extra}]'" in refused.stderr
+    assert bare[words].code == ExitCode.USAGE
+    assert f"pip install 'sleepwake[{extra}]'" in bare[words].errors
 
 
-def test_the_machine_is_examined_without_any_extra(stored: Path) -> None:
-    """`doctor` and `clean` say what they could not look at, and end with 0."""
-    examined = bare("doctor", folder=stored)
-    assert (examined.returncode, examined.stderr) == (ExitCode.CLEAN, "")
+def test_the_machine_is_examined_without_any_extra(bare: Mapping[tuple[str, ...], Ended]) -> None:
+    """`doctor` says what it could not look at, and ends with 0."""
+    examined = bare["doctor",]
+    assert (examined.code, examined.errors) == (ExitCode.CLEAN, "")
     assert "no   docker runtime: the Docker library is not installed: pip install 'sleepwake[docker]'" in (
-        examined.stdout
+        examined.output
     )
 
 

@@ -18,8 +18,8 @@ from harness.history.recording import load_recording
 from harness.runs.options import RunOptions
 from harness.scenario.cells import Cell, load_cells
 from harness.servers.docker.images.options import BuildOptions
-from harness.servers.process.runtime import ProcessRuntime
 from harness.servers.select import Choice
+from tests.fake_vllm.in_process import InProcessRuntime
 from tests.fake_vllm.options import Options
 from tests.fake_vllm.threads import Served
 
@@ -197,14 +197,10 @@ def test_resuming_keeps_the_runs_own_options_whatever_the_environment_says(
 
 
 def test_an_arm_overrules_the_command_line_and_that_the_defaults(
-    here: Path,
-    fake_engine_command: tuple[str, ...],
-    toy_model_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    here: Path, in_process: InProcessRuntime, toy_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Arms are what is compared: a flag for all of them cannot make two of them the same."""
-    runtime = ProcessRuntime(engine_command=fake_engine_command, engine="cpu", cache=here / "cache")
-    monkeypatch.setattr(workflow, "choose", lambda _: Choice(runtime=runtime, reason="for the test"))
+    monkeypatch.setattr(workflow, "choose", lambda _: Choice(runtime=in_process, reason="for the test"))
     monkeypatch.setenv("SLEEPWAKE_MODEL", str(toy_model_folder))
     monkeypatch.setenv("SLEEPWAKE_VLLM_ARGS", "--no-enable-prefix-caching --block-size 64")
     assert call(["run"]) == ExitCode.CLEAN

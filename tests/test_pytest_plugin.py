@@ -69,7 +69,7 @@ def test_a_foreign_project_loads_nothing(pytester: pytest.Pytester) -> None:
 
 def test_a_plain_call_skips_them_and_says_how_to_run_them(project: pytest.Pytester) -> None:
     """An engine is started only for those who ask."""
-    result = project.runpytest_subprocess("-rs")
+    result = project.runpytest_inprocess("-rs")
     result.assert_outcomes(passed=1, skipped=2)
     result.stdout.fnmatch_lines(["SKIPPED*runs only with --sleepwake or -m sleepwake*"])
 
@@ -77,16 +77,17 @@ def test_a_plain_call_skips_them_and_says_how_to_run_them(project: pytest.Pytest
 def test_default_scenarios_carry_the_marker(project: pytest.Pytester) -> None:
     """``-m sleepwake`` means the default set; the others have a marker of their own, and both are known."""
     listing = ("--collect-only", "-q", "--strict-markers", "-W", "error")
-    result = project.runpytest_subprocess(*listing, "-m", "sleepwake")
+    result = project.runpytest_inprocess(*listing, "-m", "sleepwake")
     result.stdout.fnmatch_lines(["scenarios/small.yaml::only"])
     result.stdout.no_fnmatch_line("*other.yaml::only*")
-    optional = project.runpytest_subprocess(*listing, "-m", "sleepwake_optional")
+    optional = project.runpytest_inprocess(*listing, "-m", "sleepwake_optional")
     optional.stdout.fnmatch_lines(["scenarios/other.yaml::only"])
 
 
+@pytest.mark.cell
 def test_a_session_is_one_run(project: pytest.Pytester, served: Served) -> None:
     """All cells are in one run directory, with one report, and green where they are clean."""
-    result = project.runpytest_subprocess("--sleepwake", "--sleepwake-endpoint", served.start())
+    result = project.runpytest_inprocess("--sleepwake", "--sleepwake-endpoint", served.start())
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(["sleepwake report: reports/*/report.html"])
     (run,) = {path.resolve() for path in (project.path / "reports").iterdir() if path.is_dir()}
@@ -94,39 +95,43 @@ def test_a_session_is_one_run(project: pytest.Pytester, served: Served) -> None:
     assert {cell["cell"] for cell in cells} == {"small.only", "other.only"}
 
 
+@pytest.mark.cell
 def test_a_path_names_scenarios_for_one_call(pytester: pytest.Pytester, served: Served) -> None:
     """Without any setting, wherever the tests lie; the shipped corpora are known there."""
     elsewhere = pytester.path / "elsewhere"
     write_scenario(elsewhere)
     pytester.makepyfile(test_own="def test_own():\n    pass\n")
     endpoint = ("--sleepwake-endpoint", served.start())
-    result = pytester.runpytest_subprocess("--sleepwake=elsewhere/scenarios", *endpoint, "test_own.py")
+    result = pytester.runpytest_inprocess("--sleepwake=elsewhere/scenarios", *endpoint, "test_own.py")
     result.assert_outcomes(passed=2)
 
 
 def test_asking_for_what_nobody_named_is_a_usage_error(pytester: pytest.Pytester) -> None:
     """``--sleepwake`` alone needs the setting, and says so."""
-    result = pytester.runpytest_subprocess("--sleepwake")
+    result = pytester.runpytest_inprocess("--sleepwake")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*set sleepwake_scenarios = PATHS*"])
 
 
+@pytest.mark.cell
 def test_a_corrupt_cell_fails_with_its_cause(project: pytest.Pytester, served: Served) -> None:
     """The failure is the verdict in words, not a traceback of the harness."""
     url = served.start(Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE})))
-    result = project.runpytest_subprocess("-m", "sleepwake", "--sleepwake-endpoint", url)
+    result = project.runpytest_inprocess("-m", "sleepwake", "--sleepwake-endpoint", url)
     result.assert_outcomes(failed=1, deselected=2)
     result.stdout.fnmatch_lines(["*corrupt*", "*stale prefix cache*"])
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
+@pytest.mark.cell
 def test_a_server_that_does_not_answer_fails_in_words(project: pytest.Pytester) -> None:
     """What was in the way is said as the command says it."""
-    result = project.runpytest_subprocess("-m", "sleepwake", "--sleepwake-endpoint", "http://127.0.0.1:9")
+    result = project.runpytest_inprocess("-m", "sleepwake", "--sleepwake-endpoint", "http://127.0.0.1:9")
     result.assert_outcomes(failed=1, deselected=2)
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
+@pytest.mark.cell
 def test_a_project_with_a_package_called_harness_runs_its_scenarios(
     project: pytest.Pytester, served: Served
 ) -> None:
@@ -142,7 +147,7 @@ def test_a_project_with_a_package_called_harness_runs_its_scenarios(
 def test_a_wrong_scenario_is_a_collection_error(project: pytest.Pytester) -> None:
     """A mistake in a file is shown with its place, and nothing starts."""
     (project.path / "scenarios" / "small.yaml").write_text("name: small\nwhy: [\n")
-    result = project.runpytest_subprocess("-m", "sleepwake", "scenarios")
+    result = project.runpytest_inprocess("-m", "sleepwake", "scenarios")
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*small.yaml:3:1*"])
 
@@ -150,7 +155,7 @@ def test_a_wrong_scenario_is_a_collection_error(project: pytest.Pytester) -> Non
 def test_a_cell_that_lacks_something_is_skipped(project: pytest.Pytester, served: Served) -> None:
     """What cannot run as asked for is said to be skipped, and why; nothing starts."""
     (project.path / "scenarios" / "small.yaml").write_text(SCENARIO + "requires: fault\n")
-    result = project.runpytest_subprocess("-m", "sleepwake", "-rs", "--sleepwake-endpoint", served.start())
+    result = project.runpytest_inprocess("-m", "sleepwake", "-rs", "--sleepwake-endpoint", served.start())
     result.assert_outcomes(skipped=1, deselected=2)
     result.stdout.fnmatch_lines(["SKIPPED*small.only needs a planted fault*"])
     assert not (project.path / "reports").exists()
