@@ -133,7 +133,7 @@ def _damaged_rows(
 _PAGE = """# Does the stated error rate hold?
 
 A run says of itself: *chance calls a healthy run corrupt or degraded with a probability of at most {alpha},
-if no pass is noisier as a whole than the null passes* ([verdicts.md](verdicts.md#the-error-rate)).
+unless its answers become more than twice as noisy* ([verdicts.md](verdicts.md#the-error-rate)).
 Recordings of real engines are too few to show so small a rate.
 So {healthy:,} histories of healthy engines and {damaged:,} of damaged ones were made up, and judged.
 
@@ -153,9 +153,10 @@ Each is a run of one cell, so that the whole rate of a run is spent on it.
 |---|---|---:|---:|
 {of_noise}
 
-Where the noise of an answer does not depend on the pass, the rate holds. It is exceeded where whole passes
-move, or are noisier: by chance the passes after waking may then lie further off than all four null passes, by
-more than the margin, and nothing recorded before the transition tells that from damage.
+What moves or scatters whole passes is told from damage by the passes themselves: noise leaves judged passes
+as far from each other as from null passes, damage leaves them near each other. Passes that lie off but do not
+agree are *inconclusive*, unless they are more than twice as far off as the noisiest null pass, and so many
+that passes which are odd now and then, at whatever rate, do not explain it.
 Where tails are heavy, or one prompt is much noisier than the others, the verdict is often *inconclusive*.
 
 The last two rows have no noise that a test could be calibrated on, and their verdicts no error rate. One odd

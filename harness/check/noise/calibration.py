@@ -2,8 +2,8 @@
 
 Two kinds of evidence count.  A *gross* answer lies so much further off than every null
 answer that it is damage on its own.  An *alarm* is a whole pass whose answers lie off
-together in a way chance does not explain; all tests of all passes of a cell share what the
-budget of the run leaves them (Holm 1979).
+together in a way chance does not explain, and passes that are odd by themselves do not either; all
+tests of all passes of a cell share what the budget of the run leaves them (Holm 1979).
 
 Where the engine computes finely and nothing differed before the transition by more than the
 order of float32 additions, the recording is *quiet*: any visible difference is gross then, and
@@ -13,17 +13,15 @@ request at a time and did so alike, bit by bit, in all of several null passes.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from harness.check.answer_pair import Reply
-from harness.check.noise import limits
+from harness.check.noise import confirmation, limits
 from harness.check.noise.budget import OF_ONE_CELL, ErrorBudget, Family
-from harness.check.noise.exact_tests import holm
+from harness.check.noise.confirmation import Alarm
 from harness.check.noise.null_answers import NullAnswers, Pool, Row, resolution_of
 from harness.check.noise.pass_tests import TESTS_OF_A_PASS, JudgedPass, PassTest, tests_of
 from harness.check.result import Finding, Strength
@@ -31,21 +29,6 @@ from harness.check.wording import finding_about, occasion
 
 CONTROL_ALPHA = 1e-2
 """Below this a control pass still shows damage: here a miss would name a wrong cause."""
-
-CONFIRMED_BY = 2
-"""Judged passes in which answers must lie off in the same way, if so many were asked about it.
-
-Requests may fall into other batches in one pass, and move all its answers a little.
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Alarm:
-    """A test that chance does not explain, given that there were many."""
-
-    test: PassTest
-    adjusted: float
-    """The p-value after Holm's correction, to be compared with what all these tests share."""
 
 
 def prompts_in_noise(judged_passes: int, *, budget: ErrorBudget = OF_ONE_CELL) -> int:
@@ -139,19 +122,18 @@ class Calibration:
 
     @cached_property
     def alarms(self) -> tuple[Alarm, ...]:
-        """Tests that neither chance nor rounding explains."""
-        found = [each for each in self._significant if each.test.material]
-        asked = Counter(test.name for test in self._tests if test.moves_with_a_pass)
-        alarmed = Counter(alarm.test.name for alarm in found)
-        unconfirmed = {name for name in asked if alarmed[name] < min(CONFIRMED_BY, asked[name])}
-        return tuple(alarm for alarm in found if alarm.test.name not in unconfirmed)
+        """Tests that neither chance, nor rounding, nor passes that are odd by themselves explain."""
+        return confirmation.proven(
+            self._significant,
+            tests=self._tests,
+            null_passes=confirmation.null_passes_of(self._passes),
+            alpha=self._alpha,
+        )
 
     @cached_property
     def _significant(self) -> tuple[Alarm, ...]:
         """Tests that chance does not explain, however small the effect is."""
-        adjusted = holm([test.p_value for test in self._tests])
-        pairs = zip(self._tests, adjusted, strict=True)
-        return tuple(Alarm(test=test, adjusted=p) for test, p in pairs if p <= self._alpha)
+        return confirmation.significant(self._tests, alpha=self._alpha)
 
     @cached_property
     def damaged(self) -> tuple[Reply, ...]:
@@ -198,8 +180,8 @@ class Calibration:
             needed = limits.prompts_needed(columns=fewest.null + 1, alpha=self._alpha_of_a_test)
             if len(fewest.rows) < needed:
                 yield f"{len(fewest.rows)} prompts are too few to tell damage from noise: use {needed}"
-        if unsettled := self._unsettled():
-            yield unsettled
+        if doubt := confirmation.doubts(self._significant, passes=len(self._passes)):
+            yield f"{doubt}: give null_transition twice as many passes, or {self._less_noise}"
         if self.gross_limit > limits.TOO_COARSE:
             yield f"the noise is so {self._how_coarse()} would not show: {self._less_noise}"
 
@@ -243,19 +225,6 @@ class Calibration:
             return len(sound)
         return sum(not row.exceeds for row in sound)
 
-    def _unsettled(self) -> str | None:
-        """What cannot be told apart: small damage everywhere, and requests that fell into other batches.
-
-        Other batches move a pass now and then; most passes, only damage does.
-        """
-        odd = {each.test.start.number for each in self._significant if each.test.notable}
-        if len(odd) < CONFIRMED_BY or 2 * len(odd) <= len(self._passes):
-            return None
-        return (
-            f"in {len(odd)} of {len(self._passes)} passes answers deviate together, more than chance "
-            f"explains but no further than rounding might: {self._less_noise} to tell which it is"
-        )
-
     @cached_property
     def _pools(self) -> tuple[Pool, ...]:
         return tuple({id(row.pool): row.pool for row in self.rows}.values())
@@ -270,7 +239,7 @@ class Calibration:
 
     @cached_property
     def _tests(self) -> tuple[PassTest, ...]:
-        return tuple(test for judged in self._passes for test in tests_of(judged))
+        return tuple(test for judged in self._passes for test in tests_of(judged, beside=self._passes))
 
     @property
     def _alpha_of_a_test(self) -> float:
@@ -318,7 +287,7 @@ def _are_quiet(pools: Iterable[Pool], *, resolution: float) -> bool:
 
 
 def _still_damaged(judged: JudgedPass) -> bool:
-    return any(test.material and test.p_value <= CONTROL_ALPHA for test in tests_of(judged))
+    return any(test.odd and test.p_value <= CONTROL_ALPHA for test in tests_of(judged, beside=()))
 
 
 def _of_alarm(alarm: Alarm) -> Finding:

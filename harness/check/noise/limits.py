@@ -20,11 +20,20 @@ LEAST_NULL_ANSWERS = 4
 """Matched null answers a prompt needs: with fewer, one odd null pass decides everything."""
 
 MARGIN = 1.25
-"""By what factor judged answers must lie further off than null answers do when they lie off.
+"""By what factor judged answers must lie further off than null answers do when they lie off, to be noted.
 
 A whole pass may be somewhat noisier than the null passes for reasons that harm nobody, such
 as how its requests fell into batches; significance alone would tell.
 """
+
+PROOF = 2.0
+"""By what factor answers of a pass must lie further off together, to prove damage.
+
+In between is doubt: an engine may be half as noisy again after a transition, and harm nobody.
+"""
+
+NEARLY_ALL = 1 / 4
+"""Of the answers of a pass lie less far off than what they have in common is taken to be."""
 
 LEAST_SCALE = 0.005
 """From which part on a common factor of all contrasts matters: half a percent changes no answer."""
@@ -111,6 +120,16 @@ def typical_ratio(scores: Scores, *, resolution: float) -> float:
     return float(np.median(scores[:, -1:] / scales)) / noisiest_pass(scores[:, :-1], scales)
 
 
+def common_ratio(scores: Scores, *, resolution: float) -> float:
+    """How many times as far off nearly all judged answers lie as those of the noisiest null pass; at least 1.
+
+    A pass that is noisier as a whole takes nearly all answers further; damage to some of them does not.
+    """
+    scales = null_scales(scores[:, :-1], resolution=resolution)
+    *null, judged = np.quantile(scores / scales, NEARLY_ALL, axis=0)
+    return max(1.0, float(judged) / max(1.0, *null))
+
+
 def noisiest_pass(null: Scores, scales: Scores) -> float:
     """How far off, in its prompts' scales, the noisiest null pass typically lies; at least 1."""
     return max(float(np.median(null / scales, axis=0).max()), 1.0)
@@ -149,7 +168,7 @@ def smallest_shift(scores: Scores, *, alpha: float, resolution: float) -> float 
 
     def alarms(shift: float) -> bool:
         judged = scores[:, -1:] + shift
-        material = float(np.median(judged / scales)) > MARGIN * noisiest
+        material = float(np.median(judged / scales)) > PROOF * noisiest
         return material and rank_test(np.hstack([scores[:, :-1], judged])).higher <= alpha
 
     high = RESOLUTION

@@ -6,15 +6,15 @@ is noisier or longer than others does not matter, and the prompt is the unit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from harness.check.noise.distance import Distance, Track
+from harness.check.noise.distance import Distance, Track, measure
 from harness.check.noise.exact_tests import Scores, exceedance, rank_test
-from harness.check.noise.limits import LEAST_SCALE, MARGIN, typical_ratio
+from harness.check.noise.limits import LEAST_SCALE, MARGIN, PROOF, common_ratio, typical_ratio
 from harness.check.noise.null_answers import Row
 from harness.history.events import Method, PassStarted
 
@@ -37,12 +37,28 @@ class PassTest:
     start: PassStarted
     p_value: float
     sentence: str
-    material: bool = True
-    """Whether the effect is large enough to matter, however significant it is."""
-    notable: bool = True
-    """Whether it is at least half as large: too large to be passed over where it keeps coming back."""
-    moves_with_a_pass: bool = False
-    """Whether what befalls a whole pass may move all its answers: it has to be seen in another one, too."""
+    effect: float = np.inf
+    """How many times as far off as the noisiest null pass."""
+    lasting: float = 0.0
+    """How much of that lasts: how many times as far off as from another judged pass.  Noise scatters, so that
+    judged passes lie as far from each other as from null passes, however noisy they are; damage lasts."""
+    moves_with_a_pass: bool = True
+    """Whether what befalls a whole pass may move all its answers: it has to be seen in others, too."""
+
+    @property
+    def material(self) -> bool:
+        """Whether the effect is large enough to prove damage, however significant it is."""
+        return self.effect > PROOF
+
+    @property
+    def odd(self) -> bool:
+        """Whether it is larger than a pass should be odd by."""
+        return self.effect > MARGIN
+
+    @property
+    def notable(self) -> bool:
+        """Whether it is at least half as large: too large to be passed over where it keeps coming back."""
+        return self.effect > MARGIN / 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -67,6 +83,26 @@ class JudgedPass:
             dtype=np.float64,
         )
 
+    def distances_from(self, other: JudgedPass) -> Scores | None:
+        """How far answers typically lie from another judged pass's, where both are held against the same.
+
+        The columns before are those of :meth:`distances`.  None where they have nothing in common.
+        """
+        tracks = {id(row.pool): row.track for row in other.rows}
+        common = [row for row in self.rows if id(row.pool) in tracks]
+        if not common:
+            return None
+        return np.array(
+            [
+                [
+                    *(each.typical for each in row.pool.distances[: self.null]),
+                    measure(row.track, [tracks[id(row.pool)]]).typical,
+                ]
+                for row in common
+            ],
+            dtype=np.float64,
+        )
+
     def answers(self, value: Callable[[Track, int], float]) -> Scores:
         """One number for every answer itself, given how many tokens all answers to its prompt have."""
         rows = []
@@ -77,9 +113,9 @@ class JudgedPass:
         return np.array(rows, dtype=np.float64)
 
 
-def tests_of(judged: JudgedPass) -> Iterator[PassTest]:
-    """Put every question to one pass that its answers can tell something about."""
-    yield _dense(judged)
+def tests_of(judged: JudgedPass, *, beside: Sequence[JudgedPass]) -> Iterator[PassTest]:
+    """Put every question to one pass that its answers can tell something about, ``beside`` others."""
+    yield _dense(judged, beside)
     yield _sparse(judged)
     yield _scale(judged)
     match judged.start.method:
@@ -93,26 +129,35 @@ def tests_of(judged: JudgedPass) -> Iterator[PassTest]:
             pass  # their tokens are given
 
 
-def _dense(judged: JudgedPass) -> PassTest:
-    """Do answers typically lie further off than null answers do?"""
+def _dense(judged: JudgedPass, beside: Sequence[JudgedPass]) -> PassTest:
+    """Do answers typically lie further off than null answers do, and together with those of another pass?"""
     scores = judged.distances(lambda each: each.typical)
     ratio = typical_ratio(scores, resolution=judged.resolution)
+    apart = [
+        typical_ratio(from_other, resolution=judged.resolution)
+        for other in beside
+        if ratio > MARGIN and other is not judged and (from_other := judged.distances_from(other)) is not None
+    ]
     return PassTest(
         name="dense",
         checker="divergence",
         start=judged.start,
         p_value=rank_test(scores).higher,
         sentence=f"answers typically deviate {ratio:.2g} times as far as null answers",
-        material=ratio > MARGIN,
-        notable=ratio > MARGIN / 2,
-        moves_with_a_pass=True,
+        effect=ratio,
+        lasting=ratio / max(1.0, min(apart)) if apart else 0.0,
     )
 
 
 def _sparse(judged: JudgedPass) -> PassTest:
-    """Do some prompts lie further off than any null answer, by the margin?"""
+    """Do some prompts lie further off than any null answer, by the margin?
+
+    A pass that is noisier as a whole takes all its answers further: that is taken off them.
+    """
     scores = judged.distances(lambda each: each.furthest)
-    scores[:, :-1] = MARGIN * np.maximum(scores[:, :-1], judged.resolution)
+    typical = judged.distances(lambda each: each.typical)
+    noisier = common_ratio(typical, resolution=judged.resolution)
+    scores[:, :-1] = MARGIN * noisier * np.maximum(scores[:, :-1], judged.resolution)
     beyond = int((scores[:, -1] > scores[:, :-1].max()).sum())
     return PassTest(
         name="sparse",
@@ -120,6 +165,7 @@ def _sparse(judged: JudgedPass) -> PassTest:
         start=judged.start,
         p_value=exceedance(scores),
         sentence=f"{beyond} of {len(scores)} prompts deviate further than any null answer",
+        moves_with_a_pass=False,
     )
 
 
@@ -132,15 +178,13 @@ def _scale(judged: JudgedPass) -> PassTest:
     scores = judged.distances(lambda each: each.scale)
     factor = float(np.median(scores[:, -1]))
     by_noise = float(np.abs(np.median(scores[:, :-1], axis=0) - 1.0).max())
-    effect = abs(factor - 1.0) / max(MARGIN * by_noise, LEAST_SCALE)
     return PassTest(
         name="scale",
         checker="divergence",
         start=judged.start,
         p_value=rank_test(scores).two_sided,
         sentence=f"the gaps between candidates are typically {factor:.3g} times as wide as before",
-        material=effect > 1.0,
-        notable=effect > 1 / 2,
+        effect=abs(factor - 1.0) / max(by_noise, LEAST_SCALE / PROOF),
     )
 
 
@@ -165,7 +209,7 @@ def _sampling(judged: JudgedPass) -> PassTest:
     answers part where a random number falls between two candidates.
     """
     scores = judged.distances(lambda each: each.positions)
-    sooner = np.median(scores[:, -1]) * MARGIN < np.median(scores[:, :-1].min(axis=1))
+    soonest = float(np.median(scores[:, :-1].min(axis=1)))
     return PassTest(
         name="sampling",
         checker="divergence",
@@ -173,8 +217,7 @@ def _sampling(judged: JudgedPass) -> PassTest:
         p_value=rank_test(scores).lower,
         sentence=f"with the same seed, answers typically diverge after {np.median(scores[:, -1]):.0f} "
         f"tokens, null answers after {np.median(scores[:, :-1]):.0f}",
-        material=bool(sooner),
-        notable=bool(sooner),
+        effect=soonest / max(1.0, float(np.median(scores[:, -1]))),
     )
 
 
@@ -224,18 +267,16 @@ def _of_a_measure(
         start=judged.start,
         p_value=ranks.two_sided,
         sentence=sentence.format(directions[0] if ranks.higher < ranks.lower else directions[1]),
-        material=effect > 1.0,
-        notable=effect > 1 / 2,
-        moves_with_a_pass=True,
+        effect=effect,
     )
 
 
 def excess(scores: Scores, *, least: float) -> float:
-    """How many times as far from the null passes the judged one lies as it may without meaning anything.
+    """How many times as far from the null passes the judged one lies as any of them from the others.
 
-    It may lie by the margin further off than any null pass lies from the others, and by ``least``.
+    Less than ``least`` proves nothing, however near to each other they lie.
     """
     null = scores[:, :-1].mean(axis=0)
     others = (null.sum() - null) / max(1, len(null) - 1)
     by_noise = float(np.abs(null - others).max()) if len(null) > 1 else 0.0
-    return abs(float(scores[:, -1].mean() - null.mean())) / max(MARGIN * by_noise, least)
+    return abs(float(scores[:, -1].mean() - null.mean())) / max(by_noise, least / PROOF)

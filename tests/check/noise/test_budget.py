@@ -47,7 +47,7 @@ def test_the_verdict_tells_its_error_rate() -> None:
     assert sum(rate.of_a_family.values()) == pytest.approx(rate.of_a_cell)
     assert rate.statement == (
         "chance calls a healthy run corrupt or degraded with a probability of at most 1% "
-        "(0.00067 for each of 15 cells), if no pass is noisier as a whole than the null passes"
+        "(0.00067 for each of 15 cells), unless its answers become more than twice as noisy"
     )
     assert told(ErrorBudget()).statement.startswith(
         "chance calls a healthy run corrupt or degraded with a probability of at most 1% (in its one cell), "

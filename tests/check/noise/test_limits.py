@@ -9,7 +9,7 @@ import pytest
 
 from harness.check.noise import limits
 from harness.check.noise.exact_tests import Scores, rank_test
-from harness.check.noise.limits import GROSS, MARGIN, RESOLUTION
+from harness.check.noise.limits import GROSS, PROOF, RESOLUTION
 
 ALPHA = 1e-3
 gross_limit = partial(limits.gross_limit, alpha=ALPHA)
@@ -159,13 +159,13 @@ def test_the_smallest_shift_would_have_alarmed() -> None:
         shifted = scores.copy()
         shifted[:, -1] += shift
         significant = rank_test(shifted).higher <= alpha
-        return significant and limits.typical_ratio(shifted, resolution=RESOLUTION) > MARGIN
+        return significant and limits.typical_ratio(shifted, resolution=RESOLUTION) > PROOF
 
     smallest = limits.smallest_shift(scores, alpha=alpha, resolution=RESOLUTION)
     assert smallest is not None
     assert alarms(smallest)
     assert not alarms(0.9 * smallest)
-    assert 0.01 < smallest < 0.03
+    assert 0.05 < smallest < 0.09
 
 
 def test_nothing_is_the_smallest_shift_where_nothing_could_alarm() -> None:
@@ -178,8 +178,8 @@ def test_the_noisiest_null_pass_bounds_the_smallest_shift() -> None:
     scores = np.tile([0.1, 0.1, 0.1, 0.3, 0.1], (16, 1))
     smallest = limits.smallest_shift(scores, alpha=ALPHA, resolution=RESOLUTION)
     assert smallest is not None
-    # The scale of every prompt is 0.1 nat, the noisiest pass lies 0.3 off: 0.375 is needed, 0.1 is there.
-    assert 0.275 < smallest < 0.275 * 1.06
+    # The scale of every prompt is 0.1 nat, the noisiest pass lies 0.3 off: 0.6 is needed, 0.1 is there.
+    assert 0.5 < smallest < 0.5 * 1.06
 
 
 def test_every_null_pass_counts_for_the_smallest_shift() -> None:
