@@ -136,6 +136,7 @@ class Evidence:
             (*self.baseline_replies, *self.null_replies),
             coarse=computes_in_float32(self.recording) is False or quantises_weights(self.recording),
             quantised_kv_cache=quantises_kv_cache(self.recording),
+            budget=self.budget,
         )
 
     @cached_property

@@ -19,6 +19,7 @@ import numpy as np
 
 from harness.check.answer_pair import Reply
 from harness.check.noise import limits
+from harness.check.noise.budget import OF_ONE_CELL, ErrorBudget, Family
 from harness.check.noise.distance import Track, measure
 from harness.check.noise.exact_tests import rank_test
 from harness.check.noise.null_answers import NullAnswers, Pool, Row, resolution_of
@@ -26,8 +27,8 @@ from harness.check.noise.pass_tests import JudgedPass
 from harness.check.wording import counted, occasion
 from harness.history.events import Method
 
-ALPHA = 1e-3
-"""Of each question.  What disagrees accuses nobody of anything sleep did: no part of a run's error rate."""
+TESTS_OF_A_QUESTION = 2
+"""One of single answers, and one of all of them together."""
 
 LEAST_ODD = 2
 """Answers that must disagree, where there are so many: one may be a hiccup that never comes again."""
@@ -88,7 +89,12 @@ class _Question:
 
 
 def disagreements(
-    answers: NullAnswers, replies: Iterable[Reply], *, coarse: bool, quantised_kv_cache: bool
+    answers: NullAnswers,
+    replies: Iterable[Reply],
+    *,
+    coarse: bool,
+    quantised_kv_cache: bool,
+    budget: ErrorBudget = OF_ONE_CELL,
 ) -> tuple[Disagreement, ...]:
     """Every two conditions under which the answers of an untouched engine differ by more than noise.
 
@@ -98,14 +104,17 @@ def disagreements(
         coarse: Whether the engine is known to compute coarsely, though logits may not show it.
         quantised_kv_cache: Whether keys and values are stored in fewer bits than they are computed in.  Then
             some attention kernels compute a prompt from the exact ones, and read rounded ones from the cache.
+        budget: Its part for these questions is shared by all of them.
     """
     by_prompt = _by_prompt(answers, replies)
     resolution = max(resolution_of(answers.pools.values()), limits.resolution(_COARSE if coarse else 0.0))
-    found = (
-        _ask(question, by_prompt, resolution=resolution)
+    questions = [
+        question
         for question in _questions(by_prompt)
         if not (quantised_kv_cache and question.one == _FROM_CACHE)
-    )
+    ]
+    alpha = budget.alpha(Family.AGREEMENT, series=TESTS_OF_A_QUESTION * len(questions))
+    found = (_ask(question, by_prompt, resolution=resolution, alpha=alpha) for question in questions)
     return tuple(each for each in found if each is not None)
 
 
@@ -193,7 +202,7 @@ def _by_prompt(answers: NullAnswers, replies: Iterable[Reply]) -> _Answers:
     return found
 
 
-def _ask(question: _Question, by_prompt: _Answers, *, resolution: float) -> Disagreement | None:
+def _ask(question: _Question, by_prompt: _Answers, *, resolution: float, alpha: float) -> Disagreement | None:
     rows: list[Row] = []
     null: list[float] = []
     for answers in by_prompt.values():
@@ -203,10 +212,10 @@ def _ask(question: _Question, by_prompt: _Answers, *, resolution: float) -> Disa
             pool = Pool(null=other)
             null += [each.furthest for each in (*pool.distances, *Pool(null=one).distances)]
             rows += [Row(track=track, distance=measure(track, other), pool=pool) for track in one]
-    limit = limits.gross_limit(null, judged=max(1, len(rows)), resolution=resolution, alpha=ALPHA)
+    limit = limits.gross_limit(null, judged=max(1, len(rows)), resolution=resolution, alpha=alpha)
     odd = [row for row in rows if row.distance.furthest > limit]
     if len(odd) < min(LEAST_ODD, len(rows)):
-        odd = _odd_together(rows, resolution=resolution)
+        odd = _odd_together(rows, resolution=resolution, alpha=alpha)
     return _disagreement(question, rows, odd, limit=limit) if odd else None
 
 
@@ -216,7 +225,7 @@ def _that(
     return tuple(track for condition, tracks in answers.items() if belongs(condition) for track in tracks)
 
 
-def _odd_together(rows: Sequence[Row], *, resolution: float) -> list[Row]:
+def _odd_together(rows: Sequence[Row], *, resolution: float, alpha: float) -> list[Row]:
     """The answers to tell of where all typically lie far off, though none does by itself."""
     firsts = {row.track.reply.answer.prompt: row for row in reversed(rows)}
     testable = [row for row in firsts.values() if len(row.pool.null) >= limits.LEAST_NULL_ANSWERS]
@@ -230,7 +239,7 @@ def _odd_together(rows: Sequence[Row], *, resolution: float) -> list[Row]:
     ).distances(lambda each: each.typical)
     together = (
         limits.typical_ratio(scores, resolution=resolution) > limits.GROSS
-        and rank_test(scores).higher <= ALPHA
+        and rank_test(scores).higher <= alpha
     )
     return [row for row in testable if row.exceeds] if together else []
 
