@@ -13,9 +13,12 @@ from harness.check.noise.budget import ErrorBudget
 from harness.check.result import CellResult, Verdict
 from harness.history.recording import Recording, load_recording
 from tests.benchmarks.cutting import cut
-from tests.benchmarks.rivals import RIVALS
+from tests.benchmarks.equality_tests import OPINIONS
+from tests.benchmarks.rivals import RIVALS, Opinion
 
 OURS = "sleepwake"
+OTHERS: Mapping[str, Callable[[Recording], Opinion]] = {**RIVALS, **OPINIONS}
+"""Comparators of other projects, and tests from the literature."""
 BUDGET = ErrorBudget(cells=5)
 """With it the tests of whole passes share 1e-3 in a recording, the error rate that the rivals have."""
 
@@ -72,7 +75,7 @@ def score(recording: Recording, *, engine: str, name: str) -> Score:
     """Let every comparator rule on ``recording``; the truth is whether a fault was planted."""
     result = judge(recording, budget=BUDGET)
     rulings = {OURS: our_ruling(recording, result)}
-    rulings |= {rival: rivals_ruling(recording, rival) for rival in RIVALS}
+    rulings |= {rival: rivals_ruling(recording, rival) for rival in OTHERS}
     if recording.cell.fault is not None:
         rulings = {who: _with_tokens_needed(recording, who, ruling) for who, ruling in rulings.items()}
     return Score(
@@ -105,7 +108,7 @@ def our_ruling(recording: Recording, result: CellResult) -> Ruling:
 
 def rivals_ruling(recording: Recording, rival: str) -> Ruling:
     """Ask one of the rivals; none of them knows "inconclusive"."""
-    opinion = RIVALS[rival](recording)
+    opinion = OTHERS[rival](recording)
     outcome = Outcome.ALARM if opinion.alarm else Outcome.SILENCE
     return Ruling(outcome=outcome, tokens=opinion.tokens, reason=opinion.reason)
 

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.power score DIR``: our comparator and four others on the same recordings."""
+"""``python -m tests.benchmarks.power score DIR``: our comparator and others on the same recordings."""
 
 from __future__ import annotations
 

@@ -9,8 +9,7 @@ from itertools import groupby
 from rich.table import Table as RichTable
 
 from harness.engine_plugin.faults import FAULTS
-from tests.benchmarks.contest import OURS, Outcome, Score
-from tests.benchmarks.rivals import RIVALS
+from tests.benchmarks.contest import OTHERS, OURS, Outcome, Score
 from tests.benchmarks.tally import standings, tally
 
 
@@ -56,7 +55,7 @@ def _grouped(scores: Iterable[Score], key: Callable[[Score], str]) -> Iterator[t
 
 
 def _chapter(title: str, scores: Sequence[Score]) -> Chapter:
-    tallies = {who: tally(scores, who) for who in (OURS, *RIVALS)}
+    tallies = {who: tally(scores, who) for who in (OURS, *OTHERS)}
     rows = tuple(
         (
             who,
@@ -97,7 +96,7 @@ def _of_causes(faulty: Sequence[Score]) -> Iterator[str]:
 
 def _fault_row(score: Score) -> tuple[str, ...]:
     verdict = score.result.verdict
-    seen_by = [who for who in RIVALS if score.rulings[who].outcome is Outcome.ALARM]
+    seen_by = [who for who in OTHERS if score.rulings[who].outcome is Outcome.ALARM]
     return (
         score.fault or "",
         _expected_cause(score),

@@ -10,11 +10,13 @@ from harness.check.result import Verdict
 from harness.history.layout import HISTORY_FILE
 from harness.history.recording import Recording
 from harness.history.store import HistoryWriter
-from tests.benchmarks.contest import OURS, Outcome, Score, score, score_file
-from tests.benchmarks.rivals import RIVALS
+from tests.benchmarks.contest import OTHERS, OURS, Outcome, Score, score, score_file
+from tests.benchmarks.equality_tests import OPINIONS
 from tests.check.stories import Change, Story, clean_story, garbage, scaled
 
-EVERYBODY = {OURS, *RIVALS}
+EVERYBODY = {OURS, *OTHERS}
+OF_MANY_ANSWERS = set(OPINIONS)
+"""Tests that a cell with one null pass and one cycle is too short for."""
 
 
 def ruined(change: Change, *, fault: str | None = "lose-weights") -> Recording:
@@ -48,7 +50,8 @@ def test_a_ruined_engine_alarms_everybody_from_four_tokens_on() -> None:
     told = scored(ruined(garbage()))
 
     assert set(told.rulings) == EVERYBODY
-    assert {ruling.outcome for ruling in told.rulings.values()} == {Outcome.ALARM}
+    alarmed = {who for who, ruling in told.rulings.items() if ruling.outcome is Outcome.ALARM}
+    assert alarmed >= EVERYBODY - OF_MANY_ANSWERS
     assert told.rulings[OURS].tokens_needed == told.rulings["exact tokens"].tokens_needed == 8 * 4
     assert told.rulings["vLLM's sleep test"].tokens_needed == 4
 

@@ -14,7 +14,7 @@ from harness.errors import HistoryError, UsageError
 from harness.history.layout import HISTORY_FILE
 from harness.history.store import HistoryWriter
 from tests.benchmarks import power
-from tests.benchmarks.rivals import RIVALS
+from tests.benchmarks.contest import OTHERS
 from tests.benchmarks.tables import Chapter, chapters
 from tests.check.stories import Story, clean_story, garbage, scaled
 from tests.marked_part import with_part
@@ -63,7 +63,7 @@ def test_every_engine_setting_has_its_tables(recorded: Path) -> None:
     assert float32.title == "float32-c1 (4 at a time)"
     ours, *rivals = float32.comparators.rows
     assert ours == ("sleepwake", "0/2 (0.0% to 84.2%)", "2/2 (15.8% to 100.0%)", "0", "32")
-    assert [row[0] for row in rivals] == list(RIVALS)
+    assert [row[0] for row in rivals] == list(OTHERS)
     assert [row[0] for row in float32.faults.rows] == ["lose-weights", "scale-logits"]
 
 
