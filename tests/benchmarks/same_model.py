@@ -27,10 +27,16 @@ from tests.benchmarks.tally import Rate
 from tests.marked_part import write_part
 
 PART = "same model"
-HEALTHY_EACH, DAMAGED_EACH = 40, 3
+HEALTHY_EACH, DAMAGED_EACH = 20, 2
 CUTS = (1, 2, 4, 8, 16, TOKENS)
 """Tokens an answer, for ours: how few would have been enough."""
-NOISE = (*ROUNDED, WITHOUT_NOISE)
+NOISE = (
+    "independent",
+    "whole passes move",
+    "one pass in ten noisier",
+    "half as large again after waking",
+    WITHOUT_NOISE,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
