@@ -49,4 +49,4 @@ def checksums_of_buffers(model: nn.Module) -> dict[str, str]:
 
 def _checksum(tensor: torch.Tensor) -> str:
     plain = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-    return hashlib.sha256(plain.numpy()).hexdigest()
+    return hashlib.sha256(plain.numpy().tobytes()).hexdigest()

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
 
-from scipy.stats import binom
-
 from harness.check.answer_pair import Reply
 from harness.check.evidence import Evidence
+from harness.check.noise.exact_tests import at_least
 from harness.check.wording import counted
 from harness.history.events import CacheCondition, Control, Method
 
@@ -118,7 +117,7 @@ class Lasting:
         """Whether enough of the damaged prompts are damaged again for their cause to be told."""
         still = sum(each.still for each in self._undisturbed)
         asked = still + sum(each.right for each in self._undisturbed)
-        by_chance = float(binom.sf(still - 1, asked, self._rate))
+        by_chance = at_least(still, of=asked, rate=self._rate)
         return still >= RECURRING * asked and (self._rate >= RECURRING or by_chance <= BY_CHANCE)
 
     @property

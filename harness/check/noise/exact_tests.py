@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,11 @@ def rank_test(scores: Scores) -> RankTest:
         higher=_probability(chances[observed:]),
         lower=_probability(chances[: observed + 1]),
     )
+
+
+def at_least(hits: int, *, of: int, rate: float) -> float:
+    """How likely ``hits`` or more of so many independent trials are, each with probability ``rate``."""
+    return sum(comb(of, each) * rate**each * (1.0 - rate) ** (of - each) for each in range(hits, of + 1))
 
 
 def rising(values: Sequence[float]) -> float:

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest, false_discovery_control, kendalltau  # type: ignore[import-untyped] # scipy ships no types
 
-from harness.check.noise.exact_tests import RankTest, Scores, exceedance, holm, rank_test, rising, smallest_p
+from harness.check.noise.exact_tests import (
+    RankTest,
+    Scores,
+    at_least,
+    exceedance,
+    holm,
+    rank_test,
+    rising,
+    smallest_p,
+)
 
 small_scores = st.tuples(st.integers(1, 4), st.integers(2, 4)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=st.integers(0, 3).map(float))
@@ -136,3 +145,10 @@ def test_a_rise_is_judged_as_by_kendall(order: list[int]) -> None:
 def test_equal_values_do_not_rise() -> None:
     """Nor do too few of them."""
     assert (rising([1.0] * 9), rising([1.0])) == pytest.approx((1.0, 1.0))
+
+
+@given(st.integers(0, 12), st.floats(0.0, 1.0))
+def test_hits_are_counted_as_by_the_binomial_test(hits: int, rate: float) -> None:
+    """Scipy computes the same exact probability."""
+    expected = binomtest(hits, 12, rate, alternative="greater").pvalue
+    assert at_least(hits, of=12, rate=rate) == pytest.approx(expected, abs=1e-12)
