@@ -25,6 +25,8 @@ Anything else that escapes is a defect of the harness: it shows its traceback an
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
 
@@ -136,3 +138,9 @@ class InterruptedRunError(SleepwakeError):
     """The user, or the system, asked the run to stop."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+def did_you_mean(wrong: str, known: Iterable[str], *, otherwise: str, quoted: str = "{!r}") -> str:
+    """A remedy for a slip of the fingers: the nearest that is ``known``, ``otherwise`` where none is near."""
+    nearest = difflib.get_close_matches(wrong, list(known), n=1)
+    return f"did you mean {quoted.format(nearest[0])}?" if nearest else otherwise

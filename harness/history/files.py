@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from harness.errors import StorageError
+
+
+@contextmanager
+def storing(path: Path, *, cannot: str = "be written", remedy: str = "free disk space") -> Iterator[None]:
+    """Turn what the system has against something that is done to ``path`` into our error."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path}: cannot {cannot}: {error.strerror}", remedy=remedy) from error
 
 
 def replace_file(path: Path, text: str, *, remedy: str = "free disk space") -> Path:
@@ -18,20 +28,15 @@ def replace_file(path: Path, text: str, *, remedy: str = "free disk space") -> P
     Raises:
         StorageError: it cannot be written; what stood there still does.
     """
-    temporary: str | None = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-        raise StorageError(f"{path}: cannot be written: {error.strerror}", remedy=remedy) from error
-    return path
+    with storing(path, remedy=remedy):
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+        try:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+            temporary.chmod(0o644)
+            return temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def replace_json(path: Path, content: Mapping[str, JsonValue]) -> Path:

@@ -79,31 +79,29 @@ class DescribedShard(_Part):
     matrix: tuple[str, ...]
 
 
-class Sampling(BaseModel):
-    """What reports need of a scenario's sampling."""
-
+class _OfScenario(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Sampling(_OfScenario):
+    """What reports need of a scenario's sampling."""
 
     seed: int = 0
 
 
-class Deadlines(BaseModel):
+class Deadlines(_OfScenario):
     """A scenario's deadlines, in seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     boot: float = 600.0
     answer: float = 180.0
     transition: float = 120.0
 
 
-class DescribedScenario(BaseModel):
+class DescribedScenario(_OfScenario):
     """The scenario as it was read; of its keys those that reports need are typed, the others are kept.
 
     What the rest means is for the scenario's own schema, and may be more by now.
     """
-
-    model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str = ""
     arms: Mapping[str, JsonValue] = Field(default_factory=dict)

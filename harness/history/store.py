@@ -11,6 +11,9 @@ from pydantic import ValidationError
 
 from harness.errors import HistoryError, StorageError
 from harness.history.events import EVENT, FORMAT_VERSION, CellStarted, Event
+from harness.history.files import storing
+
+_REMEDY = "free disk space or choose another place with --out; what was recorded so far is readable"
 
 
 class HistoryWriter:
@@ -28,23 +31,20 @@ class HistoryWriter:
     def __init__(self, path: Path, *, goes_on: bool = False) -> None:
         self._path = path
         self._broken = False
-        try:
+        with storing(path, remedy=_REMEDY):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: IO[bytes] = path.open("ab" if goes_on else "xb", buffering=0)
-        except OSError as error:
-            raise _storage_error(path, error) from error
 
     def write(self, event: Event) -> None:
         """Append ``event``."""
         if self._broken:
             raise StorageError(f"{self._path}: an earlier write failed, nothing more is recorded")
         line = memoryview(event.model_dump_json(exclude_defaults=False).encode() + b"\n")
-        try:
+        self._broken = True  # until the whole line is there
+        with storing(self._path, remedy=_REMEDY):
             while line:
                 line = line[self._file.write(line) :]
-        except OSError as error:
-            self._broken = True
-            raise _storage_error(self._path, error) from error
+        self._broken = False
 
     def close(self) -> None:
         """Close the file; further events are refused."""
@@ -61,13 +61,6 @@ class HistoryWriter:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _storage_error(path: Path, error: OSError) -> StorageError:
-    return StorageError(
-        f"{path}: cannot be written: {error.strerror}",
-        remedy="free disk space or choose another place with --out; what was recorded so far is readable",
-    )
 
 
 def read_events(path: Path) -> Iterator[Event]:
