@@ -44,7 +44,7 @@ from harness.scenario.cells import Cell, load_cells, select_cells
 from harness.scenario.shard import Shard
 from harness.servers.attached import base_url_of
 from harness.servers.base import Runtime
-from harness.servers.select import Choice, choose_runtime
+from harness.servers.select import Choice, Wanted, choose_runtime
 from harness.vllm_api.connection import connect
 
 SMOKE = "first-look"
@@ -77,14 +77,10 @@ def choose(options: RunOptions) -> Choice:
         UsageError: the options contradict each other.
         RuntimeUnavailableError: the machine cannot run what was asked for.
     """
-    return choose_runtime(
-        runtime=options.runtime,
-        vllm=options.vllm,
-        image=options.image,
-        endpoint=options.endpoint,
-        access=options.access,
-        keep_servers=options.keep_servers,
+    wanted = Wanted(
+        runtime=options.runtime, vllm=options.vllm, image=options.image, endpoint=options.endpoint
     )
+    return choose_runtime(wanted, access=options.access, keep_servers=options.keep_servers)
 
 
 _REMEDIES = {
@@ -127,12 +123,8 @@ def plan(
 ) -> RunPlan:
     """Decide all that can be decided before anything is started; the model is provided.
 
-    Args:
-        options: What was asked for.
-        cells: The cells to run.
-        choice: The runtime.
-        resume_in: The directory of the run that is taken up again.  Without it the plan names the folder
-            in which a directory will be made.
+    ``resume_in`` is the directory of a run that is taken up again.  Without it the plan names the folder in
+    which a directory will be made.
 
     Raises:
         ModelError: the model cannot be provided.
@@ -180,12 +172,7 @@ def run(
 ) -> FinishedRun:
     """Plan a run of ``cells`` and run it; leftovers of earlier runs are removed first.
 
-    Args:
-        options: What was asked for.
-        cells: The cells to run.
-        choice: The runtime.
-        progress: Is shown what happens.
-        resume_in: The directory of the run that is taken up again; a new one without it.
+    It is a run that is taken up again where ``resume_in`` names its directory.
 
     Raises:
         UsageError: another harness is at work in the run that is to be taken up.

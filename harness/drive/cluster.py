@@ -18,7 +18,7 @@ from harness.history.run_description import AskedOptions
 from harness.models.model import Model
 from harness.servers.base import Runtime
 from harness.servers.process.runtime import installed_vllm
-from harness.servers.select import Choice, choose_runtime
+from harness.servers.select import Choice, Wanted, choose_runtime
 
 EXECUTORS = ("local", "ray")
 
@@ -36,11 +36,8 @@ def asked_cluster(
 ) -> Cluster | None:
     """The cluster that is asked for; None where cells run here.
 
-    Args:
-        executor: one of :data:`EXECUTORS`.
-        address: HOST:PORT of the cluster; the one this machine is part of without it.
-        resources: each as ``NAME=AMOUNT``.
-        foreign_servers: whether servers are not a run's own to start and to end.
+    Without an address it is the one that this machine is part of; ``foreign_servers`` are not a run's own to
+    start and to end.
 
     Raises:
         UsageError: it cannot be understood, options contradict each other, or Ray is missing.
@@ -83,13 +80,8 @@ def spread_over(
 ) -> Iterator[Executor]:
     """An executor that spreads ``jobs`` over the nodes of ``cluster``.
 
-    Args:
-        cluster: Where.
-        choice: The runtime that was chosen here; every node has the same.
-        jobs: What is going to be run.
-        model: As this machine has it.
-        asked: What was asked for: every node is to find the same model, fault and release.
-        tell: Is told in words what happens to nodes.
+    Every node has the runtime that was chosen here, and is to find the same model, fault and release.
+    ``tell`` is told in words what happens to nodes.
 
     Raises:
         RuntimeUnavailableError: a node lacks something.
@@ -98,12 +90,13 @@ def spread_over(
     from harness.drive.ray_node import Setting
 
     release = asked.vllm or (None if asked.image else installed_vllm())
+    wanted = Wanted(runtime=choice.runtime.name, vllm=release, image=asked.image)
     setting = Setting(
         version=__version__,
         model=model,
         model_reference=None if asked.model is None else model.location,
         fault_file=fault_file(asked.fault),
-        runtime_of=partial(_runtime_there, runtime=choice.runtime.name, vllm=release, image=asked.image),
+        runtime_of=partial(_runtime_there, wanted),
     )
     with connected(cluster.address):
         executor = RayExecutor(
@@ -113,6 +106,6 @@ def spread_over(
         yield executor
 
 
-def _runtime_there(*, runtime: str, vllm: str | None, image: str | None) -> Runtime:
+def _runtime_there(wanted: Wanted) -> Runtime:
     """The runtime of the node this is called on, of the same kind and with the same vLLM as here."""
-    return choose_runtime(runtime=runtime, vllm=vllm, image=image).runtime
+    return choose_runtime(wanted).runtime

@@ -29,17 +29,17 @@ from types import TracebackType
 from typing import Self
 
 from harness.drive.aftermath import asks_without_weights, leaves_it_whole
+from harness.drive.guest.asking import look
 from harness.drive.job import CellJob
 from harness.drive.recorder import Watcher
 from harness.errors import ServerNotFreshError
 from harness.history.appending import tell_of_damage
 from harness.history.layout import HISTORY_FILE
 from harness.history.recording import load_recording
-from harness.reaching import Access
 from harness.scenario.script import flat_steps
-from harness.servers.base import Activity, MachineTimes, Memory, Runtime, Server, ServerFacts, ServerSpec
+from harness.servers.base import BaseServer, Runtime, Server, ServerSpec
 from harness.vllm_api import lifecycle
-from harness.vllm_api.connection import Connection, connect
+from harness.vllm_api.connection import connect
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,51 +115,23 @@ def _without_names(spec: ServerSpec) -> ServerSpec:
     return replace(spec, cell="", log_path=Path(), boot_deadline_s=0.0)
 
 
-@dataclass(frozen=True)
-class _Shared:
-    """A server that an earlier cell started."""
+class _Shared(BaseServer):
+    """A server that earlier ``cells`` were served by; all it is asked, it is asked itself."""
 
-    server: Server
-    cells: tuple[str, ...]
-
-    @property
-    def facts(self) -> ServerFacts:
-        return replace(self.server.facts, shared_with=self.cells)
-
-    @property
-    def base_url(self) -> str:
-        return self.server.base_url
-
-    @property
-    def access(self) -> Access:
-        return self.server.access
-
-    async def measure_memory(self) -> Memory:
-        return await self.server.measure_memory()
-
-    async def look_at_activity(self) -> Activity | None:
-        return await self.server.look_at_activity()
-
-    async def look_at_machine(self) -> MachineTimes | None:
-        return await self.server.look_at_machine()
-
-    async def death(self) -> str | None:
-        return await self.server.death()
-
-    def log_tail(self, lines: int = 40) -> str:
-        return self.server.log_tail(lines)
+    def __init__(self, server: Server, cells: tuple[str, ...]) -> None:
+        super().__init__(replace(server.facts, shared_with=cells), server.access)
+        self.measure_memory = server.measure_memory
+        self.look_at_activity = server.look_at_activity
+        self.look_at_machine = server.look_at_machine
+        self.death = server.death
+        self.log_tail = server.log_tail
 
 
 class SharedServers:
     """Starts servers for ``jobs``, which come in this order, and lets cells share where it is safe.
 
     Use as a context manager around all of them: what is still running at its end is stopped.
-
-    Args:
-        runtime: Starts the servers.
-        jobs: The cells in the order in which they will ask for a server.
-        judges: Decide where it is safe.
-        watcher_of: Who is shown what is added to the history of a cell that has ended.
+    ``watcher_of`` tells who is shown what is added to the history of a cell that has ended.
     """
 
     def __init__(
@@ -258,13 +230,6 @@ class SharedServers:
         if await server.death() is not None:
             return False
         async with connect(server.base_url, access=server.access) as connection:
-            if await _rests(connection, deadline_s=deadline_s):
+            if (await look(connection.http, deadline_s=deadline_s)).rests:
                 return False
             return (await lifecycle.reset_prefix_cache(connection.http, deadline_s=deadline_s)).ok
-
-
-async def _rests(connection: Connection, *, deadline_s: float) -> bool:
-    """Whether it says that it sleeps or is paused; older releases know no pause."""
-    sleeping = await lifecycle.is_sleeping(connection.http, deadline_s=deadline_s)
-    paused = await lifecycle.is_paused(connection.http, deadline_s=deadline_s)
-    return sleeping.field("is_sleeping") is True or paused.field("is_paused") is True

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx
 
@@ -11,8 +11,8 @@ from harness.errors import UsageError
 from harness.reaching import NOTHING_SPECIAL, Access
 from harness.servers.base import (
     Activity,
+    BaseServer,
     Engine,
-    KeptServer,
     MachineTimes,
     Memory,
     RuntimeName,
@@ -38,29 +38,14 @@ class AttachedRuntime:
         access: What the server wants to be shown.
     """
 
+    name: RuntimeName = "attached"
+    engine: Engine = "unknown"
+    can_restart = False
+    kept = ()
+
     def __init__(self, *, endpoint: str, access: Access = NOTHING_SPECIAL) -> None:
         self._base_url = base_url_of(endpoint)
         self._access = access
-
-    @property
-    def name(self) -> RuntimeName:
-        """``attached``."""
-        return "attached"
-
-    @property
-    def engine(self) -> Engine:
-        """``unknown``: only its HTTP side is visible."""
-        return "unknown"
-
-    @property
-    def can_restart(self) -> bool:
-        """False: the server is not ours."""
-        return False
-
-    @property
-    def kept(self) -> Sequence[KeptServer]:
-        """None: what is not ours is not ours to keep."""
-        return ()
 
     def check_available(self) -> None:
         """Return when it can be tried to reach the server; it is asked when the run begins.
@@ -78,23 +63,23 @@ class AttachedRuntime:
         """Remove nothing: nothing is ours."""
         return []
 
-    def start(self, spec: ServerSpec) -> AbstractAsyncContextManager[Server]:
+    @asynccontextmanager
+    async def start(self, spec: ServerSpec) -> AsyncIterator[Server]:
         """Wait until the server is healthy; leave it running.
 
         Raises:
             ServerBootError: It was not healthy before the deadline.
         """
-        return self._attach(spec)
-
-    @asynccontextmanager
-    async def _attach(self, spec: ServerSpec) -> AsyncIterator[Server]:
         await wait_until_ready(
             base_url=self._base_url,
             deadline_s=spec.boot_deadline_s,
             log_tail=lambda _lines: "",
             access=self._access,
         )
-        yield _AttachedServer(self._base_url, self._access)
+        facts = ServerFacts(
+            runtime=self.name, engine=self.engine, base_url=self._base_url, emulated=(NOT_KNOWN,)
+        )
+        yield _AttachedServer(facts, self._access)
 
 
 def base_url_of(endpoint: str) -> str:
@@ -118,22 +103,8 @@ def base_url_of(endpoint: str) -> str:
     return str(url).rstrip("/").removesuffix("/v1").rstrip("/")
 
 
-class _AttachedServer:
+class _AttachedServer(BaseServer):
     """A server of which only its HTTP side is visible."""
-
-    def __init__(self, base_url: str, access: Access) -> None:
-        self._base_url = base_url
-        self.access = access
-
-    @property
-    def facts(self) -> ServerFacts:
-        return ServerFacts(
-            runtime="attached", engine="unknown", base_url=self._base_url, emulated=(NOT_KNOWN,)
-        )
-
-    @property
-    def base_url(self) -> str:
-        return self._base_url
 
     async def measure_memory(self) -> Memory:
         return Memory(resident=None, device=None)
@@ -147,7 +118,7 @@ class _AttachedServer:
         return None
 
     async def death(self) -> str | None:
-        async with self.access.client(self._base_url) as client:
+        async with self.access.client(self.base_url) as client:
             return await health_complaint(client, within_s=_TIMEOUT_S)
 
     def log_tail(self, lines: int = 40) -> str:  # noqa: ARG002  (the interface of every server)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, Protocol
 
-from harness.reaching import Access
+from harness.reaching import NOTHING_SPECIAL, Access
 
 RuntimeName = Literal["process", "docker", "attached"]
 Engine = Literal["cpu", "gpu", "unknown"]
@@ -175,6 +175,19 @@ class Server(Protocol):
     def log_tail(self, lines: int = 40) -> str:
         """Return the end of its output; empty when attached."""
         ...
+
+
+class BaseServer:
+    """What is at hand of every server: what a report says about it, and how it is reached."""
+
+    def __init__(self, facts: ServerFacts, access: Access = NOTHING_SPECIAL) -> None:
+        self.facts = facts
+        self.access = access
+
+    @property
+    def base_url(self) -> str:
+        """Where it answers."""
+        return self.facts.base_url
 
 
 class StartsServers(Protocol):

@@ -20,11 +20,7 @@ def gpu_names() -> tuple[str, ...]:
 
 
 async def gpu_memory(devices: Sequence[str] | None) -> int | None:
-    """Return the bytes in use on some GPUs together; None where that cannot be measured.
-
-    Args:
-        devices: Indices or UUIDs; None for all.
-    """
+    """Return the bytes in use on some GPUs, or on all, together; None where that cannot be measured."""
     arguments = ["--query-gpu=memory.used", "--format=csv,noheader,nounits"]
     if devices is not None:
         arguments.append(f"--id={','.join(devices)}")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from harness.errors import StorageError
+from harness.history.files import storing
 from harness.redaction import HIDDEN, hide
 
 LINES_READ = 2000
@@ -118,14 +118,9 @@ def open_log(path: Path) -> BinaryIO:
     Raises:
         StorageError: It cannot be written.
     """
-    try:
+    with storing(path, remedy="free disk space, or choose another --out"):
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("ab")
-    except OSError as error:
-        raise StorageError(
-            f"the server log {path} cannot be written: {error.strerror}",
-            remedy="free disk space, or choose another --out",
-        ) from error
 
 
 def tail(path: Path, lines: int, *, start: int = 0, secrets: Iterable[str] = ()) -> str:

@@ -127,8 +127,13 @@ def _state(thread: Path) -> str:
         return ""
 
 
-def process_name(pid: int) -> str:
-    """Return the name of a process; empty when it is gone."""
+def resident_by_process(pids: Iterable[int]) -> dict[str, int]:
+    """Return the :func:`resident_bytes` of each process, by its name and id; without those that are gone."""
+    sizes = {f"{_process_name(pid)}:{pid}": resident_bytes(pid) for pid in pids}
+    return {name: size for name, size in sizes.items() if size}
+
+
+def _process_name(pid: int) -> str:
     try:
         return psutil.Process(pid).name()
     except psutil.Error:

@@ -34,14 +34,8 @@ async def wait_until_ready(
 ) -> None:
     """Return once ``GET /health`` answers 200.
 
-    Args:
-        base_url: The server.
-        deadline_s: Seconds to wait at most.
-        log_tail: The last lines of the server's output, as many as asked for.
-        death: Says why the server is gone; None while it lives.
-        intruder: Asked once ``/health`` answers: says who answers instead of the server; None
-            when it is the server itself.
-        access: What the server wants to be shown.
+    ``death`` says why the server is gone, and ``intruder``, once there is an answer, who gave it instead of
+    the server; None where neither is so.
 
     Raises:
         ServerBootError: It died, is not what answers, or was not ready in time.

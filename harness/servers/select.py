@@ -60,42 +60,31 @@ class Wanted:
     endpoint: str | None = None
 
 
-def choose_runtime(
-    *,
-    runtime: str = "auto",
-    vllm: str | None = None,
-    image: str | None = None,
-    endpoint: str | None = None,
-    access: Access = NOTHING_SPECIAL,
-    keep_servers: bool = False,
-) -> Choice:
-    """Choose the runtime that the options ask for; starts, pulls and builds nothing.
+def choose_runtime(wanted: Wanted, *, access: Access = NOTHING_SPECIAL, keep_servers: bool = False) -> Choice:
+    """Choose the runtime that is wanted; starts, pulls and builds nothing.
 
-    Args:
-        runtime: One of :data:`RUNTIMES`.
-        vllm: A version of vLLM.
-        image: An image to run instead of the one that goes with the version.
-        endpoint: A server to attach to.
-        access: What that server wants to be shown.
-        keep_servers: Leave the servers running afterwards.
+    ``access`` is what a server to attach to wants to be shown.
 
     Raises:
         UsageError: The options contradict each other, or need a package that is not installed.
         RuntimeUnavailableError: The machine cannot run what was asked for.
     """
-    wanted = Wanted(runtime=runtime, vllm=vllm, image=image, endpoint=endpoint)
     check_options(wanted)
-    if endpoint is not None:
-        attached = AttachedRuntime(endpoint=endpoint, access=access)
-        return _checked(Choice(runtime=attached, reason="an endpoint was given"))
-    if runtime == "docker" or image is not None:
-        require("docker", for_what="the docker runtime")
-    machine = look_at_machine()
-    name, reason = decide(wanted, machine)
-    if name == "process":
-        return _checked(Choice(runtime=ProcessRuntime(keep=keep_servers), reason=reason))
-    docker = _docker_runtime(wanted, machine, keep=keep_servers)
-    return _checked(Choice(runtime=docker, reason=reason))
+    runtime: Runtime
+    if wanted.endpoint is not None:
+        runtime, reason = AttachedRuntime(endpoint=wanted.endpoint, access=access), "an endpoint was given"
+    else:
+        if wanted.runtime == "docker" or wanted.image is not None:
+            require("docker", for_what="the docker runtime")
+        machine = look_at_machine()
+        name, reason = decide(wanted, machine)
+        runtime = (
+            ProcessRuntime(keep=keep_servers)
+            if name == "process"
+            else _docker_runtime(wanted, machine, keep=keep_servers)
+        )
+    runtime.check_available()
+    return Choice(runtime=runtime, reason=reason)
 
 
 def check_options(wanted: Wanted) -> None:
@@ -233,8 +222,3 @@ def _leased_gpus() -> tuple[str, ...] | None:
     """Return the GPUs this process was given, as schedulers say it; None for all."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return None if visible is None else tuple(device for device in visible.split(",") if device)
-
-
-def _checked(choice: Choice) -> Choice:
-    choice.runtime.check_available()
-    return choice

@@ -46,9 +46,9 @@ class FixedTime(ProcessRuntime):
         self._seconds = seconds
 
     @asynccontextmanager
-    async def _start(self, spec: ServerSpec) -> AsyncIterator[Server]:
+    async def start(self, spec: ServerSpec) -> AsyncIterator[Server]:
         began = time.monotonic()
-        async with super()._start(spec) as server:
+        async with super().start(spec) as server:
             yield server
             left = began + self._seconds - time.monotonic()
             if left < 0:

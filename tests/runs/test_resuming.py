@@ -46,12 +46,12 @@ class Interruptible(InProcessRuntime):
         self.interrupted_at: str | None = None
 
     @asynccontextmanager
-    async def _start(self, spec: ServerSpec) -> AsyncIterator[Server]:
+    async def start(self, spec: ServerSpec) -> AsyncIterator[Server]:
         self.started.append(spec.cell)
         if spec.cell == self.interrupted_at:
             os.kill(os.getpid(), signal.SIGINT)
             await anyio.sleep_forever()
-        async with super()._start(spec) as server:
+        async with super().start(spec) as server:
             yield server
 
 

@@ -80,6 +80,6 @@ class TestOptions:
 
     def test_asked_for_process(self) -> None:
         """The process runtime of this environment can be asked for."""
-        choice = choose_runtime(runtime="process")
+        choice = choose_runtime(Wanted(runtime="process"))
         assert isinstance(choice.runtime, ProcessRuntime)
         assert choice.reason == "asked for"

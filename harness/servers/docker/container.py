@@ -15,16 +15,15 @@ from docker.models.containers import Container
 from docker.types import DeviceRequest, LogConfig, Mount
 
 from harness.errors import InfrastructureError, RuntimeUnavailableError
-from harness.reaching import NOTHING_SPECIAL, Access
 from harness.redaction import secret_values
-from harness.servers.base import Activity, MachineTimes, Memory, ServerFacts, ServerSpec
+from harness.servers.base import Activity, BaseServer, MachineTimes, Memory, ServerFacts, ServerSpec
 from harness.servers.docker.engine import speaking
 from harness.servers.docker.log import LogFollower
 from harness.servers.docker.plan import CONTAINER_PORT, ContainerPlan, GpuRequest
 from harness.servers.gpu import gpu_memory
 from harness.servers.logs import LINES_READ
 from harness.servers.machine import machine_times
-from harness.servers.processes import activity, process_name, resident_bytes
+from harness.servers.processes import activity, resident_by_process
 from harness.servers.readiness import boot_error
 
 _STOP_GRACE_S = 1  # Ctrl-C must be through within 5 s, and a killed container leaves nothing
@@ -32,31 +31,16 @@ _RETRY_S = 0.5
 _SIGNAL_EXIT = 128  # a shell's way, and Docker's, to say "killed by signal n": 128 + n
 
 
-class ContainerServer:
+class ContainerServer(BaseServer):
     """A :class:`~harness.servers.base.Server` in a container."""
 
     def __init__(
         self, *, client: docker.DockerClient, plan: ContainerPlan, spec: ServerSpec, facts: ServerFacts
     ) -> None:
+        super().__init__(facts)
         self._client = client
         self._plan = plan
-        self._facts = facts
         self._log = LogFollower(spec.log_path, secret_values(plan.env))
-
-    @property
-    def facts(self) -> ServerFacts:
-        """What a report says about it."""
-        return self._facts
-
-    @property
-    def access(self) -> Access:
-        """Nothing: it is ours."""
-        return NOTHING_SPECIAL
-
-    @property
-    def base_url(self) -> str:
-        """Where it answers."""
-        return self._facts.base_url
 
     def create(self) -> None:
         """Create and start the container, and learn its port.  Blocks.
@@ -75,8 +59,8 @@ class ContainerServer:
         if port is None:
             cause = self._death() or "its port was not published"
             raise boot_error(f"the server died while starting: {cause}", self.log_tail(LINES_READ))
-        self._facts = replace(
-            self._facts, base_url=f"http://127.0.0.1:{port}", identity=str(container.short_id)
+        self.facts = replace(
+            self.facts, base_url=f"http://127.0.0.1:{port}", identity=str(container.short_id)
         )
 
     async def death(self) -> str | None:
@@ -105,8 +89,7 @@ class ContainerServer:
     def remove(self, *, patience_s: float) -> None:
         """Stop and remove the container with its anonymous volumes, its whole log saved.  Blocks.
 
-        Args:
-            patience_s: Seconds that an engine gets to come back when it does not answer.
+        An engine that does not answer gets ``patience_s`` to come back.
 
         Raises:
             RuntimeUnavailableError: It did not; the next sweep removes the container.
@@ -176,9 +159,7 @@ class ContainerServer:
                 processes = self._client.api.top(self._plan.name, ps_args="-o pid")["Processes"]
         except InfrastructureError:
             return None, {}
-        pids = [int(row[0]) for row in processes]
-        sizes = {f"{process_name(pid)}:{pid}": resident_bytes(pid) for pid in pids}
-        return resident_in(stats["memory_stats"]), {name: size for name, size in sizes.items() if size}
+        return resident_in(stats["memory_stats"]), resident_by_process(int(row[0]) for row in processes)
 
 
 def create_container(client: docker.DockerClient, plan: ContainerPlan) -> Container:
@@ -203,11 +184,7 @@ def create_container(client: docker.DockerClient, plan: ContainerPlan) -> Contai
 
 
 def describe_end(state: Mapping[str, object]) -> str:
-    """Say in words how a container ended.
-
-    Args:
-        state: ``State`` of the engine's answer about a container.
-    """
+    """Say in words how a container ended, by the ``State`` of the engine's answer about it."""
     code = state.get("ExitCode")
     if state.get("OOMKilled"):
         return f"the kernel killed it because it ran out of memory (exit code {code})"
@@ -221,9 +198,8 @@ def describe_end(state: Mapping[str, object]) -> str:
 def resident_in(memory_stats: Mapping[str, object]) -> int | None:
     """Return anonymous and shared memory of a container, without the page cache.
 
-    Args:
-        memory_stats: As the engine gives it: ``anon`` and ``shmem`` with control groups v2,
-            ``total_rss`` and ``total_shmem`` with v1.  Empty for a container that has ended.
+    The engine tells ``anon`` and ``shmem`` with control groups v2, ``total_rss`` and ``total_shmem`` with v1,
+    and nothing of a container that has ended.
     """
     stats = memory_stats.get("stats")
     if not isinstance(stats, dict):

@@ -94,11 +94,7 @@ def _knock() -> None:
 
 @contextmanager
 def speaking(doing: str) -> Iterator[None]:
-    """Turn what the engine refuses, or fails to answer, into our errors.
-
-    Args:
-        doing: What is being done, for the message: ``"starting a container"``.
-    """
+    """Turn what the engine refuses, or fails to answer, into our errors, which say what was being done."""
     try:
         yield
     except APIError as error:
@@ -160,9 +156,7 @@ class ImageSource(Protocol):
     def provide(self, client: docker.DockerClient, *, on_progress: Callable[[str], None]) -> Image:
         """Return the image, made or fetched where the engine does not have it.  Blocks for minutes then.
 
-        Args:
-            client: The engine.
-            on_progress: Told what is going on, often; what it raises ends the work.
+        ``on_progress`` is told what is going on, often; what it raises ends the work.
 
         Raises:
             ImageError: It cannot be had.

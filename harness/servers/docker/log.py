@@ -21,12 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 class LogFollower:
-    """Follows one container's output into a log file, secrets replaced on the way.
-
-    Args:
-        path: The file to append to.
-        secrets: Values that must not be written.
-    """
+    """Appends one container's output to a log file as it comes, secrets replaced on the way."""
 
     def __init__(self, path: Path, secrets: Iterable[str]) -> None:
         self._path = path

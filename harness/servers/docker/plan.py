@@ -116,15 +116,8 @@ def plan_container(
 ) -> ContainerPlan:
     """Decide everything about a server's container.
 
-    Args:
-        spec: The server that is wanted.
-        image: Reference of the image.
-        entrypoint: The image's own; says how the model is given.
-        engine: What the image's vLLM computes on.
-        gpus: Which GPUs it gets.
-        memory_limit: Bytes, or with a unit as Docker takes it; None for none.
-        deadline: When the container may be swept even if its harness cannot be seen from there.
-        keep: Spare it in sweeps until then.
+    The image's ``entrypoint`` says how the model is given.  At the ``deadline`` the container may be swept
+    even if its harness cannot be seen from there; with ``keep`` it is spared until then.
 
     Raises:
         UsageError: The arm sets a flag that belongs to the runtime.

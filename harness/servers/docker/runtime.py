@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import anyio
@@ -75,6 +75,9 @@ class DockerRuntime:
         keep: Leave containers that became ready running when they are left, for debugging.
     """
 
+    name: RuntimeName = "docker"
+    can_restart = True
+
     def __init__(
         self,
         *,
@@ -86,32 +89,12 @@ class DockerRuntime:
         keep: bool = False,
     ) -> None:
         self._image = image
-        self._engine = engine
+        self.engine = engine
         self._gpus = None if gpus is None else tuple(gpus)
         self._memory_limit = memory_limit
         self._lifetime = lifetime
         self._keep = keep
-        self._kept: list[KeptServer] = []
-
-    @property
-    def name(self) -> RuntimeName:
-        """``docker``."""
-        return "docker"
-
-    @property
-    def engine(self) -> Engine:
-        """What the image's vLLM computes on."""
-        return self._engine
-
-    @property
-    def can_restart(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def kept(self) -> Sequence[KeptServer]:
-        """The containers it has left running."""
-        return tuple(self._kept)
+        self.kept: list[KeptServer] = []
 
     def check_available(self) -> None:
         """Return when the engine answers and, for a GPU image, provides GPUs.
@@ -120,23 +103,13 @@ class DockerRuntime:
             RuntimeUnavailableError: It does not.
         """
         with connected() as client:
-            if self._engine == "gpu" and not engine_info(client).hands_out_gpus:
+            if self.engine == "gpu" and not engine_info(client).hands_out_gpus:
                 raise RuntimeUnavailableError(NO_GPUS, remedy=GET_GPUS)
 
     def command(self, spec: ServerSpec) -> str:
         """Return a ``docker run`` that starts the same server, secrets by name only; starts nothing."""
         with connected() as client:
             return self._plan(spec, client, local_image(client, self._image.reference)).run_command()
-
-    def start(self, spec: ServerSpec) -> AbstractAsyncContextManager[Server]:
-        """Start a container: ready once entered, stopped and removed once left.
-
-        Raises:
-            ImageError: The image does not exist, or could not be pulled.
-            ServerBootError: The container died, or was not ready in time.
-            InfrastructureError: The engine is gone, or refuses.
-        """
-        return self._start(spec)
 
     def sweep(self) -> list[str]:
         """Remove containers past their deadline or without a running sleepwake; return one sentence for each.
@@ -148,7 +121,14 @@ class DockerRuntime:
             return sweep_containers(client)
 
     @asynccontextmanager
-    async def _start(self, spec: ServerSpec) -> AsyncIterator[Server]:
+    async def start(self, spec: ServerSpec) -> AsyncIterator[Server]:
+        """Start a container: ready once entered, stopped and removed once left.
+
+        Raises:
+            ImageError: The image does not exist, or could not be pulled.
+            ServerBootError: The container died, or was not ready in time.
+            InfrastructureError: The engine is gone, or refuses.
+        """
         with connected() as client:
             image = await self._provide_image(client)
             plan = await anyio.to_thread.run_sync(self._plan, spec, client, image)
@@ -171,7 +151,7 @@ class DockerRuntime:
                 with anyio.CancelScope(shield=True):
                     if self._keep and was_ready and await server.death() is None:
                         stop = f"docker rm --force {plan.name}"
-                        self._kept.append(KeptServer(cell=spec.cell, base_url=server.base_url, stop=stop))
+                        self.kept.append(KeptServer(cell=spec.cell, base_url=server.base_url, stop=stop))
                     else:
                         await anyio.to_thread.run_sync(lambda: server.remove(patience_s=patience_s))
 
@@ -188,13 +168,13 @@ class DockerRuntime:
             ) from error
 
     def _plan(self, spec: ServerSpec, client: docker.DockerClient, image: Image | None) -> ContainerPlan:
-        by_cdi = self._engine == "gpu" and engine_info(client).by_cdi
+        by_cdi = self.engine == "gpu" and engine_info(client).by_cdi
         return plan_container(
             spec,
             image=self._image.reference,
             entrypoint=entrypoint(image),
-            engine=self._engine,
-            gpus=GpuRequest(devices=self._gpus, cdi=by_cdi) if self._engine == "gpu" else None,
+            engine=self.engine,
+            gpus=GpuRequest(devices=self._gpus, cdi=by_cdi) if self.engine == "gpu" else None,
             memory_limit=self._memory_limit,
             deadline=datetime.now(UTC) + self._lifetime,
             keep=self._keep,
@@ -203,7 +183,7 @@ class DockerRuntime:
     def _facts(self, plan: ContainerPlan, image: Image) -> ServerFacts:
         return ServerFacts(
             runtime=self.name,
-            engine=self._engine,
+            engine=self.engine,
             base_url="",  # the engine picks the port when the container starts
             command=plan.run_command(),
             image=self._image.reference,

@@ -13,10 +13,9 @@ from pathlib import Path
 import anyio.to_thread
 
 from harness.errors import ServerError
-from harness.reaching import NOTHING_SPECIAL, Access
 from harness.redaction import secret_values
 from harness.servers import logs
-from harness.servers.base import Activity, MachineTimes, Memory, ServerFacts, ServerSpec
+from harness.servers.base import Activity, BaseServer, MachineTimes, Memory, ServerFacts, ServerSpec
 from harness.servers.gpu import gpu_memory
 from harness.servers.machine import machine_times
 from harness.servers.process import launch
@@ -28,14 +27,13 @@ from harness.servers.processes import (
     end,
     family,
     listens_on,
-    process_name,
-    resident_bytes,
+    resident_by_process,
 )
 
 _REAP_S = 5.0
 
 
-class EngineProcess:
+class EngineProcess(BaseServer):
     """A :class:`~harness.servers.base.Server` that is a child of the harness."""
 
     def __init__(
@@ -48,7 +46,7 @@ class EngineProcess:
         records: Records,
         outlives_harness: bool = False,
     ) -> None:
-        self._facts = facts
+        super().__init__(facts)
         self._port = int(facts.base_url.rpartition(":")[2])
         self._argv = argv
         self._records = records
@@ -69,21 +67,6 @@ class EngineProcess:
         self._kills_before = _out_of_memory_kills()
         self._child: subprocess.Popen[bytes] | None = None
 
-    @property
-    def facts(self) -> ServerFacts:
-        """What a report says about it."""
-        return self._facts
-
-    @property
-    def access(self) -> Access:
-        """Nothing: it is ours."""
-        return NOTHING_SPECIAL
-
-    @property
-    def base_url(self) -> str:
-        """Where it answers."""
-        return self._facts.base_url
-
     def spawn(self) -> None:
         """Start the engine in a session of its own, remembered before it exists.
 
@@ -103,7 +86,7 @@ class EngineProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        self._facts = replace(self._facts, identity=str(self._child.pid))
+        self.facts = replace(self.facts, identity=str(self._child.pid))
         self.remember_family()
 
     def remember_family(self) -> None:
@@ -131,21 +114,21 @@ class EngineProcess:
 
     async def measure_memory(self) -> Memory:
         """Measure every process of the engine, and its GPUs."""
-        per_process = await anyio.to_thread.run_sync(self._resident_bytes)
+        per_process = await anyio.to_thread.run_sync(lambda: resident_by_process(self._pids()))
         visible = self._environment.get("CUDA_VISIBLE_DEVICES")
         device = (
-            await gpu_memory(visible.split(",") if visible else None) if self._facts.engine == "gpu" else None
+            await gpu_memory(visible.split(",") if visible else None) if self.facts.engine == "gpu" else None
         )
         resident = sum(per_process.values()) if per_process else None
         return Memory(resident=resident, device=device, per_process=per_process)
 
     async def look_at_activity(self) -> Activity | None:
         """Look at every process of the engine."""
-        return await anyio.to_thread.run_sync(self._activity)
+        return await anyio.to_thread.run_sync(lambda: activity(self._pids()))
 
     async def look_at_machine(self) -> MachineTimes | None:
         """Look at this machine and at every process of the engine."""
-        return await anyio.to_thread.run_sync(self._machine_times)
+        return await anyio.to_thread.run_sync(lambda: machine_times(self._pids()))
 
     def log_tail(self, lines: int = 40) -> str:
         """Return the end of what this server wrote, secrets replaced."""
@@ -178,17 +161,8 @@ class EngineProcess:
     def _family(self) -> set[ProcessId]:
         return family(self._record.processes, marker=self._record.marker)
 
-    def _activity(self) -> Activity | None:
-        return activity(each.pid for each in self._family())
-
-    def _machine_times(self) -> MachineTimes | None:
-        return machine_times(each.pid for each in self._family())
-
-    def _resident_bytes(self) -> dict[str, int]:
-        return {
-            f"{process_name(each.pid)}:{each.pid}": resident_bytes(each.pid)
-            for each in sorted(self._family())
-        }
+    def _pids(self) -> list[int]:
+        return [each.pid for each in sorted(self._family())]
 
 
 def _out_of_memory_kills() -> int:

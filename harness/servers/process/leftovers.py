@@ -14,8 +14,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.errors import StorageError
-from harness.history.files import replace_file
+from harness.history.files import replace_file, storing
 from harness.servers.owner import Owner, Place
 from harness.servers.processes import ProcessId, end, family
 
@@ -67,13 +66,9 @@ class Records:
             StorageError: It cannot be written, so the server must not be started.
         """
         remedy = "free disk space, or point SLEEPWAKE_CACHE at a folder you can write to"
-        try:
+        with storing(self.folder, cannot="remember the server to clean up", remedy=remedy):
             self.folder.mkdir(parents=True, exist_ok=True)
             record.scratch.mkdir(mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"cannot remember the server to clean up in {self.folder}: {error.strerror}", remedy=remedy
-            ) from error
         replace_file(self._path(record), record.model_dump_json(), remedy=remedy)
 
     def forget(self, record: ServerRecord) -> None:

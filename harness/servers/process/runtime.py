@@ -8,7 +8,7 @@ import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -51,6 +51,9 @@ class ProcessRuntime:
         keep: Leave servers that became ready running when they are left, for debugging.
     """
 
+    name: RuntimeName = "process"
+    can_restart = True
+
     def __init__(
         self,
         *,
@@ -61,31 +64,11 @@ class ProcessRuntime:
         keep: bool = False,
     ) -> None:
         self._engine_command = tuple(engine_command)
-        self._engine = engine or installed_engine()
+        self.engine = engine or installed_engine()
         self._records = Records((cache or cache_directory()) / "servers")
         self._stop_grace_s = stop_grace_s
         self._keep = keep
-        self._kept: list[KeptServer] = []
-
-    @property
-    def name(self) -> RuntimeName:
-        """``process``."""
-        return "process"
-
-    @property
-    def engine(self) -> Engine:
-        """What the engine command computes on."""
-        return self._engine
-
-    @property
-    def can_restart(self) -> bool:
-        """True."""
-        return True
-
-    @property
-    def kept(self) -> Sequence[KeptServer]:
-        """The servers it has left running."""
-        return tuple(self._kept)
+        self.kept: list[KeptServer] = []
 
     def check_available(self) -> None:
         """Return when this machine can run the engine.
@@ -106,7 +89,7 @@ class ProcessRuntime:
             raise RuntimeUnavailableError(
                 f"the engine command {self._engine_command[0]} does not exist", remedy="correct its path"
             )
-        if self._engine == "gpu" and not gpu_names():
+        if self.engine == "gpu" and not gpu_names():
             raise RuntimeUnavailableError(
                 "the installed vLLM needs a GPU and `nvidia-smi` shows none",
                 remedy="install sleepwake[cpu] in another environment, or check the driver",
@@ -120,7 +103,8 @@ class ProcessRuntime:
         """End servers without a running sleepwake, kept ones only with ``kept_too``; a sentence for each."""
         return self._records.sweep(grace_s=self._stop_grace_s, kept_too=kept_too)
 
-    def start(self, spec: ServerSpec) -> AbstractAsyncContextManager[Server]:
+    @asynccontextmanager
+    async def start(self, spec: ServerSpec) -> AsyncIterator[Server]:
         """Start a server: ready once entered, stopped and gone once left.
 
         Raises:
@@ -128,14 +112,10 @@ class ProcessRuntime:
             StorageError: Its log or its record cannot be written.
             ServerError: On leaving: some of its processes cannot be ended.
         """
-        return self._start(spec)
-
-    @asynccontextmanager
-    async def _start(self, spec: ServerSpec) -> AsyncIterator[Server]:
         port = _free_port()
         facts = ServerFacts(
             runtime=self.name,
-            engine=self._engine,
+            engine=self.engine,
             base_url=f"http://{_HOST}:{port}",
             command=self._shown_command(spec, str(port)),
             emulated=self._emulated(spec),
@@ -144,7 +124,7 @@ class ProcessRuntime:
             spec=spec,
             facts=facts,
             argv=self._argv(spec, str(port)),
-            env=server_env(spec, self._engine),
+            env=server_env(spec, self.engine),
             records=self._records,
             outlives_harness=self._keep,
         )
@@ -165,7 +145,7 @@ class ProcessRuntime:
             with anyio.CancelScope(shield=True):
                 if self._keep and was_ready and await server.death() is None:
                     await anyio.to_thread.run_sync(server.keep)
-                    self._kept.append(
+                    self.kept.append(
                         KeptServer(
                             cell=spec.cell, base_url=facts.base_url, stop=f"kill {server.facts.identity}"
                         )
@@ -174,14 +154,14 @@ class ProcessRuntime:
                     await anyio.to_thread.run_sync(server.stop, self._stop_grace_s)
 
     def _argv(self, spec: ServerSpec, port: str) -> list[str]:
-        args = server_args(spec, self._engine, engine_command=self._engine_command, host=_HOST, port=port)
+        args = server_args(spec, self.engine, engine_command=self._engine_command, host=_HOST, port=port)
         return [*self._engine_command, *args]
 
     def _shown_command(self, spec: ServerSpec, port: str) -> str:
-        return shell_command(self._argv(spec, port), server_env(spec, self._engine))
+        return shell_command(self._argv(spec, port), server_env(spec, self.engine))
 
     def _emulated(self, spec: ServerSpec) -> tuple[str, ...]:
-        return (EMULATED_CPU_SLEEP,) if uses_cpu_sleep(server_env(spec, self._engine)) else ()
+        return (EMULATED_CPU_SLEEP,) if uses_cpu_sleep(server_env(spec, self.engine)) else ()
 
 
 def installed_vllm() -> str | None:
