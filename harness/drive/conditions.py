@@ -41,15 +41,9 @@ def plan(scenario: Scenario, options: ProbeOptions, *, role: Role, caches: bool 
     """Lay out a probe.
 
     Passes that read the prefix cache come first: a scored one writes it, and so would hide that
-    a cached block is missing.
-
-    Args:
-        scenario: Whose evidence and concurrency count where the probe names none.
-        options: The probe's.
-        role: What it is evidence of.
-        caches: Whether the engine keeps what it computed of a prompt.  Where it does not, warm, rehit and
-            cold ask the same, and the first that is named stands for all; a probe of re-hits alone, after
-            the baseline, asks nothing.
+    a cached block is missing.  Where the engine ``caches`` nothing of a prompt, warm, rehit and cold ask the
+    same, and the first that is named stands for all; a probe of re-hits alone, after the baseline, asks
+    nothing.
     """
     named = options.evidence or tuple(
         each for each in scenario.evidence if role is Role.BASELINE or each not in _ONLY_IN_BASELINE

@@ -24,16 +24,7 @@ def unconfirmed(
     seen: Observation,
     sleeping_pauses: bool,
 ) -> list[str]:
-    """Say in words what contradicts that the step did what it must.
-
-    Args:
-        step: What was to be done.
-        result: What its call answered.
-        before: What the engine was like.
-        after: What it must be like now.
-        seen: A look at it when no call was under way.
-        sleeping_pauses: As for :func:`contradictions`.
-    """
+    """Say in words what contradicts that the step, whose call answered ``result``, did what it must."""
     if result.ok and before.asleep and not after.rests and seen.is_sleeping:
         woke = "woke nothing" if len(before.asleep) == 1 else "did not wake everything"
         said = f"{result.method} {result.path} answered {result.status} and {woke}"
@@ -52,13 +43,10 @@ def _failed(step: Transition, result: CallResult) -> Iterator[str]:
 
 
 def contradictions(engine: EngineState, seen: Observation, *, sleeping_pauses: bool) -> Iterator[str]:
-    """Yield in words what was seen and cannot be.
+    """Yield in words what was seen, when no call was under way, and cannot be.
 
-    Args:
-        engine: What it must be like.
-        seen: A look at it when no call was under way.
-        sleeping_pauses: Whether the release is one whose sleep pauses the scheduler, and whose waking
-            lets it go on; before, ``/is_paused`` knew of ``/pause`` alone.
+    ``sleeping_pauses`` says whether the release is one whose sleep pauses the scheduler, and whose waking
+    lets it go on; before, ``/is_paused`` knew of ``/pause`` alone.
     """
     if engine.is_sleeping is not None:
         yield from _unless_equal("/is_sleeping", seen.is_sleeping, engine.is_sleeping)

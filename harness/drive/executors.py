@@ -11,7 +11,8 @@ from harness.drive.cell import EarlyLooks, run_cell
 from harness.drive.job import CellJob
 from harness.drive.recorder import Watcher
 from harness.drive.sharing import Judges, SharedServers, by_server
-from harness.errors import ServerNotFreshError, StorageError
+from harness.errors import ServerNotFreshError
+from harness.history.files import storing
 from harness.history.layout import set_aside
 from harness.servers.base import Runtime
 
@@ -91,10 +92,5 @@ def make_room(cell_directory: Path) -> None:
     Raises:
         StorageError: it cannot be moved.
     """
-    try:
+    with storing(cell_directory, cannot="move the earlier attempt aside", remedy="make the folder writable"):
         set_aside(cell_directory)
-    except OSError as error:
-        raise StorageError(
-            f"{cell_directory}: cannot move the earlier attempt aside: {error.strerror}",
-            remedy="make the folder writable",
-        ) from error

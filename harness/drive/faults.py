@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import difflib
 from pathlib import Path
 
 from harness.engine_plugin.faults import FAULTS, Fault
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 
 
 def require_fault(fault: str) -> str:
@@ -65,8 +64,7 @@ def known_fault(name: str) -> Fault:
 
 
 def _suggest(wrong: str, right: list[str]) -> str:
-    nearest = difflib.get_close_matches(wrong, right, n=1)
-    return f"did you mean {nearest[0]!r}?" if nearest else f"there are: {', '.join(sorted(right))}"
+    return did_you_mean(wrong, right, otherwise=f"there are: {', '.join(sorted(right))}")
 
 
 def _names() -> str:

@@ -25,19 +25,19 @@ async def introduced(
     """Ask the server what it is."""
     info = await lifecycle.server_info(connection.http, deadline_s=SERVER_INFO_DEADLINE_S)
     version = await lifecycle.version(connection.http, deadline_s=OBSERVATION_DEADLINE_S)
-    told = version.field("version")
+    release = version.field("version")
     facts = server.facts
     return ServerReady(
         t=recorder.now(),
         runtime=facts.runtime,
         command=_command(facts),
-        vllm_version=told if isinstance(told, str) else None,
+        vllm_version=release if isinstance(release, str) else None,
         image=facts.image,
         image_digest=facts.image_digest,
         boot_seconds=boot_seconds,
         emulated=facts.emulated,
-        configuration=_told(info, "vllm_config"),
-        environment=_told(info, "system_env"),
+        configuration=_part(info, "vllm_config"),
+        environment=_part(info, "system_env"),
         shared_with=facts.shared_with,
     )
 
@@ -57,20 +57,25 @@ async def served_model(connection: Connection) -> str:
     return name
 
 
-def _told(info: CallResult, part: str) -> dict[str, JsonValue]:
+def _part(info: CallResult, name: str) -> dict[str, JsonValue]:
     """A part of what the server says of itself; empty where the version cannot say it as JSON."""
-    told = info.field(part)
-    return told if isinstance(told, dict) else {}
+    part = info.field(name)
+    return part if isinstance(part, dict) else {}
 
 
 def caches_prompts(ready: ServerReady) -> bool:
     """Whether the engine may keep what it computed of a prompt, in its own memory or by a connector."""
     configuration = configuration_of(ready)
-    cache = configuration.get("cache_config")
-    is_off = isinstance(cache, dict) and cache.get("enable_prefix_caching") is False
-    return not is_off or bool(configuration.get("kv_transfer_config"))
+    is_on = told(configuration, "cache_config", "enable_prefix_caching") is not False
+    return is_on or bool(configuration.get("kv_transfer_config"))
 
 
 def configuration_of(ready: ServerReady) -> Mapping[str, JsonValue]:
     """The engine's own configuration; empty where the version cannot say it as JSON."""
     return ready.configuration if isinstance(ready.configuration, dict) else {}
+
+
+def told(configuration: Mapping[str, JsonValue], part: str, name: str) -> JsonValue:
+    """One value of it, such as ``cache_config``'s ``block_size``; None if it is not told."""
+    values = configuration.get(part)
+    return values.get(name) if isinstance(values, dict) else None

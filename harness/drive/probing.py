@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import anyio
 import numpy as np
@@ -25,7 +27,7 @@ from harness.history.events import (
 from harness.scenario.steps.asking import ProbeOptions
 from harness.vllm_api import lifecycle
 from harness.vllm_api.forcing import force
-from harness.vllm_api.generation import Generation, GenerationRequest, Scoring, generate, score
+from harness.vllm_api.generation import GenerationRequest, Scoring, Weighed, generate, score
 from harness.vllm_api.versions import Feature
 
 SUSPICIOUS_SHIFT = 0.01
@@ -158,21 +160,20 @@ async def run_pass(
     )
     recorder.record(start)
     salt = f"{session.salt}-{start.number}" if cold else session.salt
-    ask_one = {Method.SCORED: _score, Method.FORCED: _force}.get(condition.method, _generate)
     limiter = anyio.CapacityLimiter(condition.concurrency)
     answers: list[Answer] = []
 
     async with machine_seen(session, pass_number=start.number), session.watched() as watch:
 
         async def ask(prompt: Prompt) -> None:
+            given = target.reference.tokens_to_score(prompt)
+            question = _Question(session=session, prompt=prompt, start=start, salt=salt, given=given)
             async with limiter:
                 asked_at = recorder.now()
                 with watch.unless_it_hangs() as scope:
-                    answer = await ask_one(
-                        session, prompt, start=start, salt=salt, reference=target.reference
-                    )
+                    answer = await question.answer()
                 if scope.cancelled_caught:
-                    answer = _without_answer(watch.failure, session, prompt, start, since=asked_at)
+                    answer = question.failed(watch.failure, seconds=recorder.now() - asked_at)
             recorder.record(answer)
             watch.vigil.answered()
             answers.append(answer)
@@ -181,136 +182,112 @@ async def run_pass(
             for prompt in prompts:
                 group.start_soon(ask, prompt)
         if any(answer.failure and answer.failure.kind in UNTIMELY for answer in answers):
-            recorder.record(
-                watch.vigil.waited(
-                    t=recorder.now(),
-                    step=session.step,
-                    pass_number=start.number,
-                    tokens=len(prompts) * session.scenario.sampling.max_tokens,
-                )
-            )
+            session.record_wait(watch, answers=len(prompts), pass_number=start.number)
     session.answers = all(answer.failure is None for answer in answers)
     return answers
 
 
-async def _generate(
-    session: Session,
-    prompt: Prompt,
-    *,
-    start: PassStarted,
-    salt: str,
-    reference: Reference,  # noqa: ARG001 - where tokens are given it has them
-) -> Answer:
-    sampling = session.scenario.sampling
-    request = GenerationRequest(
-        prompt_token_ids=prompt.token_ids,
-        messages=messages_of(prompt),
-        max_tokens=sampling.max_tokens,
-        model=start.adapter or session.served_model_name,
-        deadline_s=session.scenario.deadlines.answer,
-        temperature=1.0 if start.method is Method.SAMPLED else sampling.temperature,
-        seed=sampling.seed,
-        cache_salt=salt,
-        top_logprobs=sampling.logprobs,
-    )
-    generation = await generate(session.connection.openai, request)
-    if generation.error is not None:
-        return _failed(generation, session, prompt, start)
-    return Answer(
-        t=session.recorder.now(),
-        pass_number=start.number,
-        prompt=prompt.id,
-        token_ids=generation.token_ids,
-        text=generation.text,
-        finish_reason=generation.finish_reason,
-        stop_reason=generation.stop_reason,
-        prompt_tokens=generation.prompt_tokens,
-        completion_tokens=generation.completion_tokens,
-        cached_tokens=generation.cached_tokens,
-        system_fingerprint=generation.system_fingerprint,
-        logprobs=Logprobs.pack(
-            chosen=generation.chosen_logprobs,
-            top_ids=generation.top_ids,
-            top_values=generation.top_logprobs,
+@dataclass(frozen=True, kw_only=True)
+class _Question:
+    """One prompt of a pass: how it is asked, and how what comes back is recorded."""
+
+    session: Session
+    prompt: Prompt
+    start: PassStarted
+    salt: str
+    given: tuple[int, ...]
+    """The baseline's tokens, for passes in which the engine only weighs these."""
+
+    async def answer(self) -> Answer:
+        """Ask once, and wait for all of it."""
+        match self.start.method:
+            case Method.SCORED:
+                return await self._scored()
+            case Method.FORCED:
+                request = self._request(max_tokens=len(self.given))
+                return self._weighed(await force(self.session.connection.http, request, self.given))
+            case _:
+                return await self._generated()
+
+    def failed(self, failure: CallFailure | None, *, seconds: float) -> Answer:
+        """What is recorded where nothing came back."""
+        return Answer(**self._place(), seconds=seconds, failure=failure)
+
+    async def _generated(self) -> Answer:
+        sampling = self.session.scenario.sampling
+        request = replace(
+            self._request(max_tokens=sampling.max_tokens),
+            messages=messages_of(self.prompt),
+            temperature=1.0 if self.start.method is Method.SAMPLED else sampling.temperature,
+            seed=sampling.seed,
+        )
+        generation = await generate(self.session.connection.openai, request)
+        if generation.error is not None:
+            return self.failed(failure_of(generation.error), seconds=generation.seconds)
+        return Answer(
+            **self._place(),
+            token_ids=generation.token_ids,
+            text=generation.text,
+            finish_reason=generation.finish_reason,
+            stop_reason=generation.stop_reason,
+            prompt_tokens=generation.prompt_tokens,
+            completion_tokens=generation.completion_tokens,
+            **_told(generation),
+        )
+
+    async def _scored(self) -> Answer:
+        scoring = await score(
+            self.session.connection.openai,
+            (*self.prompt.token_ids, *self.given),
+            model=self._model,
+            deadline_s=self.session.scenario.deadlines.answer,
+            top_logprobs=self.session.scenario.sampling.logprobs,
+            cache_salt=self.salt,
+        )
+        # The prompt's own tokens are scored as well; its first is not.
+        return self._weighed(scoring, first=len(self.prompt.token_ids) - 1)
+
+    def _weighed(self, scoring: Scoring, *, first: int = 0) -> Answer:
+        """The answer that consists of the given tokens, whose rows begin with the one called ``first``."""
+        if scoring.error is not None:
+            return self.failed(failure_of(scoring.error), seconds=scoring.seconds)
+        return Answer(**self._place(), token_ids=self.given, **_told(scoring, first=first))
+
+    @property
+    def _model(self) -> str:
+        return self.start.adapter or self.session.served_model_name
+
+    def _request(self, *, max_tokens: int) -> GenerationRequest:
+        return GenerationRequest(
+            prompt_token_ids=self.prompt.token_ids,
+            max_tokens=max_tokens,
+            model=self._model,
+            deadline_s=self.session.scenario.deadlines.answer,
+            cache_salt=self.salt,
+            top_logprobs=self.session.scenario.sampling.logprobs,
+        )
+
+    def _place(self) -> dict[str, Any]:
+        """When the answer came, and to what."""
+        return {
+            "t": self.session.recorder.now(),
+            "pass_number": self.start.number,
+            "prompt": self.prompt.id,
+        }
+
+
+def _told(weighed: Weighed, *, first: int = 0) -> dict[str, Any]:
+    """What is recorded of every answer that has tokens."""
+    return {
+        "cached_tokens": weighed.cached_tokens,
+        "system_fingerprint": weighed.system_fingerprint,
+        "logprobs": Logprobs.pack(
+            chosen=weighed.chosen_logprobs[first:],
+            top_ids=weighed.top_ids[first:],
+            top_values=weighed.top_logprobs[first:],
         ),
-        seconds=generation.seconds,
-    )
-
-
-async def _score(
-    session: Session, prompt: Prompt, *, start: PassStarted, salt: str, reference: Reference
-) -> Answer:
-    tokens = reference.tokens_to_score(prompt)
-    scoring = await score(
-        session.connection.openai,
-        (*prompt.token_ids, *tokens),
-        model=start.adapter or session.served_model_name,
-        deadline_s=session.scenario.deadlines.answer,
-        top_logprobs=session.scenario.sampling.logprobs,
-        cache_salt=salt,
-    )
-    # The prompt's own tokens are scored as well; its first is not.
-    return _weighed(scoring, tokens, session, prompt, start, first=len(prompt.token_ids) - 1)
-
-
-async def _force(
-    session: Session, prompt: Prompt, *, start: PassStarted, salt: str, reference: Reference
-) -> Answer:
-    tokens = reference.tokens_to_score(prompt)
-    request = GenerationRequest(
-        prompt_token_ids=prompt.token_ids,
-        max_tokens=len(tokens),
-        model=start.adapter or session.served_model_name,
-        deadline_s=session.scenario.deadlines.answer,
-        cache_salt=salt,
-        top_logprobs=session.scenario.sampling.logprobs,
-    )
-    return _weighed(await force(session.connection.http, request, tokens), tokens, session, prompt, start)
-
-
-def _weighed(
-    scoring: Scoring,
-    tokens: tuple[int, ...],
-    session: Session,
-    prompt: Prompt,
-    start: PassStarted,
-    *,
-    first: int = 0,
-) -> Answer:
-    """The answer that consists of given tokens, whose rows begin with the one called ``first``."""
-    if scoring.error is not None:
-        return _failed(scoring, session, prompt, start)
-    return Answer(
-        t=session.recorder.now(),
-        pass_number=start.number,
-        prompt=prompt.id,
-        token_ids=tokens,
-        cached_tokens=scoring.cached_tokens,
-        system_fingerprint=scoring.system_fingerprint,
-        logprobs=Logprobs.pack(
-            chosen=scoring.chosen_logprobs[first:],
-            top_ids=scoring.top_ids[first:],
-            top_values=scoring.top_logprobs[first:],
-        ),
-        seconds=scoring.seconds,
-    )
-
-
-def _failed(result: Generation | Scoring, session: Session, prompt: Prompt, start: PassStarted) -> Answer:
-    return Answer(
-        t=session.recorder.now(),
-        pass_number=start.number,
-        prompt=prompt.id,
-        seconds=result.seconds,
-        failure=failure_of(result.error),
-    )
-
-
-def _without_answer(
-    failure: CallFailure, session: Session, prompt: Prompt, start: PassStarted, *, since: float
-) -> Answer:
-    now = session.recorder.now()
-    return Answer(t=now, pass_number=start.number, prompt=prompt.id, seconds=now - since, failure=failure)
+        "seconds": weighed.seconds,
+    }
 
 
 def suspects_among(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from harness.drive.introduction import told
 from harness.drive.job import CellJob
 from harness.drive.session import OBSERVATION_DEADLINE_S, Session
 from harness.errors import ServerError
@@ -31,16 +32,13 @@ async def prepare_prompts(session: Session, job: CellJob, configuration: Mapping
     ]
     session.prompts = tuple(prompts)
     model = _model_configuration(job.model.folder)
-    cache = configuration.get("cache_config")
     session.recorder.record(
         PromptsPrepared(
             t=session.recorder.now(),
             prompts=session.prompts,
             end_of_sequence_ids=_whole_numbers(model.get("eos_token_id")),
             vocabulary_size=next(iter(_whole_numbers(model.get("vocab_size"))), None),
-            block_size=next(iter(_whole_numbers(cache.get("block_size"))), None)
-            if isinstance(cache, dict)
-            else None,
+            block_size=next(iter(_whole_numbers(told(configuration, "cache_config", "block_size"))), None),
         )
     )
 
@@ -56,8 +54,7 @@ def _asked(job: CellJob, configuration: Mapping[str, JsonValue]) -> tuple[Corpus
 
 
 def _in_float32(configuration: Mapping[str, JsonValue]) -> bool:
-    model = configuration.get("model_config")
-    return isinstance(model, dict) and str(model.get("dtype")).removeprefix("torch.") == "float32"
+    return str(told(configuration, "model_config", "dtype")).removeprefix("torch.") == "float32"
 
 
 async def _token_ids(session: Session, prompt: CorpusPrompt) -> tuple[int, ...]:

@@ -29,6 +29,7 @@ from harness.drive.ray_node import CellOnNode, Delivery, Lines, LogPiece, Refusa
 from harness.drive.recorder import Recorder, Watcher
 from harness.errors import NodeLostError, RuntimeUnavailableError, StorageError
 from harness.history.events import EVENT, CellFailed
+from harness.history.files import storing
 from harness.history.layout import HISTORY_FILE, SERVER_LOG
 from harness.servers.base import Engine
 from harness.servers.flags import flag_value
@@ -158,13 +159,8 @@ class _Copy:
 
     def _append_to_log(self, content: bytes) -> None:
         path = self.job.directory / SERVER_LOG
-        try:
-            with path.open("ab") as log:
-                log.write(content)
-        except OSError as error:
-            raise StorageError(
-                f"{path}: cannot be written: {error.strerror}", remedy="free disk space"
-            ) from error
+        with storing(path), path.open("ab") as log:
+            log.write(content)
 
 
 @dataclass(frozen=True, kw_only=True)

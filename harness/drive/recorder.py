@@ -14,6 +14,10 @@ Watcher = Callable[[Event], None]
 """Is shown every event after it has been stored."""
 
 
+def unwatched(_: Event) -> None:
+    """Nobody looks on."""
+
+
 class Recorder:
     """Writes one cell's history.  ``now()`` is the cell's clock: seconds since it started."""
 
@@ -27,10 +31,7 @@ class Recorder:
     def branch(self, path: Path, *, begin: CellStarted, watcher: Watcher) -> Recorder:
         """Begin another history with all that this one holds so far, on the same clock.
 
-        Args:
-            path: Where the new history is written.
-            begin: Stands in for the first event: whose history it is.
-            watcher: Is shown what is recorded from now on.
+        ``begin`` stands in for the first event: whose history it is.
 
         Raises:
             StorageError: it could not be stored.

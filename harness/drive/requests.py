@@ -26,8 +26,7 @@ async def run_beside(session: Session, step: StartRequests | FinishRequests | Ca
         case StartRequests():
             await _start(session, step.start_requests)
         case FinishRequests():
-            options = step.finish_requests
-            await _finish(session, options)
+            await _finish(session, step.finish_requests)
         case CancelRequests():
             await session.in_flight.cancel(step.cancel_requests.name)
     # A round trip to the engine: what was sent before has reached it as well.
@@ -36,18 +35,10 @@ async def run_beside(session: Session, step: StartRequests | FinishRequests | Ca
 
 async def _finish(session: Session, options: FinishRequestsOptions) -> None:
     """Wait for requests as long as the script says, or until the engine is known to hang."""
-    recorder = session.recorder
     async with session.watched() as watch:
         given_up = await session.in_flight.finish(options.name, within_s=options.within, watch=watch)
         if given_up:
-            recorder.record(
-                watch.vigil.waited(
-                    t=recorder.now(),
-                    step=session.step,
-                    pass_number=None,
-                    tokens=given_up * session.scenario.sampling.max_tokens,
-                )
-            )
+            session.record_wait(watch, answers=given_up)
 
 
 async def _start(session: Session, options: StartRequestsOptions) -> None:

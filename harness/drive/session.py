@@ -192,6 +192,14 @@ class Session:
         """Look at the engine while answers are waited for."""
         return watched(self.server, self.connection, self.recorder)
 
+    def record_wait(self, watch: Watch, *, answers: int, pass_number: int | None = None) -> None:
+        """Put into the history what the engine did while so many ``answers`` were waited for."""
+        tokens = answers * self.scenario.sampling.max_tokens
+        now = self.recorder.now()
+        self.recorder.record(
+            watch.vigil.waited(t=now, step=self.step, pass_number=pass_number, tokens=tokens)
+        )
+
     async def observe(self, moment: Literal["before", "after", "settled"]) -> Observation:
         """Look at the engine from outside and put what is seen into the history."""
         state = await lifecycle.is_sleeping(self.connection.http, deadline_s=OBSERVATION_DEADLINE_S)
@@ -216,11 +224,7 @@ class Session:
         return observation
 
     async def record_weight_checksums(self, reference: Reference) -> None:
-        """Put the checksums of parameters and buffers into the history, as far as the engine tells them.
-
-        Args:
-            reference: The baseline whose weights they ought to be.
-        """
+        """Put the checksums of parameters and buffers into the history, as far as the engine tells them."""
         deadline_s = self.scenario.deadlines.transition
         result = await lifecycle.weight_checksums(self.connection.http, deadline_s=deadline_s)
         told = result.field("checksums")

@@ -93,14 +93,7 @@ class Vigil:
         return self.still_s is not None and self.still_s >= self._limit_s
 
     def waited(self, *, t: float, step: str | None, pass_number: int | None, tokens: int) -> Waited:
-        """What was seen, for the history.
-
-        Args:
-            t: Now, on the cell's clock.
-            step: During which step of the script,
-            pass_number: and during which pass.
-            tokens: How many the engine had to generate for all that was asked.
-        """
+        """What was seen, for the history; all that was asked takes so many ``tokens``."""
         if not self._looks:
             return Waited(t=t, step=step, pass_number=pass_number, seconds=0.0)
         first, last = self._looks[0], self._looks[-1]

@@ -137,6 +137,11 @@ def timed_out(deadline_s: float) -> CallError:
     return CallError(kind="timeout", message=f"no answer within {deadline_s:g} s")
 
 
+def malformed(error: ValueError) -> CallError:
+    """The error of a 200 whose body is not what the API promises."""
+    return CallError(kind="protocol", message=shorten(str(error)), status=httpx.codes.OK)
+
+
 def error_message(body: object) -> str:
     """What a parsed error answer says: vLLM's ``error.message``, Starlette's ``detail``, or all of it."""
     if isinstance(body, dict):

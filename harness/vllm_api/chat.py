@@ -26,12 +26,7 @@ Message: TypeAlias = Mapping[str, JsonValue]
 
 
 def user_message(text: str, *, picture: str | None = None) -> Message:
-    """One turn of a user.
-
-    Args:
-        text: what is said.
-        picture: an image as a ``data:`` URL, shown before the text; None for none.
-    """
+    """One turn of a user; the picture, a ``data:`` URL, is shown before the text."""
     if picture is None:
         return {"role": "user", "content": text}
     parts: list[JsonValue] = [

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import httpx
 from pydantic import JsonValue
 
-from harness.vllm_api.calls import CallError, fetch, shorten
+from harness.vllm_api.calls import fetch, malformed
 from harness.vllm_api.completion import Body, TokenId, Usage
 from harness.vllm_api.generation import MOST_LOGPROBS, GenerationRequest, Scoring
 from harness.vllm_api.logprobs import LogprobTable
@@ -63,8 +63,8 @@ async def force(http: httpx.AsyncClient, request: GenerationRequest, tokens: Seq
     if error is None and fetched.response is not None:
         try:
             return _read(fetched.response.content, request, tokens, fetched.seconds)
-        except ValueError as malformed:
-            error = CallError(kind="protocol", message=shorten(str(malformed)), status=httpx.codes.OK)
+        except ValueError as unreadable:
+            error = malformed(unreadable)
     return Scoring(seconds=fetched.seconds, error=error)
 
 

@@ -5,9 +5,9 @@ A prompt that holds a picture goes through ``/v1/chat/completions`` instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
 import httpx
@@ -15,7 +15,7 @@ import openai
 from pydantic import JsonValue
 
 from harness.errors import UsageError
-from harness.vllm_api.calls import CallError, error_message, shorten, timed_out
+from harness.vllm_api.calls import CallError, error_message, malformed, shorten, timed_out
 from harness.vllm_api.chat import GeneratedChat, Message
 from harness.vllm_api.completion import GeneratedCompletion, ScoredCompletion
 from harness.vllm_api.logprobs import FloatArray, IdArray, LogprobTable
@@ -62,24 +62,18 @@ class GenerationRequest:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Generation:
-    """What came back, or why nothing did.
+class Weighed:
+    """Tokens and how probable a server found each, or why there are none.
 
-    The arrays have one row a generated token: ``chosen_logprobs`` float32 ``[n]``, ``top_ids``
-    int32 ``[n, k]`` and ``top_logprobs`` float32 ``[n, k]``, ordered by descending
-    log-probability, then ascending id; rows with fewer candidates are padded with -1 and
-    ``-inf``.  Log-probabilities are natural, before temperature.  ``prompt_tokens``,
-    ``completion_tokens`` and ``cached_tokens`` are the server's own counts, ``None`` where it
-    does not tell.  With an ``error`` everything but ``seconds`` is empty.
+    The arrays have one row a token: ``chosen_logprobs`` float32 ``[n]``, ``top_ids`` int32 ``[n, k]`` and
+    ``top_logprobs`` float32 ``[n, k]``, ordered by descending log-probability, then ascending id; rows with
+    fewer candidates are padded with -1 and ``-inf``.  Log-probabilities are natural, before temperature.
+    ``cached_tokens`` is the server's own count, ``None`` where it does not tell.  With an ``error`` all but
+    ``seconds`` is empty.
     """
 
     seconds: float
     token_ids: tuple[int, ...] = ()
-    text: str = ""
-    finish_reason: str | None = None
-    stop_reason: int | str | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
     cached_tokens: int | None = None
     system_fingerprint: str | None = None
     chosen_logprobs: FloatArray = field(default_factory=lambda: _NOTHING.chosen)
@@ -89,38 +83,35 @@ class Generation:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Scoring:
-    """How probable a server finds given tokens, each after the ones before it.
+class Generation(Weighed):
+    """What a prompt became; further counts are the server's own as well."""
 
-    Row ``i`` of the arrays (shaped and ordered as in :class:`Generation`) is about ``token_ids[i]``, which is
-    prompt token ``i + 1``: the first has nothing before it.
+    text: str = ""
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scoring(Weighed):
+    """Given tokens, each weighed after the ones before it.
+
+    Row ``i`` is about ``token_ids[i]``, which is prompt token ``i + 1``: the first has nothing before it.
     """
 
-    seconds: float
-    token_ids: tuple[int, ...] = ()
-    cached_tokens: int | None = None
-    system_fingerprint: str | None = None
-    chosen_logprobs: FloatArray = field(default_factory=lambda: _NOTHING.chosen)
-    top_ids: IdArray = field(default_factory=lambda: _NOTHING.top_ids)
-    top_logprobs: FloatArray = field(default_factory=lambda: _NOTHING.top_logprobs)
-    error: CallError | None = None
+
+_Kind = TypeVar("_Kind", Generation, Scoring)
 
 
 async def generate(client: openai.AsyncOpenAI, request: GenerationRequest) -> Generation:
     """Ask for one completion and wait at most ``request.deadline_s`` seconds for all of it; never retried."""
-    started = anyio.current_time()
     if request.messages is None:
         fields: dict[str, JsonValue] = {"logprobs": request.top_logprobs, "return_tokens_as_token_ids": True}
-        answer = await _complete(client, request, fields)
+        sending = _complete(client, request, fields)
     else:
-        answer = await _chat(client, request, request.messages)
-    seconds = anyio.current_time() - started
-    if not isinstance(answer, CallError):
-        try:
-            return _read_generation(answer, request, seconds)
-        except ValueError as malformed:
-            answer = CallError(kind="protocol", message=shorten(str(malformed)), status=200)
-    return Generation(seconds=seconds, error=answer)
+        sending = _chat(client, request, request.messages)
+    return await _answered(Generation, sending, request, _read_generation)
 
 
 async def score(
@@ -131,7 +122,6 @@ async def score(
     deadline_s: float,
     top_logprobs: int = DEFAULT_TOP_LOGPROBS,
     cache_salt: str | None = None,
-    extra: Mapping[str, JsonValue] | None = None,
 ) -> Scoring:
     """Score given tokens by one prefill, which never *reads* the prefix cache (it still writes it).
 
@@ -145,63 +135,64 @@ async def score(
         deadline_s=deadline_s,
         cache_salt=cache_salt,
         top_logprobs=top_logprobs,
-        extra=extra or {},
     )
+    sending = _complete(client, request, {"prompt_logprobs": top_logprobs})
+    return await _answered(Scoring, sending, request, _read_scoring)
+
+
+async def _answered(
+    kind: type[_Kind],
+    sending: Awaitable[bytes],
+    request: GenerationRequest,
+    read: Callable[[bytes, GenerationRequest, float], _Kind],
+) -> _Kind:
+    """Wait for the body of a 200 and read it; where there is none, or another than promised, say why."""
     started = anyio.current_time()
-    answer = await _complete(client, request, {"prompt_logprobs": top_logprobs})
+    try:
+        with anyio.fail_after(request.deadline_s):
+            answer = await sending
+    except (TimeoutError, openai.APIConnectionError, openai.APIStatusError) as failure:
+        error = request_error(failure, deadline_s=request.deadline_s)
+        return kind(seconds=anyio.current_time() - started, error=error)
     seconds = anyio.current_time() - started
-    if not isinstance(answer, CallError):
-        try:
-            return _read_scoring(answer, request, seconds)
-        except ValueError as malformed:
-            answer = CallError(kind="protocol", message=shorten(str(malformed)), status=200)
-    return Scoring(seconds=seconds, error=answer)
+    try:
+        return read(answer, request, seconds)
+    except ValueError as unreadable:
+        return kind(seconds=seconds, error=malformed(unreadable))
 
 
 async def _complete(
     client: openai.AsyncOpenAI, request: GenerationRequest, fields: Mapping[str, JsonValue]
-) -> bytes | CallError:
-    """Post the request; the body of a 200, or why there is none."""
-    try:
-        with anyio.fail_after(request.deadline_s):
-            raw = await client.completions.with_raw_response.create(
-                model=request.model,
-                prompt=list(request.prompt_token_ids),
-                max_tokens=request.max_tokens,
-                temperature=request.temperature,
-                seed=request.seed,
-                extra_body=_own_fields(request, fields),
-            )
-    except (TimeoutError, openai.APIConnectionError, openai.APIStatusError) as error:
-        return request_error(error, deadline_s=request.deadline_s)
+) -> bytes:
+    raw = await client.completions.with_raw_response.create(
+        model=request.model,
+        prompt=list(request.prompt_token_ids),
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        seed=request.seed,
+        extra_body=own_fields(request, fields),
+    )
     return raw.content
 
 
 async def _chat(
-    client: openai.AsyncOpenAI,
-    request: GenerationRequest,
-    messages: tuple[Message, ...],
-) -> bytes | CallError:
-    """Post the request as a chat; the body of a 200, or why there is none."""
-    try:
-        with anyio.fail_after(request.deadline_s):
-            raw = await client.chat.completions.with_raw_response.create(
-                model=request.model,
-                messages=cast("tuple[ChatCompletionMessageParam, ...]", messages),
-                max_tokens=request.max_tokens,
-                temperature=request.temperature,
-                seed=request.seed,
-                logprobs=True,
-                # The taken token counts among the candidates: with one more the likeliest are all told.
-                top_logprobs=min(request.top_logprobs + 1, MOST_LOGPROBS),
-                extra_body=_own_fields(request, {"return_tokens_as_token_ids": True}),
-            )
-    except (TimeoutError, openai.APIConnectionError, openai.APIStatusError) as error:
-        return request_error(error, deadline_s=request.deadline_s)
+    client: openai.AsyncOpenAI, request: GenerationRequest, messages: tuple[Message, ...]
+) -> bytes:
+    raw = await client.chat.completions.with_raw_response.create(
+        model=request.model,
+        messages=cast("tuple[ChatCompletionMessageParam, ...]", messages),
+        max_tokens=request.max_tokens,
+        temperature=request.temperature,
+        seed=request.seed,
+        logprobs=True,
+        # The taken token counts among the candidates: with one more the likeliest are all told.
+        top_logprobs=min(request.top_logprobs + 1, MOST_LOGPROBS),
+        extra_body=own_fields(request, {"return_tokens_as_token_ids": True}),
+    )
     return raw.content
 
 
-def _own_fields(request: GenerationRequest, fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+def own_fields(request: GenerationRequest, fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """What a request has that OpenAI's own API has not."""
     salt = {} if request.cache_salt is None else {"cache_salt": request.cache_salt}
     return {**fields, **request.extra, **salt}

@@ -172,7 +172,8 @@ async def tokenize_text(
     http: httpx.AsyncClient, text: str, *, model: str | None = None, deadline_s: float
 ) -> CallResult:
     """Turn text into token ids, special tokens included; the answer's field is ``tokens``."""
-    return await _tokenize(http, {"prompt": text}, model=model, deadline_s=deadline_s)
+    payload: dict[str, JsonValue] = {"prompt": text, **_named(model)}
+    return await call(http, "POST", "/tokenize", payload=payload, deadline_s=deadline_s)
 
 
 async def tokenize_chat(
@@ -183,26 +184,20 @@ async def tokenize_chat(
     deadline_s: float,
 ) -> CallResult:
     """Turn messages into token ids through the chat template; the answer's field is ``tokens``."""
-    payload: dict[str, JsonValue] = {"messages": [dict(message) for message in messages]}
-    return await _tokenize(http, payload, model=model, deadline_s=deadline_s)
+    payload: dict[str, JsonValue] = {"messages": [dict(each) for each in messages], **_named(model)}
+    return await call(http, "POST", "/tokenize", payload=payload, deadline_s=deadline_s)
 
 
 async def detokenize(
     http: httpx.AsyncClient, token_ids: Sequence[int], *, model: str | None = None, deadline_s: float
 ) -> CallResult:
     """Turn token ids into text; the answer's field is ``prompt``."""
-    payload: dict[str, JsonValue] = {"tokens": list(token_ids)}
-    if model is not None:
-        payload["model"] = model
+    payload: dict[str, JsonValue] = {"tokens": list(token_ids), **_named(model)}
     return await call(http, "POST", "/detokenize", payload=payload, deadline_s=deadline_s)
 
 
-async def _tokenize(
-    http: httpx.AsyncClient, payload: dict[str, JsonValue], *, model: str | None, deadline_s: float
-) -> CallResult:
-    if model is not None:
-        payload["model"] = model
-    return await call(http, "POST", "/tokenize", payload=payload, deadline_s=deadline_s)
+def _named(model: str | None) -> dict[str, JsonValue]:
+    return {} if model is None else {"model": model}
 
 
 async def server_info(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:

@@ -10,7 +10,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from harness.vllm_api.calls import CallError, fetch, shorten
+from harness.vllm_api.calls import CallError, fetch, malformed
 from harness.vllm_api.versions import ENDED_METRIC, METRIC_NAMES, SLEEP_STATE_METRIC, TIMED
 
 SleepState: TypeAlias = Literal["awake", "paused", "weights_offloaded", "discard_all"]
@@ -70,11 +70,8 @@ async def read_metrics(http: httpx.AsyncClient, *, deadline_s: float) -> Metrics
         return MetricsReading(snapshot=None, seconds=fetched.seconds, error=fetched.error)
     try:
         snapshot = parse_metrics(fetched.response.text)
-    except ValueError as malformed:
-        error = CallError(
-            kind="protocol", message=shorten(str(malformed)), status=fetched.response.status_code
-        )
-        return MetricsReading(snapshot=None, seconds=fetched.seconds, error=error)
+    except ValueError as unreadable:
+        return MetricsReading(snapshot=None, seconds=fetched.seconds, error=malformed(unreadable))
     return MetricsReading(snapshot=snapshot, seconds=fetched.seconds)
 
 

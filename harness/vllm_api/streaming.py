@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 import anyio
 import httpx
 import openai
-from pydantic import JsonValue
 
-from harness.vllm_api.calls import CallError, shorten
+from harness.vllm_api.calls import CallError, malformed
 from harness.vllm_api.completion import StreamedPart
-from harness.vllm_api.generation import GenerationRequest, request_error
+from harness.vllm_api.generation import GenerationRequest, own_fields, request_error
 
 
 @dataclass(kw_only=True)
@@ -72,8 +71,8 @@ async def stream(
         into.complete = True
     except (TimeoutError, openai.APIError, httpx.HTTPError) as error:
         into.error = request_error(error, deadline_s=request.deadline_s)
-    except ValueError as malformed:
-        into.error = CallError(kind="protocol", message=shorten(str(malformed)), status=httpx.codes.OK)
+    except ValueError as unreadable:
+        into.error = malformed(unreadable)
 
 
 async def _read(
@@ -83,9 +82,6 @@ async def _read(
     on_accepted: Callable[[], None],
     on_first_token: Callable[[], None],
 ) -> None:
-    body: dict[str, JsonValue] = {"return_tokens_as_token_ids": True, **request.extra}
-    if request.cache_salt is not None:
-        body["cache_salt"] = request.cache_salt
     parts = await client.completions.create(
         model=request.model,
         prompt=list(request.prompt_token_ids),
@@ -95,7 +91,7 @@ async def _read(
         logprobs=request.top_logprobs,
         stream=True,
         stream_options={"include_usage": True},
-        extra_body=body,
+        extra_body=own_fields(request, {"return_tokens_as_token_ids": True}),
     )
     async with parts:
         on_accepted()

@@ -13,8 +13,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.errors import StorageError
-from harness.history.files import replace_file
+from harness.history.files import replace_file, storing
 from harness.models.cache import cache_directory
 from harness.scenario.engine_state import EngineState
 from harness.servers.owner import Owner
@@ -108,12 +107,8 @@ class Ledger:
         Raises:
             StorageError: it cannot be written, so the server must not be touched.
         """
-        try:
+        with storing(self._folder, cannot="remember what the server is owed", remedy=_REMEDY):
             self._folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"{self._folder}: cannot remember what the server is owed: {error.strerror}", remedy=_REMEDY
-            ) from error
         replace_file(self._path(owed), owed.model_dump_json(), remedy=_REMEDY)
 
     def forget(self, owed: Owed) -> None:

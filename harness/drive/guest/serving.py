@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 
 from pydantic import JsonValue
 
-from harness.drive.introduction import SERVER_INFO_DEADLINE_S
+from harness.drive.introduction import SERVER_INFO_DEADLINE_S, told
 from harness.scenario.cells import Cell
 from harness.servers.flags import flag_name
 from harness.vllm_api import lifecycle
@@ -67,8 +67,7 @@ def _doubts(cell: Cell, configuration: Mapping[str, JsonValue]) -> Iterator[_Dou
         yield _Doubt(words=f"the server does not tell whether it has {name}", is_open=True)
     for flag, wanted in _wanted(cell.arm.args):
         part, key = _SHOWN_BY.get(flag, ("", ""))
-        shown = configuration.get(part)
-        value = shown.get(key) if isinstance(shown, dict) else None
+        value = told(configuration, part, key)
         if value is None:
             yield _Doubt(words=f"the server does not tell whether it has --{flag}", is_open=True)
         elif str(value) != wanted:
