@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -81,10 +82,7 @@ class AnswerPair:
     def first_difference(self) -> int | None:
         """Index of the first token that differs, or that only one of the two has; None if there is none."""
         before, after = self.reference.answer.token_ids, self.reply.answer.token_ids
-        if before == after:
-            return None
-        shorter = min(len(before), len(after))
-        return next((i for i in range(shorter) if before[i] != after[i]), shorter)
+        return None if before == after else common_prefix(before, after)
 
     @property
     def shared(self) -> int:
@@ -132,6 +130,12 @@ class AnswerPair:
         if longer == 0:
             return 1.0
         return sum(a == b for a, b in zip(before, after, strict=False)) / longer
+
+
+def common_prefix(left: Sequence[object], right: Sequence[object]) -> int:
+    """How many leading tokens, or characters, the two have in common."""
+    shorter = min(len(left), len(right))
+    return next((i for i in range(shorter) if left[i] != right[i]), shorter)
 
 
 def same_logprobs(one: Answer, other: Answer) -> bool:

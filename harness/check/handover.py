@@ -35,11 +35,9 @@ class Handover:
 
 
 def judge_handover(fresh: Recording, later: Recording) -> Handover:
-    """Hold the first answers of a later cell against those of the first cell on the same server.
+    """Hold what a later cell was answered, before its first transition, against the first on its server.
 
-    Args:
-        fresh: The cell that found the server fresh, and was judged clean.
-        later: One that asked the same, as far as it is recorded, before its first transition.
+    That one found the server ``fresh``, and was judged clean.
     """
     if not _same_questions(fresh, later):
         return Handover(because="it was asked other questions when it was fresh")

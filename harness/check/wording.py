@@ -10,7 +10,7 @@ from harness.check.answer_pair import Reply
 from harness.check.result import CheckerName, Finding, Strength
 from harness.history.events import CacheCondition, Method, PassStarted, Role, StepStarted
 
-SHOWN_WHEN_FALSE = frozenset({"clear_cache"})
+_SHOWN_WHEN_FALSE = frozenset({"clear_cache"})
 """Options of steps that are not false by default."""
 
 
@@ -71,11 +71,7 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
 def describe(step: StepStarted) -> str:
     """A step in words, for example ``sleep level 1`` or ``load first adapter x``."""
     *verb, noun = step.action.split("_")
-    told = {
-        name: value
-        for name, value in step.options.items()
-        if value not in (None, [], ()) and (value is not False or name in SHOWN_WHEN_FALSE)
-    }
+    told = set_options(step.options)
     must_fail = told.pop("must_fail", False)
     words = [
         *verb,
@@ -86,6 +82,15 @@ def describe(step: StepStarted) -> str:
         *(["(must fail)"] if must_fail else []),
     ]
     return " ".join(words)
+
+
+def set_options(options: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """The options of a step that say something."""
+    return {
+        name: value
+        for name, value in options.items()
+        if value not in (None, [], ()) and (value is not False or name in _SHOWN_WHEN_FALSE)
+    }
 
 
 def _option(name: str, value: JsonValue) -> str:

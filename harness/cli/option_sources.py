@@ -7,7 +7,6 @@ meaning; where its values came from :mod:`harness.scenario.sources` tells.
 
 from __future__ import annotations
 
-import difflib
 import os
 import shlex
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from cyclopts import App, ArgumentCollection, Parameter
 
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 from harness.runs.options import environment_source, is_environment, variable_in
 
 OUT_VARIABLE = "SLEEPWAKE_OUT"
@@ -65,11 +64,10 @@ def check_variables(environ: Mapping[str, str]) -> None:
     """
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in VARIABLES:
-            nearest = difflib.get_close_matches(name, VARIABLES, n=1)
-            known = ", ".join(sorted(VARIABLES))
+            otherwise = f"unset it; the known ones are: {', '.join(sorted(VARIABLES))}"
             raise UsageError(
                 f"{name}: there is no such environment variable",
-                remedy=f"did you mean {nearest[0]}?" if nearest else f"unset it; the known ones are: {known}",
+                remedy=did_you_mean(name, VARIABLES, otherwise=otherwise, quoted="{}"),
             )
 
 

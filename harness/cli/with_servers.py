@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
-from rich.text import Text
 
 from harness.cli.concluding import conclude
 from harness.cli.option_sources import given_options
@@ -27,7 +26,7 @@ from harness.cli.shared import (
 )
 from harness.errors import ExitCode
 from harness.extras import require
-from harness.report.tables import show_table
+from harness.report.tables import print_line, show_table
 from harness.report.text import count
 from harness.runs.finding import REPORTS
 from harness.runs.options import RunOptions
@@ -92,18 +91,17 @@ def run(
 
 def _run(options: RunOptions, cells: list[Cell], choice: Choice, *, resumed: Resumption | None) -> int:
     console = new_console()
-    console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)
+    print_line(console, f"runtime: {choice.runtime.name} ({choice.reason})")
     if resumed and resumed.kept:
-        console.print(Text(f"kept: {count(len(resumed.kept), 'cell')} with a verdict"), soft_wrap=True)
+        print_line(console, f"kept: {count(len(resumed.kept), 'cell')} with a verdict")
     resume_in = resumed.directory if resumed else None
-    complaints: list[str] = []
     try:
         code = _run_to_the_end(options, cells, choice, console=console, resume_in=resume_in)
     finally:
         # Last, whatever happened before: a server that could not be given back has to be mended by hand.
-        complaints += _complaints(options.endpoint)
+        complaints = list(_complaints(options.endpoint))
         for complaint in complaints:
-            console.print(Text(complaint, style="bold red"), soft_wrap=True)
+            print_line(console, complaint, style="bold red")
     return ExitCode.INFRASTRUCTURE if complaints and code == ExitCode.CLEAN else code
 
 
@@ -125,11 +123,10 @@ def _run_to_the_end(
     with Progress(console, cells=len(cells)) as progress:
         finished = workflow.run(options, cells, choice, progress=progress, resume_in=resume_in)
     if not finished.whole:
-        carry_on = f"interrupted; `sleepwake run --resume {finished.directory}` carries on"
-        console.print(Text(carry_on), soft_wrap=True)
+        print_line(console, f"interrupted; `sleepwake run --resume {finished.directory}` carries on")
     for kept in choice.runtime.kept:
         sentence = f"{kept.cell} still answers at {kept.base_url}; `{kept.stop}` or `sleepwake clean` ends it"
-        console.print(Text(sentence), soft_wrap=True)
+        print_line(console, sentence)
     console.print()
     code = conclude(finished.directory, console)
     return code if finished.whole else ExitCode.INTERRUPTED
@@ -161,8 +158,7 @@ def bisect(
     """
     require("run", for_what="a search")
     from harness.explore.bisect import run as search
-    from harness.explore.bisect.search import conclusion
-    from harness.report.bisection import show_bisection
+    from harness.explore.bisect.search import conclusion, table
     from harness.report.progress import Progress
     from harness.servers.docker.images import supported_versions
 
@@ -185,14 +181,12 @@ def bisect(
         options,
         remember_in=file,
         progress=lambda cells: Progress(console, cells=cells),
-        tell=lambda sentence: console.print(Text(sentence), soft_wrap=True),
+        tell=lambda sentence: print_line(console, sentence),
     )
-    show_bisection(
-        [(trial.version, trial.outcome, trial.reason, trial.run) for trial in ended.trials],
-        conclusion=conclusion(ended),
-        reproduce=[search.command(options, version) for version in ended.neighbours],
-        console=console,
-    )
+    show_table(table(ended), console)
+    print_line(console, conclusion(ended), style="bold")
+    for version in ended.neighbours:
+        print_line(console, f"reproduce: {search.command(options, version)}")
     return ExitCode.INCONCLUSIVE if ended.contradiction else ExitCode.CLEAN
 
 
@@ -237,8 +231,7 @@ def fuzz(
     choice = workflow.choose(RunOptions(runtime=runtime))
     console = new_console()
     chosen_seed = secrets.randbelow(10**6) if seed is None else seed
-    first = f"runtime: {choice.runtime.name} ({choice.reason}); seed {chosen_seed}"
-    console.print(Text(first), soft_wrap=True)
+    print_line(console, f"runtime: {choice.runtime.name} ({choice.reason}); seed {chosen_seed}")
     search = Fuzz(
         options=FuzzOptions(
             choice=choice,
@@ -252,15 +245,15 @@ def fuzz(
             vllm_args=vllm_args,
             sources=given_options(),
         ),
-        tell=lambda sentence: console.print(Text(sentence), soft_wrap=True),
+        tell=lambda sentence: print_line(console, sentence),
     )
     try:
         search.run()
     finally:
         if search.found:
             show_table(table(search), console)
-        console.print(Text(conclusion(search), style="bold"), soft_wrap=True)
-        console.print(Text(f"recorded in {search.directory}"), soft_wrap=True)
+        print_line(console, conclusion(search), style="bold")
+        print_line(console, f"recorded in {search.directory}")
     return ExitCode.CORRUPT_OR_DEGRADED if search.shown else ExitCode.CLEAN
 
 
@@ -294,12 +287,12 @@ def selftest(
         return ExitCode.CLEAN
     choice = workflow.choose(RunOptions(runtime=runtime))
     console = new_console()
-    console.print(Text(f"runtime: {choice.runtime.name} ({choice.reason})"), soft_wrap=True)
+    print_line(console, f"runtime: {choice.runtime.name} ({choice.reason})")
     planned = Selftest(faults=faults, choice=choice, out=out, vllm_args=vllm_args, sources=given_options())
     directory, outcomes = planned.run(progress=lambda cells: Progress(console, cells=cells))
     show_table(table(outcomes), console)
-    console.print(Text(conclusion(outcomes), style="bold"), soft_wrap=True)
-    console.print(Text(f"recorded in {directory}"), soft_wrap=True)
+    print_line(console, conclusion(outcomes), style="bold")
+    print_line(console, f"recorded in {directory}")
     if any(each.result is None or each.result.error for each in outcomes):
         return ExitCode.INFRASTRUCTURE
     if any(not (each.as_expected or each.in_doubt) for each in outcomes):

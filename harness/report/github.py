@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.errors import StorageError
+from harness.history.files import storing
 from harness.report.model import CellReport, Report
 from harness.report.summary import summary_md
 from harness.report.text import one_line, shorten
-from harness.report.words import cause_of
+from harness.report.words import outcome_of
 
 SUMMARY_LIMIT_BYTES = 1024 * 1024
 """GitHub refuses a step's summary beyond it."""
@@ -49,8 +49,7 @@ def workflow_commands(report: Report) -> Iterator[str]:
 
 
 def _annotation(cell: CellReport, *, file: str | None) -> str:
-    cause = f" ({cause_of(cell)})" if cell.result.cause else ""
-    properties = {"title": f"{cell.title}: {cell.outcome}{cause}", "file": file}
+    properties = {"title": f"{cell.title}: {outcome_of(cell)}", "file": file}
     told = ",".join(f"{name}={_property(value)}" for name, value in properties.items() if value)
     message = _data(shorten(one_line(cell.result.reason), limit=_MESSAGE_SHOWN))
     return f"::{_LEVELS[cell.outcome]} {told}::{message}"
@@ -74,12 +73,10 @@ def append_summary(report: Report, environ: Mapping[str, str] = os.environ) -> b
     if not name:
         return False
     path, text = Path(name), summary_md(report)
-    try:
+    with storing(path, cannot="write the job's summary"):
         present = path.stat().st_size if path.exists() else 0
         if present + len(text.encode()) > SUMMARY_LIMIT_BYTES:
             return False
         with path.open("a", encoding="utf-8") as file:
             file.write(text)
-    except OSError as error:
-        raise StorageError(f"{path}: the job's summary cannot be written: {error.strerror}") from error
     return True

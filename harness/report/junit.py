@@ -48,7 +48,8 @@ def _suite(scenario: str, cells: Sequence[CellReport], *, number: int, run_start
     }
     started = min((cell.recording.cell.started_at for cell in cells if cell.recording), default=run_started)
     if isinstance(started, str):
-        attributes["timestamp"] = _without_offset(started)
+        # The schema's timestamps have neither offset nor fraction.
+        attributes["timestamp"] = f"{datetime.fromisoformat(started):%Y-%m-%dT%H:%M:%S}"
     suite = ET.Element("testsuite", attributes)
     properties = ET.SubElement(suite, "properties")
     for name, value in _properties(cells):
@@ -75,11 +76,6 @@ def _properties(cells: Sequence[CellReport]) -> Iterator[tuple[str, str]]:
 
 def _time(seconds: float) -> str:
     return f"{seconds:.3f}"
-
-
-def _without_offset(moment: str) -> str:
-    """The schema's timestamps have neither offset nor fraction."""
-    return datetime.fromisoformat(moment).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _case(cell: CellReport) -> ET.Element:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from harness.history.events import StepStarted
 from harness.history.recording import Recording
-from harness.report.text import mebibytes, pairs, seconds
-from harness.report.words import set_options
+from harness.report.text import mebibytes, seconds
+from harness.report.words import step_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +38,9 @@ def _timings(recording: Recording) -> Iterator[Measure]:
     for step in recording.steps:
         end = recording.step_ends.get(step.step)
         if end:
-            of.setdefault(_kind(step), []).append(end.seconds)
+            of.setdefault(step_words(step), []).append(end.seconds)
     for name, taken in of.items():
         yield Measure(name=name, value=median(taken), unit="s")
-
-
-def _kind(step: StepStarted) -> str:
-    options = set_options(step.options)
-    name = options.pop("name", "")
-    return f"{step.action} {name}".rstrip() + (f" ({pairs(options)})" if options else "")
 
 
 def _memory(recording: Recording) -> Iterator[Measure]:

@@ -79,14 +79,7 @@ def assemble(
     run: RunDescription | None = None,
     server_logs: Mapping[str, str] = MappingProxyType({}),
 ) -> Report:
-    """Gather what the reports tell.
-
-    Args:
-        result: the judged run.
-        recordings: recordings by cell; a cell without one is reported by its judgement alone.
-        run: what is known of it besides its cells' recordings.
-        server_logs: by cell, the end of what its server printed.
-    """
+    """Gather what the reports tell; a cell without a recording is reported by its judgement alone."""
     described = run or RunDescription(run=result.run, cells={})
     return Report(
         result=result,
@@ -124,10 +117,6 @@ def reproduce_command(cell: CellResult, run: RunDescription) -> str:
     """Return the shell command that runs ``cell`` again under the same conditions.
 
     An attached server has to be named by whoever repeats the run, its version with it.
-
-    Args:
-        cell: the cell.
-        run: where its scenario is, and what was asked of every cell.
     """
     described = run.cells.get(cell.cell, DescribedCell())
     words = ["sleepwake", "run", described.scenario_file or cell.scenario]

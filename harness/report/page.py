@@ -28,8 +28,6 @@ from harness.report.timeline import Moment, moments
 from harness.report.tokens import Choice, Strip, answer_strip, likeliest, token_strip
 from harness.report.witness import Parting, Row, facts, parting, where_they_part
 
-SYMBOLS = {"clean": "✓", "corrupt": "✗", "degraded": "▼", "inconclusive": "?", "error": "!"}
-
 _OPEN_CELLS = 4
 """Cells that stand open when the page is opened, the worst first."""
 _CHANGES_SHOWN = 60
@@ -112,7 +110,7 @@ def page_environment() -> Environment:
         lstrip_blocks=True,
         finalize=_made_visible,
     )
-    environment.globals |= {"SYMBOLS": SYMBOLS, "words": words, "text": text}
+    environment.globals |= {"SYMBOLS": words.SYMBOLS, "words": words, "text": text}
     environment.filters |= {
         "percent": text.percent,
         "seconds": text.seconds,

@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.report.model import CellReport, Report
-from harness.report.remarks import remarks
-from harness.report.spending import spending_sentence
+from harness.report.remarks import remarks, remarks_on_run
 from harness.report.text import one_line
 from harness.report.witness import ENDS_HERE, facts, parting, where_they_part
-from harness.report.words import cause_of, false_alarms, headline, run_outcome
+from harness.report.words import headline, outcome_of, run_outcome
 
 _COLUMN = 14
 """Width of the labels, as wide as the longest of them."""
@@ -28,13 +27,8 @@ def plain_lines(report: Report) -> Iterator[str]:
     for cell in report.cells:
         yield f"{cell.outcome:<{width}}  {one_line(cell.title)}: {one_line(cell.result.reason)}"
     yield ""
-    yield f"emulated: {one_line('; '.join(report.emulated)) or 'nothing'}"
-    if report.faults:
-        yield f"planted on purpose: {one_line('; '.join(report.faults))}"
-    if rate := false_alarms(report):
-        yield f"false alarms: {rate}"
-    if spent := spending_sentence(report):
-        yield f"time: {spent}"
+    for label, text in remarks_on_run(report):
+        yield f"{label}: {one_line(text)}"
     for cell in report.cells:
         yield ""
         yield from cell_lines(cell)
@@ -42,8 +36,7 @@ def plain_lines(report: Report) -> Iterator[str]:
 
 def cell_lines(cell: CellReport) -> Iterator[str]:
     """Yield everything there is to say about one cell."""
-    cause = f" ({cause_of(cell)})" if cell.result.cause else ""
-    yield f"{one_line(cell.title)}: {cell.outcome}{cause}"
+    yield f"{one_line(cell.title)}: {outcome_of(cell)}"
     yield f"  {one_line(cell.result.reason)}"
     yield from _witness_lines(cell)
     for label, text in remarks(cell, findings=_FINDINGS_SHOWN):

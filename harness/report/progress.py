@@ -15,7 +15,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from harness.check.result import CellResult
-from harness.check.wording import manner
+from harness.check.wording import manner, set_options
 from harness.history.events import (
     Answer,
     CellFailed,
@@ -30,7 +30,6 @@ from harness.history.events import (
     StepStarted,
 )
 from harness.report.text import count, one_line
-from harness.report.words import set_options
 
 STYLES = {"clean": "green", "corrupt": "bold red", "degraded": "yellow", "inconclusive": "magenta"}
 _MIB = 1024 * 1024

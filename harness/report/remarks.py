@@ -8,12 +8,14 @@ from typing import NamedTuple
 from harness.check.others import others
 from harness.history.events import CERTAIN
 from harness.history.recording import Recording
-from harness.report.model import CellReport
+from harness.report.model import CellReport, Report
+from harness.report.spending import spending_sentence
 from harness.report.text import count, one_line, visible
 from harness.report.words import (
     comparison_sentence,
     control_result,
     control_words,
+    false_alarms,
     finding_line,
     grouped,
     noise_sentence,
@@ -27,15 +29,23 @@ class Remark(NamedTuple):
     text: str
 
 
+def remarks_on_run(report: Report) -> Iterator[Remark]:
+    """Yield what there is to say about the whole run besides its verdict."""
+    yield Remark("emulated", "; ".join(report.emulated) or "nothing")
+    if report.faults:
+        yield Remark("planted on purpose", "; ".join(report.faults))
+    if rate := false_alarms(report):
+        yield Remark("false alarms", rate)
+    if spent := spending_sentence(report):
+        yield Remark("time", spent)
+
+
 def remarks(
     cell: CellReport, *, findings: int | None = None, log_lines: int | None = None
 ) -> Iterator[Remark]:
     """Yield the remarks on ``cell``, what decided its verdict first.
 
-    Args:
-        cell: what to remark on.
-        findings: at most this many of each checker, then how many there are more; None for all.
-        log_lines: at most this many lines from the end of a dead server's log; None for all.
+    At most so many ``findings`` of each checker, and ``log_lines`` from the end of a dead server's log.
     """
     yield from _error(cell, log_lines=log_lines)
     yield from _findings(cell, limit=findings)

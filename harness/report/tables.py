@@ -30,7 +30,7 @@ class Row:
 class Table:
     """Rows under headings; the first column names the row."""
 
-    title: str
+    title: str = ""
     headings: tuple[str, ...]
     rows: tuple[Row, ...]
 
@@ -38,8 +38,8 @@ class Table:
 def show_table(table: Table, console: Console) -> None:
     """Print ``table``: drawn on a terminal, elsewhere as aligned lines that can be searched."""
     if table.title:
-        _print(_short(table.title), console, style="bold")
-    if console.is_terminal and not console.is_dumb_terminal and console.encoding.startswith("utf"):
+        print_line(console, _short(table.title), style="bold")
+    if can_draw(console):
         drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
         for heading in table.headings:
             drawn.add_column(Text(_short(heading)), overflow="fold")
@@ -48,11 +48,17 @@ def show_table(table: Table, console: Console) -> None:
         console.print(drawn)
         return
     for line in aligned([table.headings, *(row.fields for row in table.rows)]):
-        _print(line, console)
+        print_line(console, line)
     console.print()
 
 
-def _print(line: str, console: Console, *, style: str = "") -> None:
+def can_draw(console: Console) -> bool:
+    """Whether what is drawn can be shown: on a terminal that moves its cursor and knows the signs."""
+    return console.is_terminal and not console.is_dumb_terminal and console.encoding.startswith("utf")
+
+
+def print_line(console: Console, line: str, *, style: str = "") -> None:
+    """Print a line for the terminal to wrap; what it cannot show is shown as an escape."""
     printable = line.encode(console.encoding, "backslashreplace").decode(console.encoding)
     console.print(Text(printable, style=style), soft_wrap=True)
 

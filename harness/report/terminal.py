@@ -17,11 +17,11 @@ from rich.text import Text
 from harness.check.result import Witness
 from harness.report.model import CellReport, Report
 from harness.report.plain import plain_lines
-from harness.report.remarks import remarks
-from harness.report.spending import spending_sentence
+from harness.report.remarks import remarks, remarks_on_run
+from harness.report.tables import can_draw, print_line
 from harness.report.text import count, end_of, one_line, shorten, visible
 from harness.report.witness import ENDS_HERE, Row, facts, parting, where_they_part
-from harness.report.words import cause_of, false_alarms, headline, run_outcome, short_bound
+from harness.report.words import SYMBOLS, cause_of, headline, run_outcome, short_bound
 from harness.report.writer import WrittenReport
 
 STYLES = {
@@ -31,7 +31,6 @@ STYLES = {
     "inconclusive": "bold magenta",
     "error": "bold blue",
 }
-SYMBOLS = {"clean": "✓", "corrupt": "✗", "degraded": "▼", "inconclusive": "?", "error": "!"}
 
 _SHARED_SHOWN = 160
 """Characters of the common beginning that are shown: its end is what matters."""
@@ -53,32 +52,21 @@ def show_report(report: Report, console: Console, *, written: WrittenReport | No
     A console that is not a terminal, cannot move its cursor or cannot encode the symbols
     gets plain lines.
     """
-    if console.is_terminal and not console.is_dumb_terminal and console.encoding.startswith("utf"):
+    if can_draw(console):
         # Commands are wrapped by the terminal itself, so that they can be copied in one piece.
         console.print(render_terminal(report, width=console.width), crop=False)
     else:
         for line in plain_lines(report):
-            _print_plain(console, line)
+            print_line(console, line)
     if written is not None:
-        _print_plain(console, "")
-        _print_plain(console, f"report: {written.best}")
-
-
-def _print_plain(console: Console, line: str) -> None:
-    printable = line.encode(console.encoding, "backslashreplace").decode(console.encoding)
-    console.print(Text(printable), soft_wrap=True)
+        print_line(console, "")
+        print_line(console, f"report: {written.best}")
 
 
 def render_terminal(report: Report, *, width: int) -> RenderableType:
     """Return the report for a terminal of ``width`` columns."""
     parts: list[RenderableType] = ["", _headline(report), _cells(report, width=width)]
-    parts.append(_labelled("emulated", "; ".join(report.emulated) or "nothing"))
-    if report.faults:
-        parts.append(_labelled("planted on purpose", "; ".join(report.faults)))
-    if rate := false_alarms(report):
-        parts.append(_labelled("false alarms", rate))
-    if spent := spending_sentence(report):
-        parts.append(_labelled("time", spent))
+    parts += (_labelled(label, text) for label, text in remarks_on_run(report))
     for cell in report.cells:
         if cell.outcome != "clean":
             parts += ["", _title(cell), _indented(*_details(cell, width=width)), _command(cell)]

@@ -11,6 +11,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Mapping
 
+from harness.check.wording import counted
+
 _HIDDEN = {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
 """Unicode categories that show nothing or something else: controls, bidirectional marks, surrogates, ..."""
 
@@ -82,9 +84,8 @@ def seconds(duration: float) -> str:
     return f"{minutes} min {rest} s"
 
 
-def count(number: int, singular: str, plural: str | None = None) -> str:
-    """Write a number with its noun: ``1 cell``, ``4 cells``."""
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+count = counted
+"""Write a number with its noun: ``1 cell``, ``4 cells``."""
 
 
 def pairs(mapping: Mapping[str, object]) -> str:

@@ -10,8 +10,8 @@ from harness.check.evidence import Evidence
 from harness.check.wording import occasion
 from harness.history.events import Method, Observation, ServerReady, StepStarted
 from harness.history.recording import Pass, Recording
-from harness.report.text import count, mebibytes, pairs, seconds
-from harness.report.words import set_options
+from harness.report.text import count, mebibytes, seconds
+from harness.report.words import step_words
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +66,10 @@ def _step(recording: Recording, step: StepStarted) -> Moment:
     end = recording.step_ends.get(step.step)
     looks = [seen for seen in recording.observations if seen.step == step.step and seen.moment != "before"]
     cycle = f"cycle {step.cycle}: " if step.cycle else ""
-    options = set_options(step.options)
-    name = options.pop("name", "")
     return Moment(
         t=step.t,
         kind="step",
-        what=f"{cycle}{step.action} {name}".rstrip() + (f" ({pairs(options)})" if options else ""),
+        what=f"{cycle}{step_words(step)}",
         took=seconds(end.seconds) if end else "did not end",
         seen=_looked(looks[-1]) if looks else "",
         trouble=end.unconfirmed if end else (),

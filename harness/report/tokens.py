@@ -87,12 +87,12 @@ def _strip(baseline: _Reader, after: _Reader, *, place: int, shown: tuple[int, i
 
 def likeliest(side: Side, *, texts: Mapping[int, str]) -> list[Choice]:
     """What one side of a witness found likely where the two part."""
-    return [
-        Choice(
-            token_id=each.token_id, text=token_text(each.token_id, texts=texts), probability=probability(each)
-        )
-        for each in side.likeliest
-    ]
+    return [_choice(each.token_id, each.logprob, texts) for each in side.likeliest]
+
+
+def _choice(token_id: int, logprob: float | None, texts: Mapping[int, str]) -> Choice:
+    chance = None if logprob is None else probability(TokenChoice(token_id=token_id, logprob=logprob))
+    return Choice(token_id=token_id, text=token_text(token_id, texts=texts), probability=chance)
 
 
 class _Reader:
@@ -115,20 +115,11 @@ class _Reader:
         if index >= len(self._token_ids):
             return None
         if index >= len(self._chosen):
-            return Token(chosen=self._choice(self._token_ids[index], None), likeliest=())
+            return Token(chosen=_choice(self._token_ids[index], None, self._texts), likeliest=())
         likeliest = zip(self._top_ids[index], self._top_values[index], strict=True)
         return Token(
-            chosen=self._choice(self._token_ids[index], self._chosen[index]),
-            likeliest=tuple(self._choice(other, logprob) for other, logprob in likeliest if other >= 0),
-        )
-
-    def _choice(self, token_id: int, logprob: float | None) -> Choice:
-        return Choice(
-            token_id=token_id,
-            text=token_text(token_id, texts=self._texts),
-            probability=None
-            if logprob is None
-            else probability(TokenChoice(token_id=token_id, logprob=logprob)),
+            chosen=_choice(self._token_ids[index], self._chosen[index], self._texts),
+            likeliest=tuple(_choice(other, value, self._texts) for other, value in likeliest if other >= 0),
         )
 
 

@@ -15,7 +15,7 @@ from harness.report.model import CellReport, Report
 from harness.report.summary import escaped
 from harness.report.tables import STYLES, Row, Table, markdown_table, show_table
 from harness.report.text import count
-from harness.report.words import cause_of, run_outcome
+from harness.report.words import outcome_of, run_outcome
 
 _BADNESS = {"clean": 0, "degraded": 1, "corrupt": 2}
 """The outcomes that say something about the engine; between the others there is no better or worse."""
@@ -89,7 +89,8 @@ class TwoRuns:
     def _verdicts(self) -> Iterator[Row]:
         for name, (one, other) in self.cells.items():
             tone = self.tones[name]
-            yield Row(fields=(name, _outcome(one), _outcome(other), tone or "same"), tone=tone)
+            outcomes = (outcome_of(each) if each else "not run" for each in (one, other))
+            yield Row(fields=(name, *outcomes, tone or "same"), tone=tone)
 
     def _measures(self) -> Iterator[Row]:
         for cell, (one, other) in self.cells.items():
@@ -113,13 +114,6 @@ def _tone(before: CellReport | None, after: CellReport | None) -> str:
     if before.outcome in _BADNESS and after.outcome in _BADNESS:
         return "worse" if _BADNESS[before.outcome] < _BADNESS[after.outcome] else "better"
     return "changed"
-
-
-def _outcome(cell: CellReport | None) -> str:
-    if cell is None:
-        return "not run"
-    cause = cause_of(cell)
-    return f"{cell.outcome} ({cause})" if cause else cell.outcome
 
 
 def _measures(cell: CellReport | None) -> dict[str, Measure]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import takewhile
 
+from harness.check.answer_pair import common_prefix
 from harness.check.result import Side, TokenChoice, Witness
 from harness.report.text import count, one_line, percent, shorten
 
@@ -44,7 +44,7 @@ def parting(witness: Witness) -> Parting:
 
 def part_texts(before: str, after: str) -> Parting:
     """Split two texts at the first character that differs."""
-    shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(before, after, strict=False)))
+    shared = common_prefix(before, after)
     return Parting(shared=before[:shared], baseline=before[shared:], after=after[shared:])
 
 

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from harness.check.result import Bound, Cause, ControlOutcome, Finding, NoiseFloor, Strength
-from harness.check.wording import SHOWN_WHEN_FALSE, manner
+from harness.check.wording import manner, set_options
 from harness.errors import FlagsRefusedError
-from harness.history.events import Control, Method, Role
+from harness.history.events import Control, Method, Role, StepStarted
 from harness.history.recording import Recording
 from harness.report.model import CellReport, Report
 from harness.report.text import count, one_line, pairs, percent, seconds
 
 SEVERITY = ("corrupt", "degraded", "error", "inconclusive", "clean")
 """The outcomes of a cell, worst first."""
+
+SYMBOLS = {"clean": "✓", "corrupt": "✗", "degraded": "▼", "inconclusive": "?", "error": "!"}
 
 
 def run_outcome(report: Report) -> str:
@@ -111,6 +113,12 @@ def cause_of(cell: CellReport) -> str:
     """The cause in a word or two; empty where there is none."""
     causes = (cell.result.cause, *cell.result.other_causes)
     return " and ".join(filter(None, map(cause_words, causes)))
+
+
+def outcome_of(cell: CellReport) -> str:
+    """The verdict in one word, with its cause where it has one: ``corrupt (stale prefix cache)``."""
+    cause = cause_of(cell)
+    return f"{cell.outcome} ({cause})" if cause else cell.outcome
 
 
 def cause_words(cause: Cause | None) -> str:
@@ -236,17 +244,19 @@ def transition_words(recording: Recording) -> str:
     cycles = sorted({step.cycle for step in recording.steps if step.cycle > 0})
     first = cycles[0] if cycles else 0
     words = [
-        step.action + (f" ({pairs(options)})" if (options := set_options(step.options)) else "")
+        _with_options(step.action, set_options(step.options))
         for step in recording.steps
         if step.cycle == first and step.changes_engine
     ]
     return ", ".join(dict.fromkeys(words))
 
 
-def set_options(options: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """The options of a step that say something."""
-    return {
-        key: value
-        for key, value in options.items()
-        if value not in (None, []) and (value is not False or key in SHOWN_WHEN_FALSE)
-    }
+def step_words(step: StepStarted) -> str:
+    """A step with its name and what is set of its options: ``probe after-wake``, ``sleep (level 1)``."""
+    options = set_options(step.options)
+    name = options.pop("name", "")
+    return _with_options(f"{step.action} {name}".rstrip(), options)
+
+
+def _with_options(action: str, options: Mapping[str, JsonValue]) -> str:
+    return f"{action} ({pairs(options)})" if options else action

@@ -41,11 +41,8 @@ class WrittenReport:
 def write_report(run_directory: Path, report: Report, *, html: bool = True) -> WrittenReport:
     """Write all formats of ``report`` into ``run_directory``, each whole or not at all.
 
-    Args:
-        run_directory: the run the report belongs to; what an earlier judgement wrote is replaced.
-        report: what to tell.
-        html: also make ``report.html``, which takes seconds where the others take milliseconds, and the
-            extra ``report``.  Without it, a page of an earlier judgement is removed: it may be outdated.
+    With ``html`` also ``report.html``, which takes seconds where the others take milliseconds, and the extra
+    ``report``.  Without the extra a page of an earlier judgement is removed: it may be outdated.
 
     Raises:
         StorageError: a file cannot be written.

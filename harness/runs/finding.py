@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from datetime import datetime
 from pathlib import Path
 
-from harness.errors import HistoryError, UsageError
+from harness.errors import HistoryError, UsageError, did_you_mean
 from harness.history.layout import LATEST_LINK, RUN_FILE
 
 REPORTS = Path("reports")
@@ -31,9 +30,9 @@ def find_run(name: str | None, *, out: Path = REPORTS) -> Path:
 
 def _which_run(name: str | None, out: Path) -> str:
     """What to name instead: the run with the nearest name, else any."""
-    runs = [path.parent for path in out.glob(f"*/{RUN_FILE}")]
-    nearest = difflib.get_close_matches(Path(name or "").name, [run.name for run in runs], n=1)
-    return f"did you mean {nearest[0]!r}?" if nearest else "name a run directory, for example reports/latest"
+    runs = [path.parent.name for path in out.glob(f"*/{RUN_FILE}")]
+    otherwise = "name a run directory, for example reports/latest"
+    return did_you_mean(Path(name or "").name, runs, otherwise=otherwise)
 
 
 def new_run_directory(parent: Path, *, now: datetime | None = None) -> Path:

@@ -48,7 +48,6 @@ def past_runs(out: Path) -> list[PastRun]:
 def past_runs_table(runs: list[PastRun]) -> Table:
     """The runs as a table."""
     return Table(
-        title="",
         headings=("run", "started", "runtime", "vLLM", "cells", "verdict"),
         rows=tuple(
             Row(

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-from harness.errors import HistoryError, StorageError, UsageError
+from harness.errors import HistoryError, UsageError
+from harness.history.files import storing
 from harness.history.layout import RUN_FILE, cell_folder
 from harness.history.run_description import (
     AskedOptions,
@@ -85,15 +86,11 @@ def merge(directories: Sequence[Path], *, out: Path) -> Path:
         _require_same_matrix(runs[0], other)
     _require_each_once(runs)
     merged = new_run_directory(out)
-    try:
+    with storing(merged):
         for run in runs:
             for cell in run.cells:
                 if (recorded := cell_folder(run.directory, cell)).exists():
                     shutil.copytree(recorded, cell_folder(merged, cell))
-    except OSError as error:
-        raise StorageError(
-            f"{merged}: cannot be written: {error.strerror}", remedy="free disk space"
-        ) from error
     write_description(merged, _merged(runs, name=merged.name))
     return merged
 

@@ -41,11 +41,8 @@ def resume(name: str, given: RunOptions) -> Resumption:
     """Find out how to carry on the run ``name``.
 
     Finished cells are kept, and so are those whose verdict is a failure.  Run again is what the
-    machine or the user prevented: cells never begun, cut off, interrupted or in error.
-
-    Args:
-        name: A run directory, or its name below ``given.out``.
-        given: The options of this call: none, or the same as the run's.
+    machine or the user prevented: cells never begun, cut off, interrupted or in error.  ``given`` are the
+    options of this call: none, or the same as the run's.
 
     Raises:
         HistoryError: there is no such run, or it cannot be understood.

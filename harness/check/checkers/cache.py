@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from harness.check import lifecycle_calls
-from harness.check.answer_pair import Reply, mostly_cached
+from harness.check.answer_pair import Reply, common_prefix, mostly_cached
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import counted, finding_about, occasion
@@ -133,12 +133,7 @@ def _shared_prefixes(prompts: Sequence[Prompt]) -> dict[str, int]:
     ordered = sorted(prompts, key=lambda prompt: prompt.token_ids)
     longest = dict.fromkeys((prompt.id for prompt in ordered), 0)
     for left, right in pairwise(ordered):
-        common = _common_prefix(left.token_ids, right.token_ids)
+        common = common_prefix(left.token_ids, right.token_ids)
         longest[left.id] = max(longest[left.id], common)
         longest[right.id] = max(longest[right.id], common)
     return longest
-
-
-def _common_prefix(left: tuple[int, ...], right: tuple[int, ...]) -> int:
-    shorter = min(len(left), len(right))
-    return next((i for i in range(shorter) if left[i] != right[i]), shorter)

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from pydantic import JsonValue
 
+from harness.check.answer_pair import common_prefix
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import counted, describe
@@ -136,10 +137,7 @@ class _Fate:
         expected = self._baseline.token_ids if whole else self._baseline.token_ids[: len(end.token_ids)]
         if end.token_ids == expected:
             return
-        first = next(
-            (i for i, (a, b) in enumerate(zip(expected, end.token_ids, strict=False)) if a != b),
-            min(len(expected), len(end.token_ids)),
-        )
+        first = common_prefix(expected, end.token_ids)
         floor = self.evidence.floor
         strength = Strength.PROOF if floor is not None and not floor.reworded else Strength.HINT
         yield f"differs from the undisturbed answer from token {first} on", strength

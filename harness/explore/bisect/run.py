@@ -19,7 +19,7 @@ from harness.errors import (
     UsageError,
 )
 from harness.explore.bisect.search import Bisection, Outcome, Trial
-from harness.history.files import replace_file
+from harness.history.files import replace_file, storing
 from harness.redaction import without_secret_flags
 from harness.report.progress import Progress
 from harness.report.words import cause_words
@@ -154,10 +154,6 @@ def _read(path: Path) -> Bisection | None:
 
 
 def _write(path: Path, search: Bisection) -> None:
-    try:
+    with storing(path.parent, cannot="be created", remedy="name another place with --out"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"{path.parent}: cannot be created: {error.strerror}", remedy="name another place with --out"
-        ) from error
     replace_file(path, search.model_dump_json(indent=2) + "\n")

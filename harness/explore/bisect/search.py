@@ -12,8 +12,12 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from harness.report.tables import Row, Table
+
 Outcome = Literal["good", "bad", "skip"]
 CONFIRMATIONS = 2
+
+_TONES: dict[Outcome, str] = {"good": "better", "bad": "worse", "skip": "damaged"}
 
 
 class Trial(BaseModel):
@@ -108,6 +112,17 @@ class Bisection(BaseModel):
     @property
     def _newer(self) -> Outcome:
         return "bad" if self.older == "good" else "good"
+
+
+def table(search: Bisection) -> Table:
+    """What was tried, a row each, in order."""
+    return Table(
+        headings=("release", "outcome", "because", "run"),
+        rows=tuple(
+            Row(fields=(each.version, each.outcome, each.reason, each.run), tone=_TONES[each.outcome])
+            for each in search.trials
+        ),
+    )
 
 
 def conclusion(search: Bisection) -> str:

@@ -12,13 +12,13 @@ import anyio
 
 from harness.check.result import CellResult
 from harness.drive.executors import LocalExecutor, Work
+from harness.drive.recorder import unwatched
 from harness.drive.run import run_cells
-from harness.errors import StorageError
 from harness.explore.fuzz.findings import Signature, failure_in
 from harness.explore.fuzz.moves import LEGAL_MOVES, Move
 from harness.explore.fuzz.scenario import SETTINGS, SMALLER, WHOLE, Size, scenario_of, write_scenario
 from harness.explore.fuzz.search import Minimal
-from harness.history.events import Event
+from harness.history.files import storing
 from harness.history.run_description import ChosenRuntime
 from harness.models.model import Model
 from harness.report import bug_report, write_report
@@ -115,7 +115,7 @@ class Confirmation:
             command=tuple(sys.argv),
         )
         with recorded(plan) as record:
-            work = Work(jobs=plan.jobs, watcher_of=lambda job: record.noting(job.cell.id, _unwatched))
+            work = Work(jobs=plan.jobs, watcher_of=lambda job: record.noting(job.cell.id, unwatched))
             whole = anyio.run(run_cells, LocalExecutor(choice.runtime), work)
             record.interrupted = not whole
         if not whole:
@@ -146,13 +146,9 @@ def _write_repro(finding: Confirmed, options: FuzzOptions) -> None:
         name=finding.name,
         options="".join(_defaults(options)),
     )
-    try:
+    with storing(path):
         path.write_text(text, encoding="utf-8")
         path.chmod(0o755)
-    except OSError as error:
-        raise StorageError(
-            f"{path}: cannot be written: {error.strerror}", remedy="free disk space"
-        ) from error
 
 
 def _defaults(options: FuzzOptions) -> Iterator[str]:
@@ -175,7 +171,3 @@ def _fails_so(result: CellResult, its: Signature) -> bool:
 def _shown(directory: Path, its: Signature) -> int:
     """How many cells of a run fail as the finding does."""
     return sum(_fails_so(cell, its) for cell in judge_directory(directory).result.cells)
-
-
-def _unwatched(_: Event) -> None:
-    """Nobody looks on."""

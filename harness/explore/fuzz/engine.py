@@ -20,7 +20,7 @@ from harness.check.result import CellResult, Verdict
 from harness.drive.cell import LooksAt, cell_started, ended_in_order, run_on_server
 from harness.drive.job import CellJob
 from harness.drive.probing import role_and_target, run_probe
-from harness.drive.recorder import Recorder
+from harness.drive.recorder import Recorder, unwatched
 from harness.drive.script import PlacedStep, run_step
 from harness.drive.session import Session
 from harness.errors import InfrastructureError, ServerDiedError
@@ -28,7 +28,6 @@ from harness.explore.fuzz.findings import HANGS, failure_in
 from harness.explore.fuzz.moves import ADAPTER
 from harness.explore.fuzz.scenario import BEGINNING
 from harness.explore.fuzz.sequences import setup_for
-from harness.history.events import Event
 from harness.history.layout import HISTORY_FILE
 from harness.history.recording import load_recording
 from harness.scenario.schema import Deadlines
@@ -73,10 +72,7 @@ class _Errand:
 class FuzzEngine:
     """Carries sequences out one after the other, on a fresh engine whenever the last one is spoilt.
 
-    Args:
-        jobs: What an engine is started as, one for each setting.
-        runtime: Starts it.
-        knows_noise: Whether further null passes can be left out.
+    ``jobs`` are what an engine is started as, one for each setting.
     """
 
     def __init__(self, jobs: Sequence[CellJob], runtime: Runtime, *, knows_noise: LooksAt) -> None:
@@ -107,9 +103,7 @@ class FuzzEngine:
     async def try_sequence(self, steps: tuple[Step, ...], setting: int) -> Carried:
         """Carry one sequence out and judge it, while :meth:`serve` runs; called by one at a time.
 
-        Args:
-            steps: The sequence.
-            setting: The number of the job that its engine must have been started as.
+        ``setting`` is the number of the job that its engine must have been started as.
 
         Raises:
             InfrastructureError: the machine got in the way: no engine can be had.
@@ -135,7 +129,7 @@ class FuzzEngine:
         self.boots += 1
         self._job = job
         job = self._booted = replace(job, directory=job.directory / "engines" / str(self.boots))
-        recorder = Recorder(job.directory / HISTORY_FILE, watcher=_unwatched)
+        recorder = Recorder(job.directory / HISTORY_FILE, watcher=unwatched)
         recorder.record(cell_started(job, recorder))
         try:
             await run_on_server(job, self._runtime, recorder, self._serve_errands)
@@ -173,7 +167,7 @@ class FuzzEngine:
         scenario = shared.scenario.model_copy(update={"script": (*common, *errand.steps)})
         job = replace(self._job, cell=replace(self._job.cell, scenario=scenario), directory=errand.directory)
         begin = cell_started(job, shared.recorder)
-        recorder = shared.recorder.branch(errand.directory / HISTORY_FILE, begin=begin, watcher=_unwatched)
+        recorder = shared.recorder.branch(errand.directory / HISTORY_FILE, begin=begin, watcher=unwatched)
         session = _impatient(shared.branch(recorder))
         began, taken = recorder.now(), 0
         async with ended_in_order(recorder):
@@ -209,7 +203,7 @@ class FuzzEngine:
         """
         begin = cell_started(self._job, shared.recorder)
         folder = directory.with_name(f"{directory.name}-recovery")
-        recorder = shared.recorder.branch(folder / HISTORY_FILE, begin=begin, watcher=_unwatched)
+        recorder = shared.recorder.branch(folder / HISTORY_FILE, begin=begin, watcher=unwatched)
         session = shared.branch(recorder)
         session.controls_asked, session.step = True, "recovery"
         try:
@@ -272,7 +266,3 @@ async def _ask_canary(session: Session) -> bool:
     """Whether any answer differs from the baseline's; they are in the prefix cache afterwards."""
     role, target = role_and_target(session, _CANARY)
     return bool(await run_probe(session, _CANARY, role=role, target=target))
-
-
-def _unwatched(_: Event) -> None:
-    """Nobody looks on: a search tells of itself."""

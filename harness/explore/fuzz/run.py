@@ -20,7 +20,7 @@ from anyio.from_thread import start_blocking_portal
 from pydantic import JsonValue
 
 from harness.drive.job import CellJob
-from harness.errors import StorageError, UsageError
+from harness.errors import UsageError
 from harness.explore.fuzz.confirming import CONFIRMATIONS, Confirmation, Confirmed, FuzzOptions
 from harness.explore.fuzz.engine import Carried, FuzzEngine
 from harness.explore.fuzz.findings import KnownFindings, Signature, signature
@@ -34,7 +34,7 @@ from harness.explore.fuzz.scenario import (
 )
 from harness.explore.fuzz.search import Budget, Minimal, Search, Steps, Tried
 from harness.explore.fuzz.sequences import counts, words
-from harness.history.files import replace_json
+from harness.history.files import replace_json, storing
 from harness.models.model import provide_model
 from harness.report.tables import Row, Table
 from harness.report.text import count
@@ -62,7 +62,8 @@ class Fuzz:
     tell: Callable[[str], None]
     directory: Path = field(init=False)
     found: list[Confirmed] = field(default_factory=list, init=False)
-    _again: dict[str, int] = field(default_factory=dict, init=False)
+    known_again: dict[str, int] = field(default_factory=dict, init=False)
+    """How often each finding that was known already came up again."""
     _told_setting: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
@@ -88,11 +89,6 @@ class Fuzz:
     def shown(self) -> list[Confirmed]:
         """The findings that a fresh engine showed again; what only one engine did may have been its own."""
         return [each for each in self.found if each.shown]
-
-    @property
-    def known_again(self) -> dict[str, int]:
-        """How often each finding that was known already came up again."""
-        return dict(self._again)
 
     def run(self) -> None:
         """Search until the budget is spent.  What is found is on disk as soon as it is found.
@@ -126,7 +122,8 @@ class Fuzz:
         its = signature(minimal.failure, minimal.steps)
         self._known.add(its)
         self.tell(f"found: {its.told}; confirming on {CONFIRMATIONS} fresh engines")
-        self._remember(self._unconfirmed(minimal, its))
+        self.found.append(self._unconfirmed(minimal, its))
+        self._write_findings()
         confirmed = self._confirmation.confirm(minimal, self.found[-1])
         self.found[-1] = confirmed
         if confirmed.shown:
@@ -147,10 +144,6 @@ class Fuzz:
             directory=self.directory / "findings" / name,
             engine=str(SETTINGS[minimal.setting]),
         )
-
-    def _remember(self, finding: Confirmed) -> None:
-        self.found.append(finding)
-        self._write_findings()
 
     def _search_jobs(self) -> list[CellJob]:
         """What engines are started as, one for each setting."""
@@ -186,13 +179,11 @@ class Fuzz:
             "error": carried.result.error,
             "seconds": round(carried.seconds, 2),
         }
-        try:
-            with (self.directory / SEQUENCES_FILE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        except OSError as error:
-            raise StorageError(f"{self.directory}: cannot be written: {error.strerror}") from error
+        path = self.directory / SEQUENCES_FILE
+        with storing(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
         if tried.known:
-            self._again[tried.known.told] = self._again.get(tried.known.told, 0) + 1
+            self.known_again[tried.known.told] = self.known_again.get(tried.known.told, 0) + 1
         if tried.setting != self._told_setting and not tried.shrinking:
             self._told_setting = tried.setting
             self.tell(f"from here on: {SETTINGS[tried.setting]}")
@@ -236,7 +227,6 @@ def seconds_in(budget: str) -> float:
 def table(search: Fuzz) -> Table:
     """What was found, a row each."""
     return Table(
-        title="",
         headings=("finding", "calls", "failure", "cause", "on fresh engines"),
         rows=tuple(
             Row(

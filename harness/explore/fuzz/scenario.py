@@ -12,10 +12,10 @@ from pathlib import Path
 from pydantic import JsonValue
 from ruamel.yaml import YAML
 
-from harness.errors import StorageError
 from harness.explore.fuzz.findings import Signature
 from harness.explore.fuzz.moves import Move
 from harness.explore.fuzz.sequences import setup_for
+from harness.history.files import storing
 from harness.installation import shipped_scenarios
 from harness.scenario.cells import CORPORA_FOLDER
 from harness.scenario.schema import Arm, Deadlines, PromptSet, Sampling, Scenario
@@ -108,13 +108,9 @@ def write_scenario(scenario: Scenario, folder: Path) -> Path:
     path = folder / f"{scenario.name}.yaml"
     corpora = folder / CORPORA_FOLDER
     tree: dict[str, JsonValue] = scenario.model_dump(mode="json", exclude_defaults=True)
-    try:
+    with storing(path):
         corpora.mkdir(parents=True, exist_ok=True)
         shutil.copy(shipped_scenarios() / CORPORA_FOLDER / f"{CORPUS}.yaml", corpora)
         with path.open("w", encoding="utf-8") as file:
             YAML(typ="safe", pure=True).dump(tree, file)
-    except OSError as error:
-        raise StorageError(
-            f"{path}: cannot be written: {error.strerror}", remedy="free disk space"
-        ) from error
     return path

@@ -260,7 +260,6 @@ def _outcome(plan: RunPlan, base: Cell, name: str, fault: Fault | None) -> Outco
 def table(outcomes: Sequence[Outcome]) -> Table:
     """What was planted beside what was found, a row each."""
     return Table(
-        title="",
         headings=("planted", "cause planted", "verdict", "cause found", "seen in"),
         rows=tuple(
             Row(

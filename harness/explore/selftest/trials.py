@@ -45,14 +45,9 @@ async def run_trials(
 ) -> None:
     """Boot one engine and carry out every trial in it.
 
-    Args:
-        shared: What the engine is started as; the history that all trials have in common goes into
-            its directory.  Its fault has to be the :data:`SWITCHBOARD`.
-        runtime: Starts the engine.
-        trials: One history each, of the same script; ``fault`` names what is planted, None nothing.
-        with_controls: Whether control questions are asked about answers that differ.
-        knows_noise: Whether further null passes can be left out, which the trials have in common.
-        watcher_of: Who is shown the events of a trial.
+    It is started as ``shared``, whose fault has to be the :data:`SWITCHBOARD`, and into whose directory goes
+    the history that all trials have in common.  They are of the same script; ``fault`` names what is planted
+    for one, None nothing.
 
     What the machine does wrong ends the history it happened in with a ``cell_failed`` event; trials
     that were not begun have no history.

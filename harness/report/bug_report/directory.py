@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,8 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from harness.check import judge_run
-from harness.errors import HistoryError, StorageError, UsageError
-from harness.history.files import replace_file
+from harness.errors import HistoryError, UsageError, did_you_mean
+from harness.history.files import replace_file, storing
 from harness.history.layout import HISTORY_FILE, RUN_FILE, SERVER_LOG, cell_folder
 from harness.history.run_description import DescribedCell
 from harness.report.bug_report.issue import issue_md
@@ -47,8 +46,7 @@ def choose_cell(report: Report, name: str | None) -> CellReport:
     """
     cells = {cell.result.cell: cell for cell in report.cells}
     if name is not None and name not in cells:
-        nearest = difflib.get_close_matches(name, cells, n=1)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"the cells are: {', '.join(cells)}"
+        hint = did_you_mean(name, cells, otherwise=f"the cells are: {', '.join(cells)}")
         raise UsageError(f"--cell: unknown cell {name!r}", remedy=hint)
     candidates = [cells[name]] if name is not None else list(report.cells)
     broken = [cell for cell in candidates if cell.outcome != "clean" and cell.recording]
@@ -68,12 +66,8 @@ def write_bug_report(
         HistoryError: what was recorded is not there any more.
         StorageError: it cannot be written.
     """
-    try:
+    with storing(out, cannot="be created", remedy="name another place with --out"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(
-            f"{out}: cannot be created: {error.strerror}", remedy="name another place with --out"
-        ) from error
     private = replace(private, hosts=private.hosts | _endpoint_hosts(report))
     texts = dict(_texts(report, cell, run_directory))
     for name, text in texts.items():

@@ -42,14 +42,7 @@ _ESCAPED = len("&quot;")
 
 
 def issue_md(cell: CellReport, run: RunDescription, *, repro: Reproduction | None, script: str | None) -> str:
-    """Return the text of the issue.
-
-    Args:
-        cell: what is reported.
-        run: what it belongs to.
-        repro: what ``repro.py`` does.
-        script: the text of ``repro.py``.
-    """
+    """Return the text of the issue; ``script`` is that of ``repro.py``, which does what ``repro`` says."""
     bug = [
         "",
         "### 🐛 Describe the bug",
@@ -223,9 +216,7 @@ def _evidence(cell: CellReport) -> Iterator[str]:
     yield "<details>"
     yield f"<summary>Timeline: {count(len(rows), 'step')}</summary>"
     yield ""
-    shown = Table(
-        title="", headings=("second", "what", "took", "seen from outside"), rows=tuple(rows[:_ROWS_SHOWN])
-    )
+    shown = Table(headings=("second", "what", "took", "seen from outside"), rows=tuple(rows[:_ROWS_SHOWN]))
     yield from markdown_table(shown)
     if len(rows) > _ROWS_SHOWN:
         yield f"{len(rows) - _ROWS_SHOWN} more in report.html."

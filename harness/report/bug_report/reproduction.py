@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from harness.check.result import Witness
+from harness.check.told_configuration import told
 from harness.history.events import Answer, Call, Method, Role
 from harness.history.recording import Pass, Recording
 from harness.history.run_description import DescribedCell
@@ -85,12 +86,7 @@ def obstacle(cell: CellReport) -> str | None:
 
 
 def reproduction(cell: CellReport, described: DescribedCell) -> Reproduction | None:
-    """Take a cell's reproduction from its recording; None where there is an :func:`obstacle`.
-
-    Args:
-        cell: the damaged cell.
-        described: what was asked of it.
-    """
+    """Take a damaged cell's reproduction from its recording; None where there is an :func:`obstacle`."""
     recording, witness = cell.recording, cell.result.witness
     baseline = _first_baseline(recording) if recording else None
     if recording is None or baseline is None or obstacle(cell):
@@ -203,19 +199,14 @@ def _without_own_flags(words: Sequence[str]) -> Iterator[str]:
 
 
 def _told_flags(recording: Recording) -> Iterator[str]:
-    configuration = recording.server.configuration if recording.server else None
-    told = configuration if isinstance(configuration, dict) else {}
-    model, cache = told.get("model_config"), told.get("cache_config")
     yield "--enable-sleep-mode"
-    if isinstance(model, dict):
-        if isinstance(dtype := model.get("dtype"), str):
-            yield from ("--dtype", dtype.removeprefix("torch."))
-        if isinstance(length := model.get("max_model_len"), int):
-            yield from ("--max-model-len", str(length))
-        if model.get("enforce_eager") is True:
-            yield "--enforce-eager"
-    if isinstance(cache, dict):
-        if isinstance(size := cache.get("block_size"), int):
-            yield from ("--block-size", str(size))
-        if isinstance(caching := cache.get("enable_prefix_caching"), bool):
-            yield "--enable-prefix-caching" if caching else "--no-enable-prefix-caching"
+    if isinstance(dtype := told(recording, "model_config", "dtype"), str):
+        yield from ("--dtype", dtype.removeprefix("torch."))
+    if isinstance(length := told(recording, "model_config", "max_model_len"), int):
+        yield from ("--max-model-len", str(length))
+    if told(recording, "model_config", "enforce_eager") is True:
+        yield "--enforce-eager"
+    if isinstance(size := told(recording, "cache_config", "block_size"), int):
+        yield from ("--block-size", str(size))
+    if isinstance(caching := told(recording, "cache_config", "enable_prefix_caching"), bool):
+        yield "--enable-prefix-caching" if caching else "--no-enable-prefix-caching"
