@@ -34,11 +34,7 @@ def how_to_get(extra: Extra) -> str:
 
 
 def require(extra: Extra, *, for_what: str) -> None:
-    """Return when ``extra`` is installed.
-
-    Args:
-        extra: Its name.
-        for_what: What cannot be done without it, as the subject of a sentence.
+    """Return when ``extra`` is installed; ``for_what`` names what cannot be done without it.
 
     Raises:
         UsageError: It is not; names the packages that are missing and the command that installs them.

@@ -37,33 +37,22 @@ class Model:
     """
 
     location: str
-    folder: Path | None
+    folder: Path | None = None
     served_name: str
     dtype: Dtype
-    checksum: str | None
+    checksum: str | None = None
     source: str
-    bytes_on_disk: int | None
+    bytes_on_disk: int | None = None
 
 
 THE_SERVERS_OWN = Model(
-    location="",
-    folder=None,
-    served_name="",
-    dtype="auto",
-    checksum=None,
-    source="whatever the attached server serves",
-    bytes_on_disk=None,
+    location="", served_name="", dtype="auto", source="whatever the attached server serves"
 )
 """Stands for the model of a server that somebody else started."""
 
 
 def provide_model(reference: str | None = None, *, dtype: Dtype, cache_dir: Path | None = None) -> Model:
-    """Return the model that ``reference`` names, ready for vLLM to load.
-
-    Args:
-        reference: A folder, a Hugging Face id, or None for the default model.
-        dtype: The precision the server computes in.
-        cache_dir: Where the default model is kept; :func:`cache_directory` when None.
+    """Return the model that ``reference`` names, ready for vLLM to load; None names the default model.
 
     Raises:
         UsageError: ``reference`` is neither a usable folder nor a Hugging Face id.
@@ -98,36 +87,32 @@ def may_read_pictures(reference: str | None) -> bool:
 def default_model(*, dtype: Dtype, cache_dir: Path) -> Model:
     """Return the default model, converted by this call where the cache holds no sound copy."""
     converted = converted_model(cache_dir)
-    return Model(
-        location=str(converted.folder),
-        folder=converted.folder,
-        served_name=DEFAULT_MODEL,
-        dtype=dtype,
-        checksum=f"sha256:{combined_checksum(converted.checksums)}",
-        source=converted.source,
-        bytes_on_disk=size_of(converted.folder),
-    )
+    checksum = f"sha256:{combined_checksum(converted.checksums)}"
+    return _in_folder(converted.folder, dtype=dtype, checksum=checksum, source=converted.source)
 
 
 def model_in_folder(folder: Path, *, dtype: Dtype) -> Model:
     """Return the model in a folder of the user's."""
     try:
         json.loads((folder / "config.json").read_bytes())
-        checksums = sampled_checksums(folder)
-        size = size_of(folder)
+        checksum = f"sha256-sampled:{combined_checksum(sampled_checksums(folder))}"
+        return _in_folder(folder, dtype=dtype, checksum=checksum, source=f"folder {folder}")
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{folder} is not a model folder: {error}",
             remedy="give a folder in Hugging Face form: config.json, tokenizer and weights",
         ) from error
+
+
+def _in_folder(folder: Path, *, dtype: Dtype, checksum: str, source: str) -> Model:
     return Model(
         location=str(folder),
         folder=folder,
         served_name=folder.name,
         dtype=dtype,
-        checksum=f"sha256-sampled:{combined_checksum(checksums)}",
-        source=f"folder {folder}",
-        bytes_on_disk=size,
+        checksum=checksum,
+        source=source,
+        bytes_on_disk=sum(path.stat().st_size for path in files_in(folder).values()),
     )
 
 
@@ -139,16 +124,5 @@ def model_on_hub(reference: str, *, dtype: Dtype) -> Model:
             remedy="give the path of a folder that holds a config.json, or an id such as Qwen/Qwen3-0.6B",
         )
     return Model(
-        location=reference,
-        folder=None,
-        served_name=reference,
-        dtype=dtype,
-        checksum=None,
-        source=f"Hugging Face id {reference}",
-        bytes_on_disk=None,
+        location=reference, served_name=reference, dtype=dtype, source=f"Hugging Face id {reference}"
     )
-
-
-def size_of(folder: Path) -> int:
-    """The bytes of all files below ``folder``."""
-    return sum(path.stat().st_size for path in files_in(folder).values())

@@ -70,10 +70,7 @@ class Variants:
 def variants_of(model: Model, *, exchanged: Path, cache_dir: Path | None = None) -> Variants:
     """Say where the variants of ``model`` are; :func:`provide_variants` sees to it that they are there.
 
-    Args:
-        model: What the server is started with; one that is no folder has no variants.
-        exchanged: The cell's own folder for adapters that are exchanged.
-        cache_dir: Where variants are kept; that of the default model when None.
+    A model that is no folder has none; ``exchanged`` is the cell's own folder for adapters.
     """
     folder = _folder(model, cache_dir)
     return Variants(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 from harness.installation import shipped_scenarios
 from harness.scenario.corpus import CorpusPrompt, load_corpus
 from harness.scenario.loader import ScenarioFile, find_scenarios, load_scenario_file
@@ -39,11 +38,7 @@ class Cell:
 
 
 def load_cells(paths: Sequence[Path], *, only_default: bool = False) -> list[Cell]:
-    """Load the scenarios named by ``paths`` and expand them into cells.
-
-    Args:
-        paths: scenario files, or folders of them.
-        only_default: keep only scenarios marked ``default: true``.
+    """Load the scenarios named by ``paths``, files or folders, and expand them into cells.
 
     Raises:
         ScenarioError: a file is wrong, or two scenarios have the same name.
@@ -136,8 +131,7 @@ def select_cells(
     known = list(dict.fromkeys(cell.arm_name for cell in cells))
     for arm in arms:
         if arm not in known:
-            nearest = difflib.get_close_matches(arm, known, n=1)
-            hint = f"did you mean {nearest[0]!r}?" if nearest else f"the arms are: {', '.join(known)}"
+            hint = did_you_mean(arm, known, otherwise=f"the arms are: {', '.join(known)}")
             raise UsageError(f"--arm: unknown arm {arm!r}", remedy=hint)
     kept = [
         cell
@@ -158,10 +152,9 @@ def _which_cells(expression: str, cells: Sequence[Cell]) -> str:
     names = [cell.id.lower() for cell in cells]
     parts = {part for name in names for part in (*name.split("."), *re.split(r"[.-]", name))}
     for word in map(str.lower, _WORD.findall(expression)):
-        if word not in _OPERATORS and not any(word in name for name in names):
-            nearest = difflib.get_close_matches(word, sorted(parts), n=1)
-            if nearest:
-                return f"-k {word}: did you mean {nearest[0]!r}?"
+        unknown = word not in _OPERATORS and not any(word in name for name in names)
+        if unknown and (hint := did_you_mean(word, sorted(parts), otherwise="")):
+            return f"-k {word}: {hint}"
     return "`sleepwake run --list` shows all cells"
 
 

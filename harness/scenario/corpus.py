@@ -6,14 +6,13 @@ A picture that a request shows lies beside its corpus or below, as a PNG or JPEG
 from __future__ import annotations
 
 import base64
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from harness.errors import ScenarioError
+from harness.errors import ScenarioError, did_you_mean
 from harness.scenario.reading import MEBIBYTE, read_file
 from harness.scenario.validation import first_mistake
 from harness.scenario.yaml_file import YamlFile, load_yaml
@@ -57,8 +56,7 @@ def load_corpus(name: str, *, folders: Sequence[Path], location: str) -> tuple[C
             continue
         return _corpus(file)
     known = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
-    nearest = difflib.get_close_matches(name, known, n=1)
-    remedy = f"did you mean `{nearest[0]}`?" if nearest else f"the corpora are: {', '.join(known)}"
+    remedy = did_you_mean(name, known, otherwise=f"the corpora are: {', '.join(known)}", quoted="`{}`")
     raise ScenarioError(f"unknown corpus {name!r}", location=location, remedy=remedy)
 
 

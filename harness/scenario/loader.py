@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from harness.errors import ScenarioError
+from harness.errors import ScenarioError, did_you_mean
 from harness.installation import shipped_names
 from harness.scenario.coherence import mistakes
 from harness.scenario.schema import Scenario
@@ -105,22 +104,19 @@ def _read(path: Path) -> YamlFile:
 def _nearest_file(path: Path) -> str:
     folder = path.parent
     names = [str(file) for file in folder.iterdir() if file.suffix in _SUFFIXES] if folder.is_dir() else []
-    nearest = difflib.get_close_matches(str(path), [*names, *shipped_names()], n=1)
-    return f"did you mean {nearest[0]}?" if nearest else "name a scenario file, a folder, or one that ships"
+    otherwise = "name a scenario file, a folder, or one that ships"
+    return did_you_mean(str(path), [*names, *shipped_names()], otherwise=otherwise, quoted="{}")
 
 
 def _remedy(file: YamlFile, keys: Sequence[Key], error: ErrorDetails) -> str:
     if error["type"] == "extra_forbidden":
-        known = _known_keys(keys)
-        nearest = difflib.get_close_matches(str(keys[-1]), known, n=1)
-        return (
-            f"did you mean `{nearest[0]}`?" if nearest else "`sleepwake schema scenario` lists the known keys"
-        )
+        otherwise = "`sleepwake schema scenario` lists the known keys"
+        return did_you_mean(str(keys[-1]), _known_keys(keys), otherwise=otherwise, quoted="`{}`")
     if error["type"] == "unknown_step":
         step = file.at(keys)
-        names = [str(key) for key in step] if isinstance(step, dict) else [str(step)]
-        nearest = [match for name in names for match in difflib.get_close_matches(name, STEPS, n=1)]
-        return f"did you mean `{nearest[0]}`?" if nearest else "write a step as `- name: {options}`"
+        names = step if isinstance(step, dict) else [step]
+        hints = (did_you_mean(str(name), STEPS, otherwise="", quoted="`{}`") for name in names)
+        return next(filter(None, hints), "write a step as `- name: {options}`")
     if error["type"] == "missing":
         return f"add `{keys[-1]}:`"
     return "`sleepwake schema scenario` describes every key"

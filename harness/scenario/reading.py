@@ -12,13 +12,7 @@ MEBIBYTE = 2**20
 
 
 def read_file(path: Path, *, most_bytes: int, location: str, within: Path | None = None) -> bytes:
-    """Return the content of an ordinary file.
-
-    Args:
-        path: The file.
-        most_bytes: A file with more is refused without being read.
-        location: What errors name.
-        within: The folder that the file must lie in, wherever links lead.
+    """Return the content of an ordinary file, which must lie ``within`` a folder, wherever links lead.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -6,12 +6,12 @@ The models have the shape of the YAML itself, so that the published JSON Schema
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from harness.scenario.script import Step, check_requests_end, flat_steps
-from harness.scenario.steps.asking import Concurrency, EvidenceName, NullTransition, Probe, each_once
+from harness.scenario.steps.asking import Concurrency, EachOnce, EvidenceName, NullTransition, Probe
 from harness.scenario.steps.base import Name, Strict
 from harness.scenario.steps.requests import StartRequests
 
@@ -83,7 +83,7 @@ class Scenario(Strict):
     arms: dict[Name, Arm] = Field(min_length=1, description="the servers under comparison, by name")
     prompts: PromptSet
     sampling: Sampling = Sampling()
-    evidence: tuple[EvidenceName, ...] = Field(
+    evidence: Annotated[tuple[EvidenceName, ...], EachOnce] = Field(
         default=("warm", "rehit", "cold", "unseen"),
         min_length=1,
         description="how the prompts are asked; rehit and unseen in the baseline, or where a probe names it",
@@ -95,11 +95,6 @@ class Scenario(Strict):
     script: tuple[Step, ...] = Field(
         min_length=1, description="begins with the baseline's probe and ends with a probe or null transition"
     )
-
-    @field_validator("evidence")
-    @classmethod
-    def _no_pass_twice(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        return each_once(value)
 
     @model_validator(mode="after")
     def _begins_with_a_baseline(self) -> Scenario:

@@ -60,11 +60,9 @@ class YamlFile:
     begins: Place = (1, 1)
 
     def location(self, keys: Sequence[Key] = (), *, missing: bool = False) -> str:
-        """``file:line:column`` of what ``keys`` lead to, or of the nearest thing around it.
+        """``file:line:column`` of what ``keys`` lead to, from the top, or of the nearest thing around it.
 
-        Args:
-            keys: The way there, from the top.
-            missing: Whether the last key is one that should be there.
+        Of a key that should be there and is ``missing``, that is where it would stand.
         """
         node, place = self.data, self.begins
         for key in keys:
@@ -85,11 +83,7 @@ class YamlFile:
 
 
 def load_yaml(path: Path, *, within: Path | None = None) -> YamlFile:
-    """Read one YAML file.
-
-    Args:
-        path: The file.
-        within: The folder that it must lie in, wherever links lead.
+    """Read one YAML file, which must lie ``within`` a folder, wherever links lead.
 
     Raises:
         FileNotFoundError: there is no such file.

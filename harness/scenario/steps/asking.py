@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from harness.scenario.steps.base import BaseStep, Name, Strict
 
@@ -15,22 +15,21 @@ AtATime = Annotated[int, Field(ge=1, le=1024)]
 Concurrency = AtATime | Annotated[tuple[AtATime, ...], Field(min_length=1)]
 
 
-def each_once(value: tuple[str, ...]) -> tuple[str, ...]:
-    """Return evidence that names no kind twice.
-
-    Raises:
-        ValueError: it does.
-    """
+def _each_once(value: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(value)) != len(value):
         raise ValueError("each kind of evidence can be named once")
     return value
+
+
+EachOnce = AfterValidator(_each_once)
+"""Of evidence that names no kind twice."""
 
 
 class ProbeOptions(Strict):
     """A set of prompts sent under named conditions."""
 
     name: Name = Field(description="stands in the report")
-    evidence: tuple[EvidenceName, ...] | None = Field(
+    evidence: Annotated[tuple[EvidenceName, ...], EachOnce] | None = Field(
         default=None, min_length=1, description="instead of the scenario's, exactly these"
     )
     concurrency: Concurrency | None = Field(default=None, description="instead of the scenario's")
@@ -48,11 +47,6 @@ class ProbeOptions(Strict):
     differs_from: tuple[Name, ...] = Field(
         default=(), description="earlier baselines its answers must not all equal"
     )
-
-    @field_validator("evidence")
-    @classmethod
-    def _no_pass_twice(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if value is None else each_once(value)
 
     @model_validator(mode="after")
     def _a_baseline_equals_nothing(self) -> ProbeOptions:
@@ -73,7 +67,7 @@ class NullTransitionOptions(Strict):
         le=64,
         description="matched passes of each cache condition; without it as many as noise takes, 4 at most",
     )
-    evidence: tuple[Literal["warm", "cold"], ...] | None = Field(
+    evidence: Annotated[tuple[Literal["warm", "cold"], ...], EachOnce] | None = Field(
         default=None,
         min_length=1,
         description="exactly these; without it the baseline's own passes, and cold ones beside warm ones",
@@ -82,11 +76,6 @@ class NullTransitionOptions(Strict):
         default=None,
         description="the baseline whose passes are repeated; without it the script's first probe",
     )
-
-    @field_validator("evidence")
-    @classmethod
-    def _no_pass_twice(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        return None if value is None else each_once(value)
 
 
 class Probe(BaseStep):

@@ -39,6 +39,8 @@ class BaseStep(Strict):
     """Whether it sends prompts and waits for their answers, so that the engine has to be awake."""
     takes_memory: ClassVar[bool] = True
     """Whether a healthy engine may hold more memory for good afterwards."""
+    feature: ClassVar[Feature | None] = None
+    """What it is that not every release has."""
 
     @classmethod
     def key(cls) -> str:
@@ -47,8 +49,8 @@ class BaseStep(Strict):
 
     @property
     def features(self) -> frozenset[Feature]:
-        """What it makes use of that not every release has."""
-        return frozenset()
+        """What it makes use of that not every release has; more than ``feature`` with some options."""
+        return frozenset() if self.feature is None else frozenset({self.feature})
 
     @property
     def only_adapter(self) -> str | None:

@@ -41,11 +41,7 @@ class ResetMmCache(BaseStep):
     reset_mm_cache: NoOptions
 
     takes_memory: ClassVar[bool] = False
-
-    @property
-    def features(self) -> frozenset[Feature]:
-        """Not every release has it."""
-        return frozenset({Feature.RESET_MM_CACHE})
+    feature: ClassVar[Feature | None] = Feature.RESET_MM_CACHE
 
 
 class ResetEncoderCache(BaseStep):
@@ -54,8 +50,4 @@ class ResetEncoderCache(BaseStep):
     reset_encoder_cache: NoOptions
 
     takes_memory: ClassVar[bool] = False
-
-    @property
-    def features(self) -> frozenset[Feature]:
-        """Not every release has it."""
-        return frozenset({Feature.RESET_ENCODER_CACHE})
+    feature: ClassVar[Feature | None] = Feature.RESET_ENCODER_CACHE

@@ -105,11 +105,7 @@ class Resume(BaseStep):
     resume: NoOptions
 
     takes_memory: ClassVar[bool] = False
-
-    @property
-    def features(self) -> frozenset[Feature]:
-        """Came with pausing."""
-        return frozenset({Feature.PAUSE})
+    feature: ClassVar[Feature | None] = Feature.PAUSE
 
     def changed(self, engine: EngineState) -> EngineState:
         """Scheduling goes on; the gauge is left as it is."""
@@ -122,11 +118,7 @@ class ReleaseKvCacheMemory(BaseStep):
     release_kv_cache_memory: ReleaseOptions
 
     takes_memory: ClassVar[bool] = False
-
-    @property
-    def features(self) -> frozenset[Feature]:
-        """Not every release has it."""
-        return frozenset({Feature.RELEASE_KV_CACHE_MEMORY})
+    feature: ClassVar[Feature | None] = Feature.RELEASE_KV_CACHE_MEMORY
 
     def changed(self, engine: EngineState) -> EngineState:
         """The cache's memory is asleep."""

@@ -70,11 +70,7 @@ class AbortRequests(BaseStep):
     abort_requests: NoOptions
 
     takes_memory: ClassVar[bool] = False
-
-    @property
-    def features(self) -> frozenset[Feature]:
-        """Not every release has it."""
-        return frozenset({Feature.ABORT_REQUESTS})
+    feature: ClassVar[Feature | None] = Feature.ABORT_REQUESTS
 
 
 class CancelRequests(BaseStep):
