@@ -47,6 +47,7 @@ class FixedTime(ProcessRuntime):
 
     @asynccontextmanager
     async def start(self, spec: ServerSpec) -> AsyncIterator[Server]:
+        """Start it, and hold it until its time is over."""
         began = time.monotonic()
         async with super().start(spec) as server:
             yield server

@@ -47,6 +47,7 @@ class Interruptible(InProcessRuntime):
 
     @asynccontextmanager
     async def start(self, spec: ServerSpec) -> AsyncIterator[Server]:
+        """Start it, or be interrupted instead."""
         self.started.append(spec.cell)
         if spec.cell == self.interrupted_at:
             os.kill(os.getpid(), signal.SIGINT)
