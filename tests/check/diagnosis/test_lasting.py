@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from harness.check import judge
 from harness.check.result import Cause, CellResult, Verdict
 from harness.history.events import CacheCondition, Control, Role
+from tests.check.simulation import Damage, Engine, Floats, Setup
 from tests.check.stories import Change, Story, both, garbage, shifted
 
 FOUR = ["p0", "p1", "p2", "p3"]
@@ -187,3 +195,57 @@ def test_what_only_a_reset_heals_is_stale_though_a_salt_no_longer_separates() ->
 def test_what_was_computed_is_not_stale_though_a_reset_came_before_it_was_right() -> None:
     """The engine says that nothing was read under the new salt, so nothing stale was."""
     assert mixed_salts(cold=damage(ALL)).judged().cause is not Cause.STALE_PREFIX_CACHE
+
+
+class NowAndThen:
+    """Damage to one request in ``one_in``, whatever it asks: its logits are turned upside down."""
+
+    def __init__(self, one_in: int) -> None:
+        self._share = 1 / one_in
+
+    def __call__(
+        self, logits: Floats, _prompts: npt.NDArray[np.int64], position: int, random: np.random.Generator
+    ) -> Floats:
+        """Choose the requests of a pass at its first token."""
+        if position == 0:
+            self._hit = random.random(len(logits)) < self._share
+        logits[self._hit] *= -1.0
+        return logits
+
+
+def upside_down(
+    logits: Floats, _prompts: npt.NDArray[np.int64], _position: int, _random: np.random.Generator
+) -> Floats:
+    """Damage to every request, for good."""
+    return -logits
+
+
+def noisy(damage: Damage, *, seed: int, healed_by_the_reload: bool) -> CellResult:
+    """An engine whose answers differ by themselves, damaged after the transition, asked as cells ask."""
+    engine = Engine(random=np.random.default_rng(seed), setup=Setup(tokens=48, damage=damage))
+    recording = engine.recording()
+    controls = [
+        engine.run(
+            Role.CONTROL,
+            CacheCondition.WARM if control is Control.RESET_PREFIX_CACHE else CacheCondition.COLD,
+            cycle=2,
+            damage=None if control is Control.RELOAD_WEIGHTS and healed_by_the_reload else damage,
+            control=control,
+        )
+        for healing in (Control.FRESH_SALT, Control.RESET_PREFIX_CACHE, Control.RELOAD_WEIGHTS)
+        for control in (Control.ASKED_AGAIN, healing)
+    ]
+    return judge(replace(recording, passes=(*recording.passes, *controls)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_chance_heals_nothing_in_a_noisy_engine_either(seed: int) -> None:
+    """One request in twelve is damaged, before every control and after it: no class is accused."""
+    result = noisy(NowAndThen(12), seed=seed, healed_by_the_reload=False)
+    assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.INTERMITTENT), result.reason
+
+
+def test_what_stays_until_the_reload_is_healed_by_it_in_a_noisy_engine_too() -> None:
+    """Noise does not make lasting damage come and go."""
+    result = noisy(upside_down, seed=1, healed_by_the_reload=True)
+    assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.LOST_WEIGHTS), result.reason
