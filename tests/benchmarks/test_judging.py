@@ -40,6 +40,7 @@ def test_the_default_size_is_ten_thousand_answers() -> None:
 
 
 @pytest.mark.parametrize("work", ["judge", "parse"])
+@pytest.mark.cell
 def test_work_is_measured_in_a_process_of_its_own(folder: Path, work: str) -> None:
     """Time and memory are those of one process that does nothing else."""
     measured = judging.measure(work, folder, runs=1)

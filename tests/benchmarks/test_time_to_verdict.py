@@ -63,6 +63,7 @@ async def test_peak_throughput_is_looked_for_at_each_number() -> None:
     assert min(rates.values()) > 0
 
 
+@pytest.mark.cell
 def test_the_harness_is_measured_apart_from_its_engine() -> None:
     """As many answers as were asked for, and a process of its own for the numbers."""
     measured = overhead.measure(prompts=3, cycles=1)

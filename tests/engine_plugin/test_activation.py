@@ -46,6 +46,7 @@ class TestUnasked:
 
         assert not {"torch", "vllm"} & modules
 
+    @pytest.mark.cell
     def test_vllm_keeps_its_own_platform(self, platforms: ModuleType) -> None:
         """Unasked, vLLM resolves to the platform that it brings."""
         assert platforms.resolve_current_platform_cls_qualname().startswith("vllm.platforms.")
@@ -54,6 +55,7 @@ class TestUnasked:
 class TestPlatform:
     """Which engines get the sleep mode."""
 
+    @pytest.mark.cell
     def test_vllm_takes_the_sleeping_platform(
         self, platforms: ModuleType, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -62,6 +64,7 @@ class TestPlatform:
 
         assert platforms.resolve_current_platform_cls_qualname() == SLEEPING
 
+    @pytest.mark.cell
     def test_leaves_an_engine_for_gpus_alone(
         self, platforms: ModuleType, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -81,6 +84,7 @@ class TestPlatform:
 class TestLoad:
     """What is said at the start of an engine."""
 
+    @pytest.mark.cell
     def test_says_that_the_sleep_mode_is_absent(
         self, platforms: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:

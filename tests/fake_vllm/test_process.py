@@ -15,7 +15,7 @@ from harness.vllm_api import lifecycle
 from harness.vllm_api.connection import connect
 from harness.vllm_api.generation import GenerationRequest, generate
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.cell]  # each starts a process
 
 _DEADLINE_S = 30.0
 

@@ -21,6 +21,11 @@ BF16 = Noise()
 QUIET = Noise(sd=1e-6, quantum=0.0)
 Rows = npt.NDArray[np.int64]
 
+SEEDS = pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.cell) for seed in range(1, 3))]
+)
+"""One engine of a kind is imagined in the fast tests, three in the gate."""
+
 
 def alarming(recording: Recording) -> set[str]:
     """Names of the tests that alarm on a recording."""
@@ -88,10 +93,10 @@ def one_step(logits: Floats, _rows: Rows, position: int, _random: np.random.Gene
     ],
     ids=["bf16", "more null passes", "uneven passes", "heavy tail", "noisier afterwards", "float32"],
 )
-def test_healthy_engines_raise_no_alarm(setup: Setup) -> None:
+@SEEDS
+def test_healthy_engines_raise_no_alarm(setup: Setup, seed: int) -> None:
     """Whatever the noise looks like, nothing is proven against an engine that came back the same."""
-    for seed in range(3):
-        assert alarming(simulate(seed, setup)) == set()
+    assert alarming(simulate(seed, setup)) == set()
 
 
 def test_healthy_engines_are_clean_although_most_answers_differ() -> None:
@@ -124,12 +129,12 @@ def test_healthy_engines_are_clean_although_most_answers_differ() -> None:
         (never_ending, "gross"),
     ],
 )
-def test_damage_alarms(damage: Damage, alarm: str) -> None:
+@SEEDS
+def test_damage_alarms(damage: Damage, alarm: str, seed: int) -> None:
     """Every kind of damage is seen by the test that is made for it."""
-    for seed in range(2):
-        recording = simulate(seed, Setup(damage=damage))
-        assert alarm in alarming(recording)
-        assert judge(recording).verdict is Verdict.CORRUPT
+    recording = simulate(seed, Setup(damage=damage))
+    assert alarm in alarming(recording)
+    assert judge(recording).verdict is Verdict.CORRUPT
 
 
 def test_small_damage_in_most_passes_is_never_called_clean() -> None:

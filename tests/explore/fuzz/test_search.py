@@ -104,6 +104,7 @@ def test_a_failing_sequence_is_shrunk_to_what_it_takes(tmp_path: Path) -> None:
     assert gists(found.steps) == ("sleep level=0", "sleep level=1", "wake_up")
 
 
+@pytest.mark.cell
 def test_findings_of_two_kinds_are_both_found(tmp_path: Path) -> None:
     """The first does not hide the second, and neither is reported twice."""
     rules = [after("pause", "release_kv_cache_memory"), after("sleep level=2", cause=Cause.LOST_WEIGHTS)]
@@ -126,6 +127,7 @@ def test_the_same_seed_draws_the_same_sequences(tmp_path: Path) -> None:
     assert first == second
 
 
+@pytest.mark.cell
 def test_what_an_earlier_search_found_is_known(tmp_path: Path) -> None:
     """The file of known findings outlives the search; what it explains is counted and passed over."""
     rule = after("sleep level=2")
@@ -171,6 +173,7 @@ def test_what_fails_only_once_is_no_finding(tmp_path: Path) -> None:
     assert len({each.carried.steps for each in bench.tried}) == 49
 
 
+@pytest.mark.cell
 def test_what_shrinks_to_something_known_is_known(tmp_path: Path) -> None:
     """With requests in flight the mode of a sleep counts; without them it is the same sequence again."""
     bench = Bench(tmp_path, after("sleep level=2"))
@@ -232,6 +235,7 @@ def test_every_way_to_start_an_engine_is_tried_in_turn(tmp_path: Path) -> None:
     assert settings == [0, 1, 2, 0]
 
 
+@pytest.mark.cell
 def test_a_finding_names_the_engine_it_takes(tmp_path: Path) -> None:
     """What fails on one kind of engine only is a finding of that kind, shrunk there."""
     (found,) = Bench(tmp_path, after("sleep level=2"), failing_settings=(1,)).run()
