@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import httpx
-import openai
 
 from harness.reaching import NOTHING_SPECIAL, PLAIN, Access, unfit_to_read
+
+if TYPE_CHECKING:
+    import openai
 
 _ASKING = ("/completions", "/generate")
 """How the paths of requests for tokens end."""
@@ -46,6 +49,9 @@ async def connect(base_url: str, *, access: Access = NOTHING_SPECIAL) -> AsyncIt
     Neither client has a timeout of its own and neither retries; the callers' deadlines rule.  Every
     request has a connection of its own, and both show the server the same.
     """
+    # Loading it takes longer than all the rest: who connects to no server does not wait for it.
+    import openai
+
     base_url = base_url.rstrip("/")
     asked = Asked()
     async with (

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
 import httpx
-import openai
 from pydantic import JsonValue
 
 from harness.errors import UsageError
@@ -21,6 +20,7 @@ from harness.vllm_api.completion import GeneratedCompletion, ScoredCompletion
 from harness.vllm_api.logprobs import FloatArray, IdArray, LogprobTable
 
 if TYPE_CHECKING:
+    import openai
     from openai.types.chat import ChatCompletionMessageParam
 
 DEFAULT_TOP_LOGPROBS = 5
@@ -147,6 +147,8 @@ async def _answered(
     read: Callable[[bytes, GenerationRequest, float], _Kind],
 ) -> _Kind:
     """Wait for the body of a 200 and read it; where there is none, or another than promised, say why."""
+    import openai
+
     started = anyio.current_time()
     try:
         with anyio.fail_after(request.deadline_s):
@@ -200,6 +202,8 @@ def own_fields(request: GenerationRequest, fields: Mapping[str, JsonValue]) -> d
 
 def request_error(error: TimeoutError | openai.APIError | httpx.HTTPError, *, deadline_s: float) -> CallError:
     """Why a request has no usable answer, whichever way its client says so."""
+    import openai
+
     match error:
         case TimeoutError() | openai.APITimeoutError():
             return timed_out(deadline_s)

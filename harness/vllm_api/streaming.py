@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import anyio
 import httpx
-import openai
 
 from harness.vllm_api.calls import CallError, malformed
 from harness.vllm_api.completion import StreamedPart
 from harness.vllm_api.generation import GenerationRequest, own_fields, request_error
+
+if TYPE_CHECKING:
+    import openai
 
 
 @dataclass(kw_only=True)
@@ -65,6 +68,8 @@ async def stream(
     has anything to say.  Nothing is raised for what the server does; cancellation passes through
     and closes the connection, as a client that leaves does.
     """
+    import openai
+
     try:
         with anyio.fail_after(request.deadline_s):
             await _read(client, request, into, on_accepted, on_first_token)
