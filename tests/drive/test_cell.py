@@ -90,6 +90,7 @@ async def test_the_founding_bug_is_caught_and_named(driver: Driver) -> None:
     assert result.witness is not None
 
 
+@pytest.mark.cell
 async def test_unseen_prompts_are_asked_only_where_the_baseline_has_asked_them(driver: Driver) -> None:
     """The other controls decide without them."""
     recording = await driver.run(fault="keep-prefix-cache", more="evidence: [warm, cold]")
@@ -111,6 +112,7 @@ async def test_lost_weights_are_told_apart(driver: Driver, arm: str) -> None:
     assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.LOST_WEIGHTS), result.reason
 
 
+@pytest.mark.cell
 async def test_controls_are_asked_once_and_in_order(driver: Driver) -> None:
     """Gentle questions first: a reload of the weights would heal what the others must see."""
     recording = await driver.run(fault="lose-weights")
@@ -122,6 +124,7 @@ async def test_controls_are_asked_once_and_in_order(driver: Driver) -> None:
     ]
 
 
+@pytest.mark.cell
 async def test_weights_that_compute_rightly_are_not_loaded_again(driver: Driver) -> None:
     """Where a fresh salt heals every answer there is nothing left that a reload could heal."""
     recording = await driver.run(fault="keep-prefix-cache")
@@ -133,6 +136,7 @@ async def test_weights_that_compute_rightly_are_not_loaded_again(driver: Driver)
     assert judge(recording).cause is Cause.STALE_PREFIX_CACHE
 
 
+@pytest.mark.cell
 async def test_level_two_without_a_reload_is_corrupt(driver: Driver) -> None:
     """Level 2 discards the weights: an engine that answers without them answers garbage."""
     result = judge(await driver.run(level=2))
@@ -178,6 +182,7 @@ async def test_requests_that_hang_only_after_waking_are_the_engines_fault(driver
     assert [each.start.control for each in recording.passes_of(Role.CONTROL)] == [Control.CANARY]
 
 
+@pytest.mark.cell
 async def test_requests_that_are_only_slow_after_waking_accuse_nobody(driver: Driver) -> None:
     """An engine that goes on is told which deadline it takes, and is asked again, which is no retry."""
     recording = await driver.run(misbehave="slow-after-wake:5000", script=ONE_SLEEP)
@@ -190,6 +195,7 @@ async def test_requests_that_are_only_slow_after_waking_accuse_nobody(driver: Dr
     assert controls == [Control.SAME_AGAIN, Control.CANARY]
 
 
+@pytest.mark.cell
 async def test_an_engine_whose_processes_are_at_work_is_not_said_to_hang(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +210,7 @@ async def test_an_engine_whose_processes_are_at_work_is_not_said_to_hang(
     assert "its processes used 0 s of processor time" in result.reason
 
 
+@pytest.mark.cell
 async def test_an_engine_whose_processes_cannot_be_seen_hangs_if_it_counts_nothing(
     driver: Driver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +270,7 @@ async def test_secrets_on_the_command_line_stay_out_of_the_history(driver: Drive
     assert "not-for-you" not in (job.directory / HISTORY_FILE).read_text(encoding="utf-8")
 
 
+@pytest.mark.cell
 async def test_flags_may_name_the_model_and_a_folder_that_goes_with_the_cell(driver: Driver) -> None:
     """An arm cannot know where they are; what the server left in the folder is gone when it is."""
     cell = driver.cell()
@@ -295,6 +303,7 @@ READ_AGAIN = """\
         ("dead-prefix-cache", Verdict.DEGRADED, Cause.SCHEDULER),
     ],
 )
+@pytest.mark.cell
 async def test_what_is_cached_after_waking_is_read_again(
     driver: Driver, fault: str | None, verdict: Verdict, cause: Cause | None
 ) -> None:
@@ -303,6 +312,7 @@ async def test_what_is_cached_after_waking_is_read_again(
     assert (result.verdict, result.cause) == (verdict, cause), result.reason
 
 
+@pytest.mark.cell
 async def test_an_engine_that_is_wrong_from_the_start_is_never_clean(driver: Driver) -> None:
     """Every re-hit is wrong in the same way before and after the sleep: sleep is not blamed."""
     result = judge(await driver.run(misbehave="wrong-rehits"))

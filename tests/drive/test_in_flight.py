@@ -52,6 +52,7 @@ async def test_a_kept_stream_goes_on_where_it_was(driver: Driver) -> None:
     assert all(request.end and request.end.t > asleep for request in recording.requests)
 
 
+@pytest.mark.cell
 async def test_streams_of_an_adapter_go_on_as_that_adapter_beside_those_of_the_base_model(
     driver: Driver,
 ) -> None:

@@ -83,6 +83,7 @@ async def asked(driver: Driver, *dtype: str, prompts_in_noise: int) -> set[int]:
     ("dtype", "prompts_in_noise", "expected"),
     [((), 3, 2), (BFLOAT16, 3, 3), (BFLOAT16, 1, 2), (BFLOAT16, 9, 4)],
 )
+@pytest.mark.cell
 async def test_prompts_rise_where_the_engine_computes_coarsely(
     driver: Driver, dtype: tuple[str, ...], prompts_in_noise: int, expected: int
 ) -> None:

@@ -46,6 +46,7 @@ async def test_a_noisy_engine_is_given_four(driver: Driver) -> None:
 
 
 @pytest.mark.parametrize(("options", "misbehave", "given"), [("passes: 2", "", 2), ("passes: 1", "noise", 1)])
+@pytest.mark.cell
 async def test_a_script_that_says_how_many_is_obeyed(
     driver: Driver, options: str, misbehave: str, given: int
 ) -> None:

@@ -36,7 +36,11 @@ async def scripted(raw_answer: bytes | None) -> AsyncIterator[Scripted]:
 
             async def handle(stream: SocketStream) -> None:
                 async with stream:
-                    headers, body = await _read_request(stream)
+                    try:
+                        headers, body = await _read_request(stream)
+                    except (anyio.EndOfStream, anyio.BrokenResourceError):
+                        server.client_left.set()  # before it had sent everything
+                        return
                     server.headers.append(headers)
                     server.requests.append(body)
                     if raw_answer is not None:
