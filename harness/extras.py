@@ -9,7 +9,7 @@ from typing import Literal
 
 from harness.errors import UsageError
 
-Extra = Literal["docker", "fuzz", "ray", "report", "run"]
+Extra = Literal["docker", "fuzz", "ray", "report", "run", "watch"]
 
 MODULES: Mapping[Extra, tuple[str, ...]] = MappingProxyType(
     {
@@ -18,6 +18,7 @@ MODULES: Mapping[Extra, tuple[str, ...]] = MappingProxyType(
         "report": ("jinja2", "altair", "vl_convert"),
         "fuzz": ("hypothesis",),
         "ray": ("ray",),
+        "watch": ("starlette", "uvicorn"),
     }
 )
 """What each extra is there for, as it is imported; pyproject.toml has it as it is installed."""

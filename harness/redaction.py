@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 HIDDEN = "***"
 
 _SECRET_NAME = re.compile(
-    r"(?:^|[_.-])(?:token|key|headers?|secret|passw(?:or)?d|credentials?)(?:$|[_.-])", re.IGNORECASE
+    r"(?:^|[_.-])(?:token|key|headers?|secret|passw(?:or)?d|credentials?|webhook)(?:$|[_.-])", re.IGNORECASE
 )
 _SHORTEST_SECRET = 8  # anything shorter would also hide innocent words of a log
 

@@ -39,10 +39,10 @@ class Others:
 def others(recording: Recording) -> Others | None:
     """What others sent; None where they sent nothing that is known."""
     told = recording.counted
-    if told is None or told.ended is None or told.ended <= told.own:
+    if told is None or told.ended is None or told.ended + told.under_way <= told.own:
         return None
     aborted = (told.aborted or 0) - _own_aborted(recording)
-    return Others(ended=told.ended - told.own, aborted=max(0, aborted))
+    return Others(ended=told.ended + told.under_way - told.own, aborted=max(0, aborted))
 
 
 def _own_aborted(recording: Recording) -> int:
@@ -54,20 +54,45 @@ def _own_aborted(recording: Recording) -> int:
 
 def without_ground(findings: tuple[Finding, ...], recording: Recording) -> tuple[Finding, ...]:
     """The findings, those that others may have caused as hints."""
-    disturbed = _DISTURBED
+    disturbs_finding = disturbs
     if is_watched(recording):
-        disturbed = _OF_THE_MACHINE
+        disturbs_finding = disturbs_beside if may_be_others(recording) else _is_of_the_machine
     elif others(recording) is None:
         return findings
     return tuple(
-        finding.model_copy(update={"strength": Strength.HINT}) if finding.checker in disturbed else finding
+        finding.model_copy(update={"strength": Strength.HINT}) if disturbs_finding(finding) else finding
         for finding in findings
     )
 
 
 def is_watched(recording: Recording) -> bool:
-    """Whether somebody else drives the engine, at any time and for anybody: nothing waits till it is idle."""
+    """Whether somebody else drives the engine, for anybody and at any time, so that it need not be idle."""
     return any(step.seen for step in recording.steps)
+
+
+def may_be_others(recording: Recording) -> bool:
+    """Whether others sent anything to a server; where it does not count that, they may have."""
+    counted_nothing = recording.counted is not None and recording.counted.ended is None
+    return counted_nothing or others(recording) is not None
+
+
+def disturbs_beside(finding: Finding) -> bool:
+    """Whether requests of others may have caused ``finding`` in an engine that is watched.
+
+    They take time, memory and cached blocks.  They also move the answers of a whole pass a little, by the
+    batches that these fall into; a single answer that is far off, they do not explain.
+    """
+    return _is_of_the_machine(finding) or finding.checker == "cache" or is_common(finding)
+
+
+def is_common(finding: Finding) -> bool:
+    """Whether ``finding`` is that the answers of a pass lie off together."""
+    return finding.prompt is None and "adjusted_p_value" in finding.evidence
+
+
+def _is_of_the_machine(finding: Finding) -> bool:
+    """Whether ``finding`` is about time or memory: over months a busy moment of the machine is certain."""
+    return finding.checker in _OF_THE_MACHINE
 
 
 def obstacle(recording: Recording, *, disturbed: bool) -> str | None:

@@ -176,6 +176,8 @@ class _Judgement:
     def _rests_on_measures(self) -> bool:
         """Whether something was found that others may have caused, or answers differ as noise does."""
         found = (finding for findings in self._found.values() for finding in findings or ())
+        if others.is_watched(self._evidence.recording):
+            return any(map(others.is_common, found))
         calibration = self._evidence.calibration
         return any(map(others.disturbs, found)) or not (calibration is None or calibration.quiet)
 

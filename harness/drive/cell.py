@@ -123,7 +123,7 @@ async def run_on_server(
     ):
         boot_seconds = 0.0 if server.facts.shared_with else recorder.now() - asked_at
         async with connect(server.base_url, access=server.access) as connection:
-            ready = await introduced(server, connection, recorder, boot_seconds=boot_seconds)
+            ready = await introduced(server, connection, now=recorder.now, boot_seconds=boot_seconds)
             recorder.record(ready)
             session = Session(
                 scenario=job.cell.scenario,

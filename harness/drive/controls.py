@@ -12,17 +12,21 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from harness.drive.asking_again import AskedAgain, asked_again
 from harness.drive.conditions import Condition
 from harness.drive.probing import ask_unseen_prompts, run_pass, suspects_among
-from harness.drive.session import Session, Suspect, Target
+from harness.drive.session import Reference, Session, Suspect, Target
 from harness.drive.token_texts import record_token_texts
 from harness.drive.transitions import forget_pictures, reload_loaded_weights, reset_prefix_cache
 from harness.history.events import UNTIMELY, CacheCondition, Control, Prompt, Role
 from harness.vllm_api.versions import Feature
 
 PROBE = "control"
+
+_AskDamaged: TypeAlias = Callable[[Control, CacheCondition], Awaitable[bool]]
+"""Asks the damaged prompts again; tells whether all answers are the baseline's."""
 
 CONTROL_ANSWER_S = 60.0
 """How long a request is waited for, at the most, that follows some without an answer."""
@@ -67,19 +71,40 @@ async def ask_controls(
         )
     if target.adapter is not None and (base_model := session.base_model) is not None:
         await ask_damaged(Control.BASE_MODEL, CacheCondition.COLD, base_model)
+    if not session.is_passive:
+        with_pictures = any(prompt.picture for prompt in damaged)
+        await _heal(
+            session,
+            damage,
+            ask_damaged,
+            computes_rightly=computes_rightly,
+            with_pictures=with_pictures,
+            reference=target.reference,
+        )
+
+
+async def _heal(
+    session: Session,
+    damage: AskedAgain,
+    ask_damaged: _AskDamaged,
+    *,
+    computes_rightly: bool,
+    with_pictures: bool,
+    reference: Reference,
+) -> None:
+    """Mend one thing after the other in the engine, and see what helps; the least comes first."""
     await damage.is_still_there()
     right_by_now = not await reset_prefix_cache(session) and await ask_damaged(
         Control.RESET_PREFIX_CACHE, CacheCondition.WARM
     )
     if computes_rightly:
         return  # so the weights are right: loading them again could heal nothing more
-    with_pictures = any(prompt.picture for prompt in damaged)
     if with_pictures and await _forgetting_pictures_heals(session, damage, ask_damaged):
         return
     if not await damage.is_still_there() and right_by_now:
         return  # so there is nothing left to heal
     if not await reload_loaded_weights(session):
-        await session.record_weight_checksums(target.reference)
+        await session.record_weight_checksums(reference)
         await ask_damaged(Control.RELOAD_WEIGHTS, CacheCondition.COLD)
 
 
@@ -88,7 +113,7 @@ def _nobody_was_answered(suspects: Sequence[Suspect]) -> bool:
 
 
 async def _forgetting_pictures_heals(
-    session: Session, damage: AskedAgain, ask_damaged: Callable[[Control, CacheCondition], Awaitable[bool]]
+    session: Session, damage: AskedAgain, ask_damaged: _AskDamaged
 ) -> bool:
     await damage.is_still_there()
     forgotten = not await forget_pictures(session)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pydantic import JsonValue
 
-from harness.drive.recorder import Recorder
 from harness.drive.session import OBSERVATION_DEADLINE_S
 from harness.errors import ServerError
 from harness.history.events import ServerReady
@@ -20,15 +19,15 @@ SERVER_INFO_DEADLINE_S = 60.0
 
 
 async def introduced(
-    server: Server, connection: Connection, recorder: Recorder, *, boot_seconds: float
+    server: Server, connection: Connection, *, now: Callable[[], float], boot_seconds: float
 ) -> ServerReady:
-    """Ask the server what it is."""
+    """Ask the server what it is; ``now`` is the cell's clock."""
     info = await lifecycle.server_info(connection.http, deadline_s=SERVER_INFO_DEADLINE_S)
     version = await lifecycle.version(connection.http, deadline_s=OBSERVATION_DEADLINE_S)
     release = version.field("version")
     facts = server.facts
     return ServerReady(
-        t=recorder.now(),
+        t=now(),
         runtime=facts.runtime,
         command=_command(facts),
         vllm_version=release if isinstance(release, str) else None,

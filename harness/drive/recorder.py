@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 
-from harness.history.events import CellStarted, Event
+from harness.history.events import CellStarted, Event, PassStarted
 from harness.history.store import HistoryWriter, read_events
 
 Watcher = Callable[[Event], None]
@@ -41,6 +41,30 @@ class Recorder:
         for number, event in enumerate(read_events(self._path)):
             branch._writer.write(event if number else begin)
         return branch
+
+    @classmethod
+    def taken_up(cls, earlier: Path, path: Path, *, begin: CellStarted, watcher: Watcher) -> Recorder:
+        """Begin a history with all that another one holds; its clock goes on from the last event there.
+
+        Args:
+            earlier: That history.
+            path: Where the new history is written.
+            begin: Stands in for the first event: whose history it is.
+            watcher: Is shown what is recorded from now on.
+
+        Raises:
+            HistoryError: ``earlier`` cannot be read.
+            StorageError: it could not be stored.
+        """
+        recorder = cls(path, watcher=watcher)
+        last = 0.0
+        for number, event in enumerate(read_events(earlier)):
+            recorder._writer.write(event if number else begin)
+            last = max(last, event.t)
+            if isinstance(event, PassStarted):
+                recorder._last_pass = max(recorder._last_pass, event.number)
+        recorder._started -= last
+        return recorder
 
     def now(self) -> float:
         """Seconds since the cell started, on the clock that deadlines are kept by."""

@@ -114,6 +114,8 @@ class Session:
     """Is told, on a server that is not ours, what the engine may be like once a call has been made."""
     settle: Callable[[EngineState], None] | None = None
     """Is told what it is like once the call has succeeded."""
+    is_passive: bool = False
+    """Whether nothing may be asked of the engine but answers, not even to find a cause."""
     salt: str = field(default_factory=lambda: f"sleepwake-{secrets.token_hex(8)}")
 
     def lacks(self, feature: Feature) -> bool:
@@ -225,6 +227,8 @@ class Session:
 
     async def record_weight_checksums(self, reference: Reference) -> None:
         """Put the checksums of parameters and buffers into the history, as far as the engine tells them."""
+        if self.is_passive:
+            return  # all weights are read for it, and nobody is served meanwhile
         deadline_s = self.scenario.deadlines.transition
         result = await lifecycle.weight_checksums(self.connection.http, deadline_s=deadline_s)
         told = result.field("checksums")

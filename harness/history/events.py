@@ -515,6 +515,7 @@ class RequestsCounted(_Event):
     ended: int | None = Field(description="requests that came to an end, whatever that was")
     aborted: int | None = Field(description="those among them that were ended early")
     own: int = Field(description="requests that the cell sent")
+    under_way: int = Field(default=0, description="requests of others that had not ended by then")
 
 
 class CellUnavailable(_Event):

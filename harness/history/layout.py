@@ -15,6 +15,10 @@ LATEST_LINK = "latest"
 """Beside the run directories; points at the newest."""
 
 
+BASELINE_FOLDER = "baseline-{number}"
+"""What a watch holds wake-ups against: a history of its own, and no cell."""
+
+
 def cell_folder(run_directory: Path, cell: str) -> Path:
     """Where the history and the server's log of ``cell`` are."""
     return run_directory / CELLS_FOLDER / cell

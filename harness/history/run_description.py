@@ -154,6 +154,24 @@ class MergedShard(_Part):
     machine: Machine = Machine()
 
 
+class Watched(_Part):
+    """What a watch knows of its server, and how far it has come; enough to take up its baseline."""
+
+    endpoint: str
+    model: str
+    started: float | None = None
+    """When the server's process was started, in seconds since 1970."""
+    weight_version: str | None = None
+    baselines: int = 0
+    """How many were taken; the last one counts."""
+    baseline_wake_ups: int | None = None
+    """How often the engine had been woken before that; None where it does not tell."""
+    checks: int = 0
+    """How many were judged; those of them that are no cell any more were sound."""
+    wake_ups: int = 0
+    """How many were noticed."""
+
+
 class RunDescription(_Part):
     """The content of ``run.json``."""
 
@@ -177,6 +195,8 @@ class RunDescription(_Part):
     cells: Mapping[str, DescribedCell]
     resumed: tuple[Resumed, ...] = ()
     shards: tuple[MergedShard, ...] = ()
+    watched: Watched | None = None
+    """Of a watch alone: its cells are checks."""
     milliseconds_outside_cells: TimeSpent = TimeSpent()
     """The time that no history holds."""
     servers: Mapping[str, DescribedServer] = Field(default_factory=dict)

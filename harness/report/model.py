@@ -118,6 +118,8 @@ def reproduce_command(cell: CellResult, run: RunDescription) -> str:
 
     An attached server has to be named by whoever repeats the run, its version with it.
     """
+    if run.watched is not None:
+        return "sleepwake watch --endpoint URL --once"
     described = run.cells.get(cell.cell, DescribedCell())
     words = ["sleepwake", "run", described.scenario_file or cell.scenario]
     if _is_an_arm(cell, described):

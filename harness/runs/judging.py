@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.check import judge, judge_run
-from harness.check.noise.budget import ErrorBudget
+from harness.check.noise.budget import ErrorBudget, told_of_a_sequence
 from harness.check.result import CellResult, RunResult
 from harness.history.layout import HISTORY_FILE, SERVER_LOG, cell_folder
 from harness.history.recording import Recording, load_recording
@@ -62,6 +62,9 @@ def judge_directory(directory: Path) -> JudgedRun:
         results.append(judge(recordings[cell], budget=own))
     outside_cells = description.milliseconds_outside_cells
     result = judge_run(results, run=description.run, budget=budget, outside_cells=outside_cells)
+    if description.watched is not None:
+        rate = told_of_a_sequence(checks=description.watched.checks)
+        result = result.model_copy(update={"false_alarms": rate})
     return JudgedRun(directory=directory, result=result, recordings=recordings, description=description)
 
 

@@ -146,6 +146,11 @@ async def checksums_of_buffers(http: httpx.AsyncClient, *, deadline_s: float) ->
     return await collective_rpc(http, "checksums_of_buffers", deadline_s=deadline_s)
 
 
+async def weight_info(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """Which weights are loaded; the answer's field ``weight_version`` is what the last update called them."""
+    return await call(http, "GET", "/weight_info", deadline_s=deadline_s)
+
+
 async def load_lora_adapter(
     http: httpx.AsyncClient, *, name: str, path: str, load_inplace: bool = False, deadline_s: float
 ) -> CallResult:

@@ -11,7 +11,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from harness.vllm_api.calls import CallError, fetch, malformed
-from harness.vllm_api.versions import ENDED_METRIC, METRIC_NAMES, SLEEP_STATE_METRIC, TIMED
+from harness.vllm_api.versions import (
+    ENDED_METRIC,
+    METRIC_NAMES,
+    OPERATIONS_UNDER_WAY_METRIC,
+    SLEEP_STATE_METRIC,
+    TIMED,
+)
 
 SleepState: TypeAlias = Literal["awake", "paused", "weights_offloaded", "discard_all"]
 
@@ -44,6 +50,8 @@ class MetricsSnapshot:
     timings: Mapping[str, float] = field(default_factory=dict)
     """What the engine timed itself: of each ``what`` of :data:`~harness.vllm_api.versions.TIMED` the numbers
     ``what_count`` and ``what_seconds``, as far as it has them."""
+    is_changing: bool = False
+    """Whether a call is under way that lets the engine sleep, or wakes it."""
 
     @property
     def work(self) -> tuple[int | None, ...]:
@@ -89,6 +97,7 @@ def parse_metrics(text: str) -> MetricsSnapshot:
         started=next(started, None),
         requests_aborted=_aborted(samples),
         timings=dict(_timings(samples)),
+        is_changing=any(each.value for each in samples if each.name == OPERATIONS_UNDER_WAY_METRIC),
         **totals,
     )
 

@@ -79,6 +79,9 @@ SLEEP_STATE_METRIC = "vllm:engine_sleep_state"
 ENDED_METRIC = "vllm:request_success_total"
 """Requests that ended, by ``finished_reason``, ``abort`` among them."""
 
+OPERATIONS_UNDER_WAY_METRIC = "vllm:sleep_mode_operations_in_flight"
+"""Calls that let the engine sleep, or wake it, by ``operation``."""
+
 METRIC_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "requests_running": ("vllm:num_requests_running",),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 
 from starlette.background import BackgroundTask
@@ -38,15 +41,28 @@ class DevelopmentRoutes:
             Route("/release_kv_cache_memory", self._release_kv_cache_memory, methods=["POST"]),
             Route("/collective_rpc", self._collective_rpc, methods=["POST"]),
             Route("/weight_checker", self._weight_checker, methods=["POST"]),
+            Route("/weight_info", self._weight_info),
+            Route("/update_weight_version", self._update_weight_version, methods=["POST"]),
             Route("/reset_prefix_cache", self._reset_prefix_cache, methods=["POST"]),
             Route("/reset_mm_cache", self._reset_nothing, methods=["POST"]),
             Route("/reset_encoder_cache", self._reset_nothing, methods=["POST"]),
             Route("/server_info", self._server_info),
         ]
 
+    @contextmanager
+    def _timed(self, operation: str) -> Iterator[None]:
+        """Count a call and its time, whatever it answers."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            yield
+        finally:
+            self._engine.operations.setdefault(operation, []).append(clock() - began)
+
     async def _sleep(self, request: Request) -> Response:
         query = SleepQuery.model_validate(dict(request.query_params))
-        await self._engine.sleep(query.level, query.mode)
+        with self._timed("sleep"):
+            await self._engine.sleep(query.level, query.mode)
         dies = query.level > 0 and Behaviour.DIE_ASLEEP in self._options.misbehaviour
         return JSONResponse(
             {"status": "sleeping", "level": query.level},
@@ -55,7 +71,8 @@ class DevelopmentRoutes:
 
     async def _wake_up(self, request: Request) -> Response:
         tags = request.query_params.getlist("tags") or None
-        fully_awake = await self._engine.wake_up(tags)
+        with self._timed("wake"):
+            fully_awake = await self._engine.wake_up(tags)
         return JSONResponse({"status": "awake" if fully_awake else "sleeping", "tags": tags})
 
     async def _is_sleeping(self, _: Request) -> Response:
@@ -111,6 +128,13 @@ class DevelopmentRoutes:
             for name, tensor in weights.items()
         }
         return JSONResponse({"checksums": checksums})
+
+    async def _weight_info(self, _: Request) -> Response:
+        return JSONResponse({"weight_version": self._engine.weight_version})
+
+    async def _update_weight_version(self, request: Request) -> Response:
+        self._engine.weight_version = (await request.json())["new_version"]
+        return JSONResponse({"success": True, "new_version": self._engine.weight_version})
 
     async def _reset_prefix_cache(self, request: Request) -> Response:
         running_requests = request.query_params.get("reset_running_requests") == "true"

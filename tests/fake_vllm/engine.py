@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from collections.abc import Sequence as Tags
 from pathlib import Path
@@ -63,6 +64,10 @@ class Engine:
         """Whether the sleep-state metric says asleep, and at which level: set by calls, not by the memory."""
         self.wake_ups = 0
         self.releases = 0
+        self.operations: dict[str, list[float]] = {}
+        """How long sleep-mode calls took, by their name in the metric."""
+        self.weight_version = "default"
+        self.started = time.time()
 
     async def generate(self, sequence: Sequence) -> None:
         """Run a sequence to its end; leaving early aborts it."""

@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from tests.fake_vllm.engine import Engine
@@ -35,6 +40,18 @@ class _EngineCollector(Collector):
         yield self._counter("vllm:prefix_cache_hits", counters.prefix_cache_hits)
         yield self._counter("vllm:generation_tokens", counters.generation_tokens)
         yield self._ended()
+        yield GaugeMetricFamily("process_start_time_seconds", "When it was started.", self._engine.started)
+        if self._engine.operations:
+            yield self._operations()
+
+    def _operations(self) -> Metric:
+        """Not there before the first of them (vllm/entrypoints/serve/dev/sleep/metrics.py)."""
+        family = HistogramMetricFamily(
+            "vllm:sleep_mode_operation_duration_seconds", "Duration.", labels=("operation",)
+        )
+        for operation, seconds in self._engine.operations.items():
+            family.add_metric((operation,), buckets=[("+Inf", len(seconds))], sum_value=sum(seconds))
+        return family
 
     def _sleep_state(self) -> Metric:
         asleep, level = self._engine.sleep_gauge

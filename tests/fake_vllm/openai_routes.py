@@ -72,7 +72,14 @@ class OpenAiRoutes:
         names = [self._options.served_model_name, *self._engine.adapters]
         limit = self._options.max_model_len
         cards = [
-            {"id": name, "object": "model", "owned_by": "vllm", "max_model_len": limit} for name in names
+            {
+                "id": name,
+                "object": "model",
+                "owned_by": "vllm",
+                "max_model_len": limit,
+                "parent": names[0] if number else None,
+            }
+            for number, name in enumerate(names)
         ]
         return JSONResponse({"object": "list", "data": cards})
 

@@ -82,6 +82,22 @@ def budget_of_check(number: int) -> ErrorBudget:
     return ErrorBudget(cells=number * (number + 1))
 
 
+def told_of_a_sequence(*, checks: int) -> FalseAlarms:
+    """The budget of so many checks, of any number to come, as ``verdict.json`` and the reports tell it."""
+    last = budget_of_check(max(1, checks))
+    return FalseAlarms(
+        of_the_run=RUN_ALPHA,
+        cells=checks,
+        of_a_cell=last.of_a_cell,
+        of_a_family={family.value: last.alpha(family) for family in Family},
+        statement=(
+            f"chance ever calls a healthy engine corrupt or degraded with a probability of at most "
+            f"{RUN_ALPHA:.0%}, however often it is checked ({last.of_a_cell:.2g} for check "
+            f"{max(1, checks)}), if no pass is noisier as a whole than the null passes"
+        ),
+    )
+
+
 def told(budget: ErrorBudget) -> FalseAlarms:
     """The budget as ``verdict.json`` and the reports tell it."""
     each = f"{budget.of_a_cell:.2g} for each of {budget.cells} cells"

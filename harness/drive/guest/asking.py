@@ -89,7 +89,7 @@ async def require_fit(connection: Connection, *, allow_busy: bool) -> None:
     _require_state(first, endpoint)
     await anyio.sleep(BETWEEN_LOOKS_S)
     second = await look(connection.http)
-    await _require_one_server(connection, first, second)
+    await require_one_server(connection, first, second)
     if allow_busy:
         return
     if busy := _busy(first) or _busy(second) or _worked(first.metrics.snapshot, second.metrics.snapshot):
@@ -118,7 +118,7 @@ def _require_state(seen: Look, endpoint: str) -> None:
         )
 
 
-async def _require_one_server(connection: Connection, *looks: Look) -> None:
+async def require_one_server(connection: Connection, *looks: Look) -> None:
     """Return when the same process answers every time, as far as it tells when it was started.
 
     Raises:

@@ -50,11 +50,16 @@ def refusal_of(result: CallResult) -> Refusal | None:
     return None
 
 
+def is_about_tls(error: CallError) -> bool:
+    """Whether the connection failed because one side does not trust the other."""
+    return error.status is None and any(word in error.message for word in _TLS)
+
+
 def _of_error(error: CallError) -> Refusal:
     if error.kind == "timeout":
         return Refusal(f"{error.message} in full", _START)
     if error.status is None:
-        if any(word in error.message for word in _TLS):
+        if is_about_tls(error):
             return Refusal(
                 f"no secure connection: {error.message}",
                 "name the certificates to trust with --ca-file, or correct --endpoint",

@@ -1,0 +1,421 @@
+"""The watch itself: looks, notices, asks, judges, and says what came of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TypeAlias
+
+import anyio
+import anyio.to_thread
+
+from harness.check import judge
+from harness.check.evidence import Evidence
+from harness.check.noise.budget import budget_of_check
+from harness.check.result import CellResult, Verdict
+from harness.drive.cell import cell_started
+from harness.drive.introduction import caches_prompts
+from harness.drive.job import CellJob
+from harness.drive.recorder import Recorder
+from harness.drive.session import Session
+from harness.errors import (
+    InfrastructureError,
+    RuntimeUnavailableError,
+    ServerError,
+    StorageError,
+    UsageError,
+)
+from harness.history.events import Answer, Event
+from harness.history.layout import BASELINE_FOLDER, HISTORY_FILE, cell_folder
+from harness.history.recording import load_recording
+from harness.report.text import count
+from harness.servers.base import Server
+from harness.vllm_api.connection import Connection
+from harness.watch.asking import Met, check, meet, new_session, take_baseline, with_baseline_of
+from harness.watch.canaries import Canaries
+from harness.watch.looking import Look, Looker
+from harness.watch.noticing import NOTHING, Happening, notice, remembering
+from harness.watch.options import WatchOptions
+from harness.watch.record import EarlierBaseline, WatchRecord, fitting_baseline
+from harness.watch.spending import Spending
+from harness.watch.status import Status, outcome_of
+
+Tell: TypeAlias = Callable[[str], None]
+Told: TypeAlias = Callable[[CellResult, Happening], None]
+"""Is shown every judgement, and of what."""
+
+ASKED_AGAIN = 2
+"""How often, at the most, a check follows one that could not tell; each spends its own error rate."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Guard:
+    """One server under watch.
+
+    Attributes:
+        options: What is asked for.
+        record: The run directory.
+        canaries: What is asked.
+        server: The server,
+        connection: and the way to it.
+        status: What others may read of the watch.
+        tell: Is told every sentence.
+        judged: Is shown every judgement.
+    """
+
+    options: WatchOptions
+    record: WatchRecord
+    canaries: Canaries
+    server: Server
+    connection: Connection
+    status: Status
+    tell: Tell
+    judged: Told = lambda *_: None
+    _seen: Look = field(default_factory=lambda: Look(answers=False))
+    """The last look that told anything."""
+    _again: int = 0
+    _said: str = ""
+    """Why a check has to wait, as it was last told."""
+    _session: Session | None = None
+    _met: Met | None = None
+    _recorder: Recorder | None = None
+    """Of the baseline that counts, or that is being taken."""
+
+    def __post_init__(self) -> None:
+        self._looker = Looker(self.connection.http)
+        self._spending = Spending(
+            most_tokens_per_hour=self.options.most_tokens_per_hour,
+            at_most_every_s=self.options.at_most_every_s,
+        )
+
+    async def watch(self, *, earlier: EarlierBaseline | None) -> CellResult:
+        """Watch for ever; with ``once``, until one check has come to a judgement, which is returned.
+
+        Raises:
+            InfrastructureError: the server cannot be watched.
+            StorageError: what is seen cannot be recorded.
+        """
+        try:
+            await self._begin(earlier)
+            return await self._go_on()
+        finally:
+            if self._recorder is not None:
+                self._recorder.close()
+
+    async def _go_on(self) -> CellResult:
+        while True:
+            await self._look()
+            if self.status.pending and self._may_ask():
+                result = await self._handle(self.status.pending)
+                if result is not None and self.options.once and not self.status.pending:
+                    return result
+            await anyio.sleep(self.options.every_s)
+
+    async def _begin(self, earlier: EarlierBaseline | None) -> None:
+        """Look until it tells its state; then have a baseline."""
+        await self._look()
+        while not self.status.answers:
+            await anyio.sleep(self.options.every_s)
+            await self._look()
+        if not self._seen.tells_state:
+            raise RuntimeUnavailableError(
+                f"{self.connection.base_url} does not tell whether it sleeps, neither at /is_sleeping nor at "
+                "/metrics",
+                remedy="start it with VLLM_SERVER_DEV_MODE=1, or leave out --disable-log-stats",
+            )
+        self.status.pending = NOTHING
+        await self._open(earlier)
+
+    async def _open(self, earlier: EarlierBaseline | None) -> None:
+        """Have a baseline: an earlier one that fits, or else a new one."""
+        met = await meet(self.server, self.connection)
+        self.record.note(model=met.model)
+        found = earlier or fitting_baseline(
+            self.record.directory.parent,
+            endpoint=self.connection.base_url,
+            model=met.model,
+            started=self._seen.started,
+            weight_version=self._seen.weight_version,
+        )
+        if found is None:
+            await self._rebaseline(met)
+        else:
+            self._take_up(found, met)
+        least = self._tokens_of_a_check
+        if self.options.most_tokens_per_hour is not None and self.options.most_tokens_per_hour < least:
+            raise UsageError(
+                f"--max-tokens-per-hour: one check may take {least} tokens",
+                remedy=f"allow {least} or more, or ask less with --prompts and --max-tokens",
+            )
+
+    def _take_up(self, earlier: EarlierBaseline, met: Met) -> None:
+        """Go on with the baseline of another watch; the server is held against it at once."""
+        if earlier.watched.model != met.model:
+            raise UsageError(
+                f"{earlier.history}: is a baseline of {earlier.watched.model}, but "
+                f"{self.connection.base_url} serves {met.model}",
+                remedy="leave out --baseline",
+            )
+        job = self._job_of_baseline()
+        self._recorder = Recorder.taken_up(
+            earlier.history,
+            job.directory / HISTORY_FILE,
+            begin=load_recording(earlier.history.parent).cell,
+            watcher=self._spent_once,
+        )
+        session = new_session(met, self.server, self.connection, self._recorder, job)
+        self._session = with_baseline_of(session, load_recording(job.directory))
+        self._met = met
+        self._keep_baseline(earlier.watched.baseline_wake_ups)
+        self.tell(f"baseline taken over from {earlier.history}: {self._noise()}")
+        self._take_in(Happening(taken_up=True))
+
+    async def _rebaseline(self, met: Met) -> None:
+        """Ask the canaries as often as it takes to know the noise; begin again whenever something happens."""
+        job = self._job_of_baseline()
+        while True:
+            await self._until_it_may_be_asked()
+            self.status.pending = NOTHING
+            began, spent = anyio.current_time(), self.status.tokens
+            if self._recorder is not None:
+                self._recorder.close()
+            recorder = self._recorder = Recorder(job.directory / HISTORY_FILE, watcher=self._spent_once)
+            recorder.record(cell_started(job, recorder))
+            session = new_session(met, self.server, self.connection, recorder, job)
+            if await self._undisturbed(partial(take_baseline, session, job, met)):
+                break
+            shutil.rmtree(job.directory)
+            self.status.given_up += 1
+            self.tell(f"the baseline was given up: {self._why_given_up()}")
+        took = anyio.current_time() - began
+        self._session, self._met = session, met
+        self.status.seconds += took
+        self._keep_baseline(self._seen.wake_ups)
+        self.tell(
+            f"baseline of {count(self.canaries.count, 'prompt')} taken in {took:.1f} s for "
+            f"{count(self.status.tokens - spent, 'token')}: {self._noise()}"
+        )
+        if self._seen.wake_ups:
+            self.tell(
+                f"the engine had been woken {count(self._seen.wake_ups, 'time')} before: what was wrong with it "
+                "by then is part of the baseline"
+            )
+
+    def _keep_baseline(self, wake_ups: int | None) -> None:
+        """From now on wake-ups are held against the baseline of the session."""
+        self.record.note(
+            baselines=self.record.watched.baselines + 1,
+            baseline_wake_ups=wake_ups,
+            started=self._seen.started,
+            weight_version=self._seen.weight_version,
+        )
+        self.status.has_baseline, self.status.last, self._again = True, None, 0
+        floor = Evidence(load_recording(self.record.baseline)).floor
+        self.status.noise_nat = floor.largest_logprob_shift if floor else None
+
+    def _noise(self) -> str:
+        shift = self.status.noise_nat
+        return (
+            f"answers differ by up to {shift:.2g} nat when nothing happens"
+            if shift
+            else "answers do not differ when nothing happens"
+        )
+
+    async def _until_it_may_be_asked(self) -> None:
+        while await self._look():  # noqa: ASYNC110 - nobody tells when it is awake
+            await anyio.sleep(self.options.every_s)
+
+    def _may_ask(self) -> bool:
+        """Whether a check may begin now; says once why not."""
+        if self.status.rests or not self.status.answers:
+            return False
+        waits = self._spending.waits_for(self._tokens_of_a_check, now=anyio.current_time())
+        reason = waits.partition(" ")[0] if waits else ""
+        if waits and reason != self._said:
+            self.tell(f"{self.status.pending.words}: not checked yet: {waits}")
+        self._said = reason
+        return waits is None
+
+    @property
+    def _tokens_of_a_check(self) -> int:
+        """At the most: each prompt is asked twice."""
+        session, _ = self._opened()
+        asked = [prompt for prompt in session.prompts if not prompt.held_out]
+        return 2 * sum(len(prompt.token_ids) + self.canaries.max_tokens for prompt in asked)
+
+    async def _handle(self, happened: Happening) -> CellResult | None:
+        """Judge what happened, or take a new baseline where the user's rule says so."""
+        session, met = self._opened()
+        if happened.restarted:
+            self._looker.forget()
+            try:
+                met = await meet(self.server, self.connection)
+            except ServerError:
+                return None  # it is not ready yet: what happened is still to be judged
+            self._require_same_model(session, met)
+        if happened.weights is not None and self.options.rebaseline == "on-weight-update":
+            self.tell(f"{happened.words}: a new baseline is taken, and what answered until now is not judged")
+            self.status.has_baseline = False
+            await self._rebaseline(met)
+            return None
+        if happened.restarted:
+            self._met = met
+            self._session = replace(
+                session,
+                vllm_version=met.ready.vllm_version,
+                caches_prompts=caches_prompts(met.ready),
+            )
+        return await self._check(happened)
+
+    def _require_same_model(self, session: Session, met: Met) -> None:
+        if met.model != session.served_model_name:
+            raise RuntimeUnavailableError(
+                f"{self.connection.base_url} serves {met.model} now, and served {session.served_model_name} "
+                "before",
+                remedy="begin another watch",
+            )
+
+    async def _check(self, happened: Happening) -> CellResult | None:
+        """Ask the canaries and judge; None where something came in between."""
+        session, met = self._opened()
+        number = self.record.watched.checks + 1
+        job = self._job(f"{happened.kind}-{number:06}")
+        began, spent = anyio.current_time(), self.status.tokens
+        self._spending.checked(now=began)
+        asked = partial(check, session, happened, job=job, watcher=self._spend)
+        undisturbed = await self._undisturbed(asked)
+        result = await self._judge(job, number) if undisturbed else None
+        if result is not None and result.verdict is not Verdict.CLEAN:
+            # What an engine that falls asleep does to requests comes before it says that it sleeps.
+            await anyio.sleep(self.options.every_s)
+            result = None if await self._look() else result
+        took = anyio.current_time() - began
+        self.status.seconds += took
+        if result is None or result.error is not None:
+            shutil.rmtree(job.directory, ignore_errors=True)
+            self.status.given_up += 1
+            self.tell(f"{happened.words}: the check was given up: {self._why_given_up(result)}")
+            return None
+        self.record.add(job.cell, met.ready, number=number, is_sound=result.verdict is Verdict.CLEAN)
+        self._conclude(result, happened)
+        costs = f"{took:.1f} s, {count(self.status.tokens - spent, 'token')}"
+        self.tell(f"{happened.words}: {_said_of(result)} ({costs})")
+        self.judged(result, happened)
+        return result
+
+    def _conclude(self, result: CellResult, happened: Happening) -> None:
+        self.status.judged(result, now=time.time())
+        self.status.without_own_check += max(0, happened.wake_ups - 1) if not self._again else 0
+        if result.verdict is Verdict.INCONCLUSIVE and self._again < ASKED_AGAIN:
+            self._again += 1
+            return
+        self._again = 0
+        self.status.pending = NOTHING
+
+    async def _judge(self, job: CellJob, number: int) -> CellResult:
+        def read_and_judge() -> CellResult:
+            return judge(load_recording(job.directory), budget=budget_of_check(number))
+
+        return await anyio.to_thread.run_sync(read_and_judge)
+
+    async def _undisturbed(self, body: Callable[[], Awaitable[None]]) -> bool:
+        """Whether ``body`` came to its end and nothing happened; once something does, it is given up."""
+        disturbed = failed = False
+
+        async def keep_looking(scope: anyio.CancelScope) -> None:
+            nonlocal disturbed
+            while not disturbed:
+                await anyio.sleep(self.options.every_s)
+                disturbed = await self._look()
+            scope.cancel()
+
+        try:
+            async with anyio.create_task_group() as group:
+                group.start_soon(keep_looking, group.cancel_scope)
+                await body()
+                group.cancel_scope.cancel()
+        except* StorageError as errors:
+            raise StorageError(str(_first(errors))) from None
+        except* InfrastructureError:
+            failed = True
+        return not (disturbed or failed or await self._look())
+
+    async def _look(self) -> bool:
+        """Look once, and take in what happened; return whether nothing can be asked or judged now."""
+        now = await self._looker.look()
+        if now.answers != self.status.answers:
+            said = "answers again" if now.answers else "does not answer"
+            self.tell(f"{self.connection.base_url} {said}")
+        self.status.answers = now.answers
+        if not now.answers:
+            return True
+        before = self._seen
+        happened = notice(before, remembering(before, now)) if before.answers else NOTHING
+        self._seen = remembering(before, now)
+        if now.rests != self.status.rests:
+            self.tell("the engine rests" if now.rests else "the engine is awake")
+        self.status.rests = now.rests
+        if happened:
+            self._take_in(happened)
+        return bool(happened) or now.rests
+
+    def _take_in(self, happened: Happening) -> None:
+        self.status.take_in(happened, now=time.time())
+        self._again = 0
+        if self.record.watched.wake_ups != self.status.wake_ups:
+            self.record.note(wake_ups=self.status.wake_ups)
+
+    def _why_given_up(self, result: CellResult | None = None) -> str:
+        if result is not None and result.error is not None:
+            return result.reason
+        if not self.status.answers:
+            return "the server does not answer"
+        if self.status.rests:
+            return "the engine rests again"
+        return f"meanwhile: {self.status.pending.words}" if self.status.pending else "the server failed"
+
+    def _spend(self, event: Event) -> None:
+        """Count what an answer of a check took."""
+        if tokens := self._spent_once(event):
+            self._spending.spend(tokens, now=anyio.current_time())
+
+    def _spent_once(self, event: Event) -> int:
+        """Count what an answer took, beside what checks may take in an hour; return it."""
+        if not isinstance(event, Answer):
+            return 0
+        tokens = (event.prompt_tokens or 0) + (event.completion_tokens or 0)
+        self.status.tokens += tokens
+        return tokens
+
+    def _opened(self) -> tuple[Session, Met]:
+        assert self._session is not None  # noqa: S101 - ``_open`` comes first
+        assert self._met is not None  # noqa: S101 - as before
+        return self._session, self._met
+
+    def _job(self, name: str) -> CellJob:
+        run = self.record.directory
+        folder = cell_folder(run, self.canaries.cell(name).id)
+        return self.canaries.job(name, run_id=run.name, directory=folder)
+
+    def _job_of_baseline(self) -> CellJob:
+        """The next one's."""
+        run = self.record.directory
+        name = BASELINE_FOLDER.format(number=self.record.watched.baselines + 1)
+        return self.canaries.job(name, run_id=run.name, directory=run / name)
+
+
+def _first(errors: BaseExceptionGroup[StorageError]) -> BaseException:
+    """One error out of those that concurrent tasks raised together, which share a cause."""
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _said_of(result: CellResult) -> str:
+    """A judgement in a line."""
+    if result.verdict is Verdict.CLEAN:
+        return "sound"
+    cause = f" ({result.cause.value})" if result.cause else ""
+    return f"{outcome_of(result).upper()}{cause}: {result.reason}; recorded in {result.cell}"

@@ -1,0 +1,150 @@
+"""From options to a watch that has ended."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from harness.check.result import CellResult
+from harness.drive.guest.asking import look, require_one_server
+from harness.drive.guest.refusals import is_about_tls, require_answer
+from harness.drive.run import run_interruptibly
+from harness.errors import SleepwakeError, UsageError
+from harness.runs.finding import find_run, new_run_directory
+from harness.runs.locking import alone_in
+from harness.runs.options import RunOptions
+from harness.servers.attached import AttachedRuntime, base_url_of
+from harness.servers.base import Server
+from harness.vllm_api import lifecycle
+from harness.vllm_api.calls import CallResult
+from harness.vllm_api.connection import Connection, connect
+from harness.watch.canaries import Canaries
+from harness.watch.guard import Guard
+from harness.watch.options import WatchOptions
+from harness.watch.record import EarlierBaseline, WatchRecord, begin, named_baseline
+from harness.watch.status import Status
+
+_ASKED_S = 10.0
+_BROKEN = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndedWatch:
+    """How a watch ended."""
+
+    directory: Path
+    interrupted: bool
+    result: CellResult | None
+    """Of one that was to end with the first judgement."""
+
+
+def watch(options: WatchOptions, asked: RunOptions, *, tell: Callable[[str], None]) -> EndedWatch:
+    """Watch a server until it is judged once, if that is wanted, or somebody interrupts.
+
+    Args:
+        options: How it is watched.
+        asked: The same as ``run.json`` tells it.
+        tell: Is told every sentence.
+
+    Raises:
+        UsageError: the options contradict each other, or what is there.
+        InfrastructureError: the server cannot be watched, or the run directory cannot be written.
+    """
+    endpoint = base_url_of(options.endpoint)
+    options.access.tls()
+    canaries = Canaries(count=options.prompts, max_tokens=options.max_tokens)
+    if options.prompts > canaries.most:
+        raise UsageError(
+            f"--prompts: there are {canaries.most} canaries", remedy=f"give {canaries.most} or fewer"
+        )
+    earlier = None
+    if options.baseline is not None:
+        earlier = named_baseline(find_run(str(options.baseline), out=asked.out), endpoint=endpoint)
+    directory = new_run_directory(asked.out)
+    with alone_in(directory):
+        record = begin(directory, asked, keep=options.keep, command=tuple(sys.argv))
+        record.note(endpoint=endpoint)
+        watching = _Watching(options=options, record=record, canaries=canaries, earlier=earlier, tell=tell)
+        return anyio.run(watching.to_its_end)
+
+
+@dataclass(kw_only=True, eq=False)
+class _Watching:
+    options: WatchOptions
+    record: WatchRecord
+    canaries: Canaries
+    earlier: EarlierBaseline | None
+    tell: Callable[[str], None]
+    _result: CellResult | None = None
+    _error: SleepwakeError | None = None
+
+    async def to_its_end(self) -> EndedWatch:
+        whole = False
+        try:
+            whole = await run_interruptibly(self._watch)
+        finally:
+            self.record.finish(interrupted=not whole)
+        if self._error is not None:
+            raise self._error
+        return EndedWatch(directory=self.record.directory, interrupted=not whole, result=self._result)
+
+    async def _watch(self) -> None:
+        try:
+            self._result = await self._guard()
+        except SleepwakeError as error:
+            self._error = error
+
+    async def _guard(self) -> CellResult:
+        status = Status()
+        async with self._reached() as (server, connection):
+            guard = Guard(
+                options=self.options,
+                record=self.record,
+                canaries=self.canaries,
+                server=server,
+                connection=connection,
+                status=status,
+                tell=self.tell,
+            )
+            return await guard.watch(earlier=self.earlier)
+
+    @asynccontextmanager
+    async def _reached(self) -> AsyncIterator[tuple[Server, Connection]]:
+        """The server, once it answers."""
+        runtime = AttachedRuntime(endpoint=self.options.endpoint, access=self.options.access)
+        endpoint = base_url_of(self.options.endpoint)
+        async with connect(endpoint, access=self.options.access) as connection:
+            await self._until_it_answers(connection)
+            await require_one_server(connection, await look(connection.http))
+            job = self.canaries.job("watch", run_id=self.record.directory.name, directory=Path())
+            async with runtime.start(job.spec) as server:
+                yield server, connection
+
+    async def _until_it_answers(self, connection: Connection) -> None:
+        """Wait for a server that is still starting; what will not change by waiting is told at once.
+
+        Raises:
+            RuntimeUnavailableError: it wants a key, is not vLLM, and the like.
+        """
+        told = False
+        while True:
+            health = await lifecycle.health(connection.http, deadline_s=_ASKED_S)
+            if not _may_come_yet(health):
+                require_answer(health, connection.base_url)
+                return
+            if not told:
+                self.tell(f"waiting for {connection.base_url}")
+                told = True
+            await anyio.sleep(self.options.every_s)
+
+
+def _may_come_yet(health: CallResult) -> bool:
+    """Whether nobody answers yet, or only that it is not ready."""
+    if health.error is None or is_about_tls(health.error):
+        return False
+    return health.status is None or health.status >= _BROKEN
