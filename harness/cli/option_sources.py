@@ -26,7 +26,7 @@ VARIABLES = frozenset(
         # Options of several commands.
         *("RUNTIME", "VLLM", "IMAGE", "ENDPOINT", "MODEL", "VLLM_ARGS", "OUT", "CACHE"),
         # How a server of others is reached.
-        *("API_KEY", "HEADERS", "CA_FILE"),
+        *("API_KEY", "HEADERS", "CA_FILE", "WEBHOOK"),
         # How images are built.
         *("IMAGE_BASE", "IMAGE_WHEELS", "IMAGE_CA", "IMAGE_PIP_CONF", "IMAGE_PROXY", "IMAGE_NETWORK"),
         "IMAGE_RECIPES",

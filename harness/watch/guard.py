@@ -44,7 +44,7 @@ from harness.watch.spending import Spending
 from harness.watch.status import Status, outcome_of
 
 Tell: TypeAlias = Callable[[str], None]
-Told: TypeAlias = Callable[[CellResult, Happening], None]
+Judged: TypeAlias = Callable[[CellResult, Happening], None]
 """Is shown every judgement, and of what."""
 
 ASKED_AGAIN = 2
@@ -73,7 +73,7 @@ class Guard:
     connection: Connection
     status: Status
     tell: Tell
-    judged: Told = lambda *_: None
+    judged: Judged = lambda *_: None
     _seen: Look = field(default_factory=lambda: Look(answers=False))
     """The last look that told anything."""
     _again: int = 0
@@ -164,7 +164,7 @@ class Guard:
             earlier.history,
             job.directory / HISTORY_FILE,
             begin=load_recording(earlier.history.parent).cell,
-            watcher=self._spent_once,
+            watcher=self._spend_once,
         )
         session = new_session(met, self.server, self.connection, self._recorder, job)
         self._session = with_baseline_of(session, load_recording(job.directory))
@@ -182,7 +182,7 @@ class Guard:
             began, spent = anyio.current_time(), self.status.tokens
             if self._recorder is not None:
                 self._recorder.close()
-            recorder = self._recorder = Recorder(job.directory / HISTORY_FILE, watcher=self._spent_once)
+            recorder = self._recorder = Recorder(job.directory / HISTORY_FILE, watcher=self._spend_once)
             recorder.record(cell_started(job, recorder))
             session = new_session(met, self.server, self.connection, recorder, job)
             if await self._undisturbed(partial(take_baseline, session, job, met)):
@@ -200,8 +200,8 @@ class Guard:
         )
         if self._seen.wake_ups:
             self.tell(
-                f"the engine had been woken {count(self._seen.wake_ups, 'time')} before: what was wrong with it "
-                "by then is part of the baseline"
+                f"the engine had been woken {count(self._seen.wake_ups, 'time')} before: what was wrong "
+                "with it by then is part of the baseline"
             )
 
     def _keep_baseline(self, wake_ups: int | None) -> None:
@@ -379,16 +379,13 @@ class Guard:
 
     def _spend(self, event: Event) -> None:
         """Count what an answer of a check took."""
-        if tokens := self._spent_once(event):
+        if tokens := _tokens_of(event):
+            self.status.tokens += tokens
             self._spending.spend(tokens, now=anyio.current_time())
 
-    def _spent_once(self, event: Event) -> int:
-        """Count what an answer took, beside what checks may take in an hour; return it."""
-        if not isinstance(event, Answer):
-            return 0
-        tokens = (event.prompt_tokens or 0) + (event.completion_tokens or 0)
-        self.status.tokens += tokens
-        return tokens
+    def _spend_once(self, event: Event) -> None:
+        """Count what an answer of a baseline took, beside what checks may take in an hour."""
+        self.status.tokens += _tokens_of(event)
 
     def _opened(self) -> tuple[Session, Met]:
         assert self._session is not None  # noqa: S101 - ``_open`` comes first
@@ -411,6 +408,13 @@ def _first(errors: BaseExceptionGroup[StorageError]) -> BaseException:
     """One error out of those that concurrent tasks raised together, which share a cause."""
     error = errors.exceptions[0]
     return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _tokens_of(event: Event) -> int:
+    """What an answer took: its prompt's tokens and its own."""
+    if not isinstance(event, Answer):
+        return 0
+    return (event.prompt_tokens or 0) + (event.completion_tokens or 0)
 
 
 def _said_of(result: CellResult) -> str:

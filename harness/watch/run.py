@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from harness.drive.guest.asking import look, require_one_server
 from harness.drive.guest.refusals import is_about_tls, require_answer
 from harness.drive.run import run_interruptibly
 from harness.errors import SleepwakeError, UsageError
+from harness.extras import require
 from harness.runs.finding import find_run, new_run_directory
 from harness.runs.locking import alone_in
 from harness.runs.options import RunOptions
@@ -24,10 +26,12 @@ from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallResult
 from harness.vllm_api.connection import Connection, connect
 from harness.watch.canaries import Canaries
-from harness.watch.guard import Guard
+from harness.watch.guard import Guard, Judged
+from harness.watch.noticing import Happening
 from harness.watch.options import WatchOptions
 from harness.watch.record import EarlierBaseline, WatchRecord, begin, named_baseline
-from harness.watch.status import Status
+from harness.watch.status import Status, outcome_of
+from harness.watch.webhook import Webhook, is_news
 
 _ASKED_S = 10.0
 _BROKEN = 500
@@ -65,11 +69,24 @@ def watch(options: WatchOptions, asked: RunOptions, *, tell: Callable[[str], Non
     earlier = None
     if options.baseline is not None:
         earlier = named_baseline(find_run(str(options.baseline), out=asked.out), endpoint=endpoint)
+    listening = None
+    if options.listen is not None:
+        require("watch", for_what="--listen")
+        from harness.watch.app import listener
+
+        listening = listener(options.listen)
     directory = new_run_directory(asked.out)
-    with alone_in(directory):
+    with listening or nullcontext(), alone_in(directory):
         record = begin(directory, asked, keep=options.keep, command=tuple(sys.argv))
         record.note(endpoint=endpoint)
-        watching = _Watching(options=options, record=record, canaries=canaries, earlier=earlier, tell=tell)
+        watching = _Watching(
+            options=options,
+            record=record,
+            canaries=canaries,
+            earlier=earlier,
+            listening=listening,
+            tell=tell,
+        )
         return anyio.run(watching.to_its_end)
 
 
@@ -79,6 +96,7 @@ class _Watching:
     record: WatchRecord
     canaries: Canaries
     earlier: EarlierBaseline | None
+    listening: socket.socket | None
     tell: Callable[[str], None]
     _result: CellResult | None = None
     _error: SleepwakeError | None = None
@@ -94,13 +112,14 @@ class _Watching:
         return EndedWatch(directory=self.record.directory, interrupted=not whole, result=self._result)
 
     async def _watch(self) -> None:
-        try:
-            self._result = await self._guard()
-        except SleepwakeError as error:
-            self._error = error
-
-    async def _guard(self) -> CellResult:
         status = Status()
+        async with self._telling(status) as judged:
+            try:
+                self._result = await self._guard(status, judged)
+            except SleepwakeError as error:
+                self._error = error
+
+    async def _guard(self, status: Status, judged: Judged) -> CellResult:
         async with self._reached() as (server, connection):
             guard = Guard(
                 options=self.options,
@@ -110,8 +129,45 @@ class _Watching:
                 connection=connection,
                 status=status,
                 tell=self.tell,
+                judged=judged,
             )
             return await guard.watch(earlier=self.earlier)
+
+    @asynccontextmanager
+    async def _telling(self, status: Status) -> AsyncIterator[Judged]:
+        """Answer and send beside the watch, as far as that is wanted; nothing of it holds the watch up."""
+        webhook = self._webhook
+        before: str | None = None
+
+        async def send(hook: Webhook, result: CellResult, happened: Happening) -> None:
+            if failure := await hook.send(result, happened):
+                status.unsent += 1
+                self.tell(f"the webhook was not told: {failure}")
+
+        async with anyio.create_task_group() as serving:
+            if self.listening is not None:
+                from harness.watch.app import serve
+
+                serving.start_soon(serve, status, self.listening)
+            # What is under way when the watch ends is waited for: its deadline is short.
+            async with anyio.create_task_group() as sending:
+
+                def judged(result: CellResult, happened: Happening) -> None:
+                    nonlocal before
+                    outcome = outcome_of(result)
+                    if webhook is not None and is_news(outcome, before):
+                        sending.start_soon(send, webhook, result, happened)
+                    before = outcome
+
+                yield judged
+            serving.cancel_scope.cancel()
+
+    @property
+    def _webhook(self) -> Webhook | None:
+        if self.options.webhook is None:
+            return None
+        endpoint = base_url_of(self.options.endpoint)
+        return Webhook(url=self.options.webhook, endpoint=endpoint, run=self.record.directory.name)
 
     @asynccontextmanager
     async def _reached(self) -> AsyncIterator[tuple[Server, Connection]]:

@@ -14,15 +14,18 @@ from harness.check.result import CellResult
 from harness.history.layout import CELLS_FOLDER
 from harness.runs.finding import new_run_directory
 from harness.runs.options import RunOptions
+from harness.scenario.cells import CORPORA_FOLDER
 from harness.servers.attached import AttachedRuntime
 from harness.servers.base import ServerSpec
 from harness.vllm_api.connection import Connection, connect
+from harness.watch import canaries
 from harness.watch.canaries import Canaries
 from harness.watch.guard import Guard
 from harness.watch.noticing import Happening
 from harness.watch.options import WatchOptions
 from harness.watch.record import EarlierBaseline, begin
 from harness.watch.status import Status
+from tests.drive.conftest import write_corpus
 from tests.fake_vllm.engine import Engine
 from tests.fake_vllm.in_process import InProcessRuntime, InProcessServer
 from tests.virtual_time import VirtualTimeLoop
@@ -111,19 +114,19 @@ class Watches:
     ) -> AsyncIterator[Watched]:
         """A watch with a baseline, until the block is left."""
         asked = WatchOptions(
-            **{"endpoint": server.base_url, "prompts": 4, "max_tokens": 8, **options}  # type: ignore[arg-type]
+            **{"endpoint": server.base_url, "prompts": 3, "max_tokens": 6, **options}  # type: ignore[arg-type]
         )
         directory = new_run_directory(self.out)
         record = begin(directory, RunOptions(endpoint=server.base_url), keep=asked.keep, command=COMMAND)
         said: list[str] = []
-        canaries = Canaries(count=asked.prompts, max_tokens=asked.max_tokens)
-        job = canaries.job("watch", run_id=directory.name, directory=directory)
+        asks = Canaries(count=asked.prompts, max_tokens=asked.max_tokens)
+        job = asks.job("watch", run_id=directory.name, directory=directory)
         runtime = AttachedRuntime(endpoint=server.base_url)
         async with connect(server.base_url) as connection, runtime.start(job.spec) as attached:
             guard = Guard(
                 options=asked,
                 record=record,
-                canaries=canaries,
+                canaries=asks,
                 server=attached,
                 connection=connection,
                 status=Status(),
@@ -150,6 +153,19 @@ class Watches:
 
 
 @pytest.fixture
-def watches(tmp_path: Path, toy_model_folder: Path, in_process: InProcessRuntime) -> Watches:
+def short_canaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two blocks of the fake's tokens each: a paragraph takes it five times as long."""
+    write_corpus(tmp_path / CORPORA_FOLDER / "words.yaml")
+    monkeypatch.setattr(canaries, "CORPUS", "words")
+    monkeypatch.setattr(canaries, "shipped_scenarios", lambda: tmp_path)
+
+
+@pytest.fixture
+def watches(
+    tmp_path: Path,
+    toy_model_folder: Path,
+    in_process: InProcessRuntime,
+    short_canaries: None,  # noqa: ARG001 - what is asked
+) -> Watches:
     """Watches with folders of their own."""
     return Watches(runtime=in_process, out=tmp_path / "reports", model=toy_model_folder)
