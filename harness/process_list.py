@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-_KEY, _HEADER = "--api-key", "--header"
+_KEY, _HEADER, _WEBHOOK = "--api-key", "--header", "--webhook"
 
 
 class Call(NamedTuple):
@@ -19,13 +19,13 @@ class Call(NamedTuple):
 
 
 def with_secrets_in_environment(argv: Sequence[str], environ: Mapping[str, str]) -> Call | None:
-    """The same call with its key and headers in the environment, which only its owner can read.
+    """The same call with its key, headers and webhook in the environment, which only its owner can read.
 
     Returns:
         None where the command line holds none of them.
     """
     kept: list[str] = []
-    values: dict[str, list[str]] = {_KEY: [], _HEADER: []}
+    values: dict[str, list[str]] = {_KEY: [], _HEADER: [], _WEBHOOK: []}
     words = iter(argv)
     for word in words:
         if word == "--":
@@ -42,6 +42,8 @@ def with_secrets_in_environment(argv: Sequence[str], environ: Mapping[str, str])
         moved["SLEEPWAKE_API_KEY"] = values[_KEY][-1]
     if values[_HEADER]:
         moved["SLEEPWAKE_HEADERS"] = shlex.join(values[_HEADER])
+    if values[_WEBHOOK]:
+        moved["SLEEPWAKE_WEBHOOK"] = values[_WEBHOOK][-1]
     return Call(kept, {**environ, **moved}) if moved else None
 
 

@@ -112,9 +112,7 @@ def _nobody_was_answered(suspects: Sequence[Suspect]) -> bool:
     return all(suspect.after.failure and suspect.after.failure.kind in UNTIMELY for suspect in suspects)
 
 
-async def _forgetting_pictures_heals(
-    session: Session, damage: AskedAgain, ask_damaged: _AskDamaged
-) -> bool:
+async def _forgetting_pictures_heals(session: Session, damage: AskedAgain, ask_damaged: _AskDamaged) -> bool:
     await damage.is_still_there()
     forgotten = not await forget_pictures(session)
     return forgotten and await ask_damaged(Control.RESET_ENCODER_CACHE, CacheCondition.COLD)

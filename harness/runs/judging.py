@@ -62,8 +62,9 @@ def judge_directory(directory: Path) -> JudgedRun:
         results.append(judge(recordings[cell], budget=own))
     outside_cells = description.milliseconds_outside_cells
     result = judge_run(results, run=description.run, budget=budget, outside_cells=outside_cells)
-    if description.watched is not None:
-        rate = told_of_a_sequence(checks=description.watched.checks)
+    if any(described.one_of for described in description.cells.values()):
+        checks = description.watched.checks if description.watched else len(description.cells)
+        rate = told_of_a_sequence(checks=checks)
         result = result.model_copy(update={"false_alarms": rate})
     return JudgedRun(directory=directory, result=result, recordings=recordings, description=description)
 

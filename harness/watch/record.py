@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.check.noise.budget import budget_of_check
 from harness.errors import HistoryError, UsageError
 from harness.history.events import ServerReady
-from harness.history.layout import BASELINE_FOLDER, HISTORY_FILE, cell_folder
+from harness.history.layout import BASELINE_FOLDER, CELLS_FOLDER, HISTORY_FILE, cell_folder
 from harness.history.run_description import (
     ChosenRuntime,
     DescribedServer,
@@ -77,11 +77,14 @@ class WatchRecord:
             shutil.rmtree(cell_folder(self.directory, each), ignore_errors=True)
 
     def finish(self, *, interrupted: bool) -> None:
-        """Write that the watch has ended.
+        """Write that the watch has ended; a check that was under way is no cell.
 
         Raises:
             StorageError: it cannot be written.
         """
+        for folder in (self.directory / CELLS_FOLDER).glob("*"):
+            if folder.name not in self.description.cells:
+                shutil.rmtree(folder, ignore_errors=True)
         self._write(finished_at=_now(), interrupted=interrupted)
 
     def _write(self, **changes: object) -> None:

@@ -24,7 +24,8 @@ class Spending:
 
     def spend(self, tokens: int, *, now: float) -> None:
         """So many more."""
-        self._spent.append((now, tokens))
+        if self.most_tokens_per_hour is not None:
+            self._spent.append((now, tokens))
 
     def checked(self, *, now: float) -> None:
         """A check has begun."""
