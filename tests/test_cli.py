@@ -234,6 +234,7 @@ def test_what_needs_a_gpu_is_marked_and_left_out(
     assert "no cell can run: graphs.only needs a GPU" in capsys.readouterr().err
 
 
+@pytest.mark.cell
 def test_a_bug_report_shows_the_bug_again(
     here: Path, served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,8 @@ VARIABLES = frozenset(
         "IMAGE_RECIPES",
         # What servers are told; whoever starts one by hand may have set them.
         *("CPU_SLEEP", "DISCARD", "FAULT", "SERVER"),
+        # The switch of sleepwake.guard.
+        "GUARD",
     )
 )
 """Every environment variable of ours."""

@@ -18,7 +18,7 @@ from tests.conftest import leave_undrawn
 from tests.fake_vllm.behaviours import Fault, Misbehaviour
 from tests.fake_vllm.threads import Served
 
-pytestmark = pytest.mark.timeout(600)  # the first of them runs four times
+pytestmark = pytest.mark.cell  # eight of them; test_format_1 merges stored runs
 
 SCENARIO = """\
 name: small

@@ -77,6 +77,7 @@ def run(runtime: Interruptible, toy_model_folder: Path) -> Callable[[], tuple[in
     return begin
 
 
+@pytest.mark.cell
 def test_a_run_interrupted_after_two_of_four_cells_runs_the_other_two(
     run: Callable[[], tuple[int, list[str]]], runtime: Interruptible, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -259,6 +259,7 @@ class TestFacts:
             assert server.facts.emulated == ()
 
 
+@pytest.mark.cell
 class TestDeadHarness:
     """What happens to servers when the harness goes away."""
 
