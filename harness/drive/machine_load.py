@@ -18,9 +18,10 @@ async def machine_seen(session: Session, *, pass_number: int | None = None) -> A
         pass_number: The pass that the block is; None for a lifecycle call.
     """
     server, recorder = session.server, session.recorder
+    # The clock is read after each look, as a look reads the machine's own times last.
     before, began = await server.look_at_machine(), recorder.now()
     yield
-    now, after = recorder.now(), await server.look_at_machine()
+    after, now = await server.look_at_machine(), recorder.now()
     if before is None or after is None:
         return
     throttled = None

@@ -501,8 +501,11 @@ class MachineLoad(_Event):
 
     @property
     def others_seconds(self) -> float:
-        """What neither the harness nor the server computed."""
-        return max(0.0, self.busy_seconds - self.own_seconds - self.engine_seconds)
+        """What neither the harness nor the server computed; of a short time it may be less than nothing.
+
+        A machine counts in ticks, its processes more finely.
+        """
+        return self.busy_seconds - self.own_seconds - self.engine_seconds
 
 
 class RequestsCounted(_Event):

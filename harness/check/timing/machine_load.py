@@ -34,7 +34,10 @@ class Windows:
     def others(self) -> float | None:
         """The part of all processors that others used, on average; None where it was not seen."""
         available = sum(load.seconds * load.cores for load in self.loads)
-        return sum(load.others_seconds for load in self.loads) / available if available else None
+        if not available:
+            return None
+        others = sum(load.others_seconds for load in self.loads)
+        return min(1.0, max(0.0, others / available))
 
     @property
     def held_back(self) -> float:

@@ -103,6 +103,24 @@ def test_the_machine_of_an_attached_server_is_not_seen() -> None:
     assert story.judged().speed.startswith("its machine is not seen, so how busy others kept it is not known")
 
 
+def test_what_is_too_little_for_the_ticks_of_a_machine_evens_out() -> None:
+    """One short time says less than nothing, the next as much too much: together it was nothing."""
+    loads = [
+        MachineLoad(
+            t=1.0,
+            step="1",
+            seconds=0.1,
+            cores=2,
+            busy_seconds=busy,
+            own_seconds=0.0,
+            engine_seconds=0.1,
+        )
+        for busy in (0.08, 0.12)
+    ]
+    assert machine_load.Windows(tuple(loads)).others == pytest.approx(0.0)
+    assert machine_load.Windows((loads[0],)).others == 0.0
+
+
 def test_a_call_is_found_by_when_it_was_made() -> None:
     """What was measured around it, of the calls of its step."""
     story = Story().baseline().sleep().wake()

@@ -53,7 +53,7 @@ def slower_first_answers(evidence: Evidence) -> Iterator[Slowness]:
 
 
 def _first_after_waking(evidence: Evidence) -> Iterator[Pass]:
-    """The first pass after each wake-up that another step has not come after."""
+    """The first pass after each wake-up; none after one that another follows before anything is asked."""
     wakes = [step.t for step in evidence.recording.steps if step.action == "wake_up"]
     passes = [each for each in evidence.recording.passes if each.start.role is Role.AFTER]
     for wake, following in pairwise([*wakes, float("inf")]):
