@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 from packaging.version import InvalidVersion, Version
 
@@ -18,61 +18,42 @@ Release: TypeAlias = tuple[int, ...]
 
 
 class Feature(StrEnum):
-    """Something that not every release has."""
+    """Something that not every release has, in words, and the first that has it."""
 
-    CACHE_SALT = "cache_salt in /v1/completions"
+    since: Release
+
+    def __new__(cls, words: str, since: Release) -> Self:
+        """Be the words, and know the release."""
+        feature = str.__new__(cls, words)
+        feature._value_, feature.since = words, since
+        return feature
+
+    CACHE_SALT = ("cache_salt in /v1/completions", (0, 10, 0))
     """Before, the field is ignored without a word: no request can be sure to be cold."""
-    COLLECTIVE_RPC = "/collective_rpc"
+    COLLECTIVE_RPC = ("/collective_rpc", (0, 10, 2))
     """Before, nothing can reload weights over HTTP, so level 2 cannot be recovered from."""
-    SERVER_INFO_JSON = "/server_info?config_format=json"
-    RESET_MM_CACHE = "/reset_mm_cache"
-    BATCH_INVARIANCE = "VLLM_BATCH_INVARIANT in the environment"
+    SERVER_INFO_JSON = ("/server_info?config_format=json", (0, 11, 0))
+    RESET_MM_CACHE = ("/reset_mm_cache", (0, 11, 1))
+    BATCH_INVARIANCE = ("VLLM_BATCH_INVARIANT in the environment", (0, 11, 1))
     """On GPUs (NVIDIA from compute capability 8.0 on, AMD Instinct) and Intel XPUs; before, it is ignored."""
-    SLEEP_STATE_METRIC = "vllm:engine_sleep_state"
-    CORRUPTED_REQUESTS_METRIC = "vllm:corrupted_requests"
-    PAUSE = "/pause, /resume and /is_paused"
-    RESET_RUNNING_REQUESTS = "/reset_prefix_cache?reset_running_requests="
-    RESET_EXTERNAL = "/reset_prefix_cache?reset_external="
-    LOAD_ADAPTER_IN_PLACE = "/v1/load_lora_adapter with load_inplace"
-    PAUSE_MODE = "/pause?mode="
-    RESET_ENCODER_CACHE = "/reset_encoder_cache"
-    RELOAD_FROM_PATH = "reload_weights with weights_path"
-    SLEEP_MODE = "/sleep?mode="
-    LEVEL_ZERO = "/sleep?level=0 and /wake_up?tags=scheduling"
-    ZERO_CACHED_TOKENS = "cached_tokens of 0"
+    SLEEP_STATE_METRIC = ("vllm:engine_sleep_state", (0, 11, 1))
+    CORRUPTED_REQUESTS_METRIC = ("vllm:corrupted_requests", (0, 11, 1))
+    PAUSE = ("/pause, /resume and /is_paused", (0, 12, 0))
+    RESET_RUNNING_REQUESTS = ("/reset_prefix_cache?reset_running_requests=", (0, 12, 0))
+    RESET_EXTERNAL = ("/reset_prefix_cache?reset_external=", (0, 13, 0))
+    LOAD_ADAPTER_IN_PLACE = ("/v1/load_lora_adapter with load_inplace", (0, 15, 0))
+    PAUSE_MODE = ("/pause?mode=", (0, 16, 0))
+    RESET_ENCODER_CACHE = ("/reset_encoder_cache", (0, 16, 0))
+    RELOAD_FROM_PATH = ("reload_weights with weights_path", (0, 16, 0))
+    SLEEP_MODE = ("/sleep?mode=", (0, 17, 0))
+    LEVEL_ZERO = ("/sleep?level=0 and /wake_up?tags=scheduling", (0, 17, 0))
+    ZERO_CACHED_TOKENS = ("cached_tokens of 0", (0, 24, 0))
     """Before, a request without a cached block has no ``prompt_tokens_details`` at all."""
-    FORCED_DECODE = "trace_decode_token_ids in /inference/v1/generate"
-    ABORT_REQUESTS = "/abort_requests"
-    RELEASE_KV_CACHE_MEMORY = "/release_kv_cache_memory"
-    WEIGHT_CHECKER = "/weight_checker"
+    FORCED_DECODE = ("trace_decode_token_ids in /inference/v1/generate", (0, 30, 0))
+    ABORT_REQUESTS = ("/abort_requests", (0, 26, 0))
+    RELEASE_KV_CACHE_MEMORY = ("/release_kv_cache_memory", (0, 31, 0))
+    WEIGHT_CHECKER = ("/weight_checker", (0, 32, 0))
 
-
-SINCE: Mapping[Feature, Release] = MappingProxyType(
-    {
-        Feature.CACHE_SALT: (0, 10, 0),
-        Feature.COLLECTIVE_RPC: (0, 10, 2),
-        Feature.SERVER_INFO_JSON: (0, 11, 0),
-        Feature.RESET_MM_CACHE: (0, 11, 1),
-        Feature.BATCH_INVARIANCE: (0, 11, 1),
-        Feature.SLEEP_STATE_METRIC: (0, 11, 1),
-        Feature.CORRUPTED_REQUESTS_METRIC: (0, 11, 1),
-        Feature.PAUSE: (0, 12, 0),
-        Feature.RESET_RUNNING_REQUESTS: (0, 12, 0),
-        Feature.RESET_EXTERNAL: (0, 13, 0),
-        Feature.LOAD_ADAPTER_IN_PLACE: (0, 15, 0),
-        Feature.PAUSE_MODE: (0, 16, 0),
-        Feature.RESET_ENCODER_CACHE: (0, 16, 0),
-        Feature.RELOAD_FROM_PATH: (0, 16, 0),
-        Feature.SLEEP_MODE: (0, 17, 0),
-        Feature.LEVEL_ZERO: (0, 17, 0),
-        Feature.ZERO_CACHED_TOKENS: (0, 24, 0),
-        Feature.ABORT_REQUESTS: (0, 26, 0),
-        Feature.FORCED_DECODE: (0, 30, 0),
-        Feature.RELEASE_KV_CACHE_MEMORY: (0, 31, 0),
-        Feature.WEIGHT_CHECKER: (0, 32, 0),
-    }
-)
-"""The first release that has the feature."""
 
 SLEEP_STATE_METRIC = "vllm:engine_sleep_state"
 
@@ -123,4 +104,4 @@ def has(feature: Feature, version: str) -> bool | None:
         release = Version(version)
     except InvalidVersion:
         return None
-    return None if release.is_prerelease else release.release >= SINCE[feature]
+    return None if release.is_prerelease else release.release >= feature.since
