@@ -19,20 +19,14 @@ from harness.servers.base import Runtime
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """The cells of a run, and what is done while they run.
-
-    Attributes:
-        jobs: The cells.
-        watcher_of: Who is shown what of a cell, as soon as it stands in the run directory.
-        looks: What tells a cell that it may leave something out.
-        sharing: Decide whether a cell may go on with the server of the one before; None where every cell
-            is to have a server of its own.
-    """
+    """The cells of a run, and what is done while they run."""
 
     jobs: tuple[CellJob, ...]
     watcher_of: Callable[[CellJob], Watcher]
+    """Who is shown what of a cell, as soon as it stands in the run directory."""
     looks: EarlyLooks = field(default_factory=EarlyLooks)
     sharing: Judges | None = None
+    """None where every cell is to have a server of its own."""
 
 
 class Executor(Protocol):
@@ -47,7 +41,6 @@ class Executor(Protocol):
         Raises:
             StorageError: the run directory cannot be written any more.
         """
-        ...
 
 
 class LocalExecutor:
@@ -72,11 +65,7 @@ class LocalExecutor:
 
 
 async def run_on_shared(job: CellJob, servers: SharedServers, *, watcher: Watcher, looks: EarlyLooks) -> None:
-    """Run a cell on the server of the one before, or on one of its own where that is not as it was.
-
-    Raises:
-        StorageError: the run directory cannot be written any more.
-    """
+    """Run a cell on the server of the one before, or on one of its own where that is not as it was."""
     looks = replace(looks, require_as_fresh=lambda _: servers.require_as_fresh(job))
     make_room(job.directory)
     try:

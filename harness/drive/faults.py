@@ -25,7 +25,8 @@ def require_fault(fault: str) -> str:
         tree = ast.parse(file.read_text(encoding="utf-8"), filename=path)
     except OSError as error:
         raise UsageError(
-            f"--fault: {path}: {error.strerror}", remedy="give FILE.py:function, or one of " + _names()
+            f"--fault: {path}: {error.strerror}",
+            remedy=f"give FILE.py:function, or one of {', '.join(sorted(FAULTS))}",
         ) from error
     except (SyntaxError, ValueError) as error:
         line = f":{error.lineno}:{error.offset}" if isinstance(error, SyntaxError) else ""
@@ -65,7 +66,3 @@ def known_fault(name: str) -> Fault:
 
 def _suggest(wrong: str, right: list[str]) -> str:
     return did_you_mean(wrong, right, otherwise=f"there are: {', '.join(sorted(right))}")
-
-
-def _names() -> str:
-    return ", ".join(sorted(FAULTS))

@@ -49,12 +49,9 @@ def _asked(job: CellJob, configuration: Mapping[str, JsonValue]) -> tuple[Corpus
     An engine that does not say it computes in float32 is taken for one whose answers differ by themselves.
     """
     prompts = job.cell.prompts
-    missing = 0 if _in_float32(configuration) else job.prompts_in_noise - len(prompts)
+    dtype = str(told(configuration, "model_config", "dtype")).removeprefix("torch.")
+    missing = 0 if dtype == "float32" else job.prompts_in_noise - len(prompts)
     return (*prompts, *job.cell.further[: max(0, missing)])
-
-
-def _in_float32(configuration: Mapping[str, JsonValue]) -> bool:
-    return str(told(configuration, "model_config", "dtype")).removeprefix("torch.") == "float32"
 
 
 async def _token_ids(session: Session, prompt: CorpusPrompt) -> tuple[int, ...]:

@@ -167,13 +167,8 @@ class _Copy:
 class RayExecutor:
     """Runs cells on the cluster this process is connected to, as many at a time as it has room for.
 
-    Every cell has a server of its own.
-
-    Attributes:
-        setting: What every node must have.
-        engine: What the servers compute on.
-        resources: What each cell takes of a node, by Ray's names, instead of what is reckoned.
-        tell: Is told in a sentence when a cell has to run again.
+    Every cell has a server of its own, and takes of a node what is asked for by Ray's names instead of what
+    is reckoned.  ``tell`` is told in a sentence when one has to run again.
     """
 
     setting: Setting
@@ -211,11 +206,7 @@ class RayExecutor:
                 raise RuntimeUnavailableError(f"node {name}: {refusal.cause}", remedy=refusal.remedy)
 
     async def run_all(self, work: Work) -> None:
-        """Run every cell; Ray decides where and when.
-
-        Raises:
-            StorageError: the run directory cannot be written any more.
-        """
+        """Run every cell; Ray decides where and when."""
         nodes = _nodes()
         try:
             async with anyio.create_task_group() as group:

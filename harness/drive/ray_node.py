@@ -27,21 +27,16 @@ _PIECE_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What every node must have, the same as the machine that asks.
-
-    Attributes:
-        version: Of sleepwake.
-        model: As the asking machine has it.
-        model_reference: What names it, on any machine; None for the default model.
-        fault_file: The source of a planted fault, where it is none of those that ship.
-        runtime_of: Gives the runtime, from what the node has.
-    """
+    """What every node must have, the same as the machine that asks."""
 
     version: str
     model: Model
+    """As the asking machine has it."""
     model_reference: str | None
+    """What names it, on any machine; None for the default model."""
     fault_file: Path | None
     runtime_of: Callable[[], Runtime]
+    """Gives the runtime, from what the node has."""
 
 
 @dataclass(frozen=True, kw_only=True)

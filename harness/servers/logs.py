@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from harness.history.files import storing
-from harness.redaction import HIDDEN, hide
+from harness.redaction import hide
 
 LINES_READ = 2000
 """Of a log, to find why a server did not start: tracebacks are long, and so are lists of flags."""
@@ -191,13 +191,9 @@ def _with_nearest(flag: str, known: list[str]) -> str:
 
 def scrub(path: Path, secrets: Iterable[str]) -> None:
     """Replace secret values in a finished log; leaves it untouched when it has none."""
-    values = [secret.encode() for secret in sorted(secrets, key=len, reverse=True)]
     try:
-        content = path.read_bytes()
-        if not any(value in content for value in values):
-            return
-        for value in values:
-            content = content.replace(value, HIDDEN.encode())
-        path.write_bytes(content)
+        content = path.read_bytes().decode("utf-8", "surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return  # the server never wrote one
+    if (scrubbed := hide(content, secrets)) != content:
+        path.write_bytes(scrubbed.encode("utf-8", "surrogateescape"))

@@ -48,7 +48,8 @@ def is_running(process: ProcessId) -> bool:
 def family(known: Iterable[ProcessId], *, marker: str) -> set[ProcessId]:
     """Return all that still run of ``known``, of the bearers of ``marker``, and of their descendants."""
     everyone = {stat.pid: stat for pid in psutil.pids() if (stat := _stat(pid)) is not None}
-    members = {process.pid for process in known if _is(everyone.get(process.pid), process)}
+    now = {ProcessId(stat.pid, stat.started) for stat in everyone.values()}
+    members = {process.pid for process in known if process in now}
     members |= {pid for pid in everyone if _bears(pid, marker)}
     children: dict[int, list[int]] = {}
     for stat in everyone.values():
@@ -168,10 +169,6 @@ def _stat(pid: int) -> _Stat | None:
 def _fields(stat: Path) -> list[str]:
     """What follows the name, which may hold spaces and brackets: state, parent, ..."""
     return stat.read_text().rpartition(")")[2].split()
-
-
-def _is(stat: _Stat | None, process: ProcessId) -> bool:
-    return stat is not None and stat.started == process.started
 
 
 def _bears(pid: int, marker: str) -> bool:

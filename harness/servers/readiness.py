@@ -45,16 +45,12 @@ async def wait_until_ready(
             while True:
                 if cause := await death():
                     raise boot_error(f"the server died while starting: {cause}", log_tail(LINES_READ))
-                if await _is_healthy(client):
+                if await health_complaint(client, within_s=_PROBE_TIMEOUT_S) is None:
                     if cause := await intruder():
                         raise boot_error(cause, log_tail(LINES_READ))
                     return
                 await anyio.sleep(_POLL_S)
     raise boot_error(f"the server was not ready after {deadline_s:g} s", log_tail(LINES_READ))
-
-
-async def _is_healthy(client: httpx.AsyncClient) -> bool:
-    return await health_complaint(client, within_s=_PROBE_TIMEOUT_S) is None
 
 
 async def health_complaint(client: httpx.AsyncClient, *, within_s: float) -> str | None:

@@ -22,20 +22,10 @@ _REMEDY = "free disk space, or point SLEEPWAKE_CACHE at a folder you can write t
 
 
 class Owed(BaseModel):
-    """What may have been done to a server, and by whom.
+    """What may have been done to a server, and by whom: whether it may be asleep, paused, ...
 
-    Attributes:
-        version: Of this format.
-        marker: Names the file.
-        owner: The harness that is at work on it.
-        endpoint: The server.
-        run_id: The run.
-        cell: The cell.
-        asleep: Whether it may be asleep.
-        paused: Whether it may be paused.
-        weights: Whether other weights may be loaded, or none.
-        own_weights: The path its own weights are loaded from again; None: from where it loaded them last.
-        adapters: The names of the adapters that may be loaded.
+    ``weights`` says whether others than its own may be loaded, or none, and ``own_weights`` the path these
+    are loaded from again; None: from where it loaded them last.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -151,7 +151,6 @@ class ImageSource(Protocol):
     @property
     def reference(self) -> str:
         """Its name, known before it is there."""
-        ...
 
     def provide(self, client: docker.DockerClient, *, on_progress: Callable[[str], None]) -> Image:
         """Return the image, made or fetched where the engine does not have it.  Blocks for minutes then.
@@ -161,7 +160,6 @@ class ImageSource(Protocol):
         Raises:
             ImageError: It cannot be had.
         """
-        ...
 
 
 @dataclass(frozen=True)
@@ -171,11 +169,7 @@ class PulledImage:
     reference: str
 
     def provide(self, client: docker.DockerClient, *, on_progress: Callable[[str], None]) -> Image:
-        """Return it, pulled where the engine does not have it.
-
-        Raises:
-            ImageError: It does not exist, or could not be pulled.
-        """
+        """Return it, pulled where the engine does not have it."""
         if image := local_image(client, self.reference):
             return image
         with speaking(f"pulling the image {self.reference}"):

@@ -12,13 +12,7 @@ from harness.extras import how_to_get, lacks
 
 @dataclass(frozen=True, kw_only=True)
 class DockerEngine:
-    """The engine of this machine.
-
-    Attributes:
-        version: Its own.
-        hands_out_gpus: Whether containers can get GPUs.
-        cpu_images: The vLLM releases whose CPU image it has already.
-    """
+    """The engine of this machine; ``cpu_images`` are the vLLM releases whose CPU image it has already."""
 
     version: str
     hands_out_gpus: bool

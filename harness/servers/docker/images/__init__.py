@@ -6,18 +6,9 @@ release is adding its list; there is no other table of versions.
 
 from __future__ import annotations
 
-from harness.servers.docker.images.build import ImageRef, ensure_image
+from harness.servers.docker.images.build import ensure_image
 from harness.servers.docker.images.official import official_gpu_image
 from harness.servers.docker.images.options import BuildOptions
 from harness.servers.docker.images.recipe import supported_versions
-from harness.servers.docker.images.source import BuiltImage, built_versions
 
-__all__ = [
-    "BuildOptions",
-    "BuiltImage",
-    "ImageRef",
-    "built_versions",
-    "ensure_image",
-    "official_gpu_image",
-    "supported_versions",
-]
+__all__ = ["BuildOptions", "ensure_image", "official_gpu_image", "supported_versions"]

@@ -57,13 +57,9 @@ _REMEDIES = (
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRef:
-    """An image that the engine of this machine has.
+    """An image that the engine of this machine has; ``built``: this call has made it.
 
-    Attributes:
-        reference: Its name, for the Docker runtime.
-        id: ``sha256:...``, what names its content.
-        vllm_version: The release in it.
-        built: Whether this call built it.
+    Its id, ``sha256:...``, names its content.
     """
 
     reference: str

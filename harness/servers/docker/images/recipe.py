@@ -20,13 +20,7 @@ _PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;]+)", re.MULTILINE)
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What the image of one vLLM release is made of.
-
-    Attributes:
-        recipes: The folder that it is found in.
-        vllm_version: The release.
-        torch_version: Its torch, which names the folder its lists lie in.
-    """
+    """What the image of one vLLM release is made of; its torch names the folder its lists lie in."""
 
     recipes: Path
     vllm_version: str

@@ -22,19 +22,11 @@ class BuiltImage:
 
     @property
     def reference(self) -> str:
-        """Its name, known before it is there.
-
-        Raises:
-            UsageError: there is no recipe for this release.
-        """
+        """Its name, known before it is there, if there is a recipe for this release."""
         return plan_build(self.vllm_version, self.options or BuildOptions.from_environment()).reference
 
     def provide(self, client: docker.DockerClient, *, on_progress: Callable[[str], None]) -> Image:
-        """Return it, built where it is missing or out of date.  Blocks for minutes then.
-
-        Raises:
-            ImageError: the build failed.
-        """
+        """Return it, built where it is missing or out of date.  Blocks for minutes then."""
         built = ensure_image(self.vllm_version, options=self.options, progress=on_progress)
         with speaking(f"looking for the image {built.reference}"):
             return client.images.get(built.reference)
