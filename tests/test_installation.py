@@ -31,7 +31,7 @@ def test_every_scenario_that_ships_is_named_after_its_file() -> None:
     names = installation.shipped_names()
     assert len(names) > 30
     for name, file in names.items():
-        assert load_scenario(file).name == name
+        assert load_scenario(file).scenario.name == name
 
 
 def test_a_working_copy_ships_its_own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,7 +135,12 @@ def _cell_view(cell: CellReport, *, anchor: str, is_open: bool) -> CellView:
         remarks=list(remarks(cell, findings=0)),
         witness=_witness_view(cell),
         changes=[
-            (change, _change_strip(change, cell) if number < _STRIPS_SHOWN else None)
+            (
+                change,
+                answer_strip(*change.answers, place=change.first_difference, texts=cell.token_texts)
+                if number < _STRIPS_SHOWN
+                else None,
+            )
             for number, change in enumerate(changed[:_CHANGES_SHOWN])
         ],
         changes_left_out=max(0, len(changed) - _CHANGES_SHOWN),
@@ -175,10 +180,6 @@ def _picture(witness: Witness, cell: CellReport) -> str | None:
     prompt = cell.recording.prompts.get(witness.prompt) if cell.recording else None
     url = prompt.picture if prompt else None
     return url if url and url.startswith("data:image/") else None
-
-
-def _change_strip(change: Change, cell: CellReport) -> Strip:
-    return answer_strip(*change.answers, place=change.first_difference, texts=cell.token_texts)
 
 
 def _plots(evidence: Evidence) -> Iterator[tuple[str, str, Markup]]:

@@ -111,9 +111,7 @@ def shape_plot(shapes: Sequence[Shape]) -> Markup:
         .mark_point(size=42, strokeWidth=1.6)
         .encode(
             color=alt.Color("side:N", scale=_SIDES, legend=alt.Legend(orient="top")),
-            shape=alt.Shape(
-                "side:N", scale=alt.Scale(domain=["baseline", "after"], range=["circle", "cross"])
-            ),
+            shape=alt.Shape("side:N", scale=_MARKS),
         )
         .properties(width=_WIDTH // 2 - 40, height=_ROW * len(kept))
     )

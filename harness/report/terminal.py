@@ -65,20 +65,14 @@ def show_report(report: Report, console: Console, *, written: WrittenReport | No
 
 def render_terminal(report: Report, *, width: int) -> RenderableType:
     """Return the report for a terminal of ``width`` columns."""
-    parts: list[RenderableType] = ["", _headline(report), _cells(report, width=width)]
+    said = Text.assemble(_outcome(run_outcome(report)), "  ", (headline(report), "bold"))
+    parts: list[RenderableType] = ["", said, _cells(report, width=width)]
     parts += (_labelled(label, text) for label, text in remarks_on_run(report))
     for cell in report.cells:
         if cell.outcome != "clean":
-            parts += ["", _title(cell), _indented(*_details(cell, width=width)), _command(cell)]
+            details = Padding(Group(*_details(cell, width=width)), (0, 0, 0, 2))
+            parts += ["", _title(cell), details, _command(cell)]
     return Group(*parts)
-
-
-def _indented(*parts: RenderableType) -> Padding:
-    return Padding(Group(*parts), (0, 0, 0, 2))
-
-
-def _headline(report: Report) -> Text:
-    return Text.assemble(_outcome(run_outcome(report)), "  ", (headline(report), "bold"))
 
 
 def _outcome(outcome: str) -> Text:

@@ -17,7 +17,7 @@ _TOKEN_SHOWN = 40
 """Characters; tokens that read more are runs of one character."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Row:
     """One property of the two answers, ready to be read."""
 
@@ -57,11 +57,11 @@ def facts(witness: Witness, *, token_texts: Mapping[int, str]) -> list[Row]:
     place = witness.first_difference
     ranks = range(max(len(side.likeliest) for side in both))
     return [
-        _row("asked", *(f"pass {side.pass_number}, {one_line(side.condition)}" for side in both)),
-        _row("tokens", *(f"{len(side.token_ids)}" for side in both)),
-        _row("finish reason", *(one_line(side.finish_reason or "none") for side in both)),
-        _row("cached tokens", *(_cached(side) for side in both)),
-        _row(f"token {place}", *(_chosen(side, place=place, texts=token_texts) for side in both)),
+        Row("asked", *(f"pass {side.pass_number}, {one_line(side.condition)}" for side in both)),
+        Row("tokens", *(f"{len(side.token_ids)}" for side in both)),
+        Row("finish reason", *(one_line(side.finish_reason or "none") for side in both)),
+        Row("cached tokens", *(_cached(side) for side in both)),
+        Row(f"token {place}", *(_chosen(side, place=place, texts=token_texts) for side in both)),
         *(
             Row(
                 label=f"likeliest {rank + 1}",
@@ -72,10 +72,6 @@ def facts(witness: Witness, *, token_texts: Mapping[int, str]) -> list[Row]:
             for rank in ranks
         ),
     ]
-
-
-def _row(label: str, baseline: str, after: str) -> Row:
-    return Row(label=label, baseline=baseline, after=after)
 
 
 def _cached(side: Side) -> str:

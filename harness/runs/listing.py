@@ -29,9 +29,9 @@ class PastRun:
 
     name: str
     started: datetime
-    runtime: str
-    vllm: str
-    cells: str
+    runtime: str = _NOTHING
+    vllm: str = _NOTHING
+    cells: str = _NOTHING
     outcome: str
     """The verdict that was written, or why there is none."""
     tone: str
@@ -95,15 +95,7 @@ def _past_run(folder: Path) -> PastRun:
 
 
 def _damaged(folder: Path, why: str) -> PastRun:
-    return PastRun(
-        name=folder.name,
-        started=_last_change(folder),
-        runtime=_NOTHING,
-        vllm=_NOTHING,
-        cells=_NOTHING,
-        outcome=f"damaged: {why}",
-        tone="damaged",
-    )
+    return PastRun(name=folder.name, started=_last_change(folder), outcome=f"damaged: {why}", tone="damaged")
 
 
 def _outcome(folder: Path, description: RunDescription) -> tuple[str, RunResult | None]:

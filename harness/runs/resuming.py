@@ -100,13 +100,9 @@ def _require_agreement(given: RunOptions, stored: AskedOptions) -> None:
         asked, was = getattr(given, name), getattr(stored, name)
         if asked not in (option.default, was):
             raise UsageError(
-                f"--resume: {_spelt(name)} {_shown(asked)}; the run has {_shown(was)}",
+                f"--resume: {_FLAGS.get(name, f'--{name}')} {_shown(asked)}; the run has {_shown(was)}",
                 remedy="leave it out, or start a new run",
             )
-
-
-def _spelt(name: str) -> str:
-    return _FLAGS.get(name, f"--{name}")
 
 
 def _shown(value: object) -> str:

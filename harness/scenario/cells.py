@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.errors import UsageError, did_you_mean
 from harness.installation import shipped_scenarios
 from harness.scenario.corpus import CorpusPrompt, load_corpus
-from harness.scenario.loader import ScenarioFile, find_scenarios, load_scenario_file
+from harness.scenario.loader import ScenarioFile, find_scenarios, load_scenario
 from harness.scenario.schema import Arm, Scenario
 from harness.scenario.script import flat_steps
 from harness.scenario.steps.requests import StartRequests
@@ -47,7 +47,7 @@ def load_cells(paths: Sequence[Path], *, only_default: bool = False) -> list[Cel
     seen: dict[str, Path] = {}
     corpora: _Corpora = {}
     for path in find_scenarios(paths):
-        loaded = load_scenario_file(path)
+        loaded = load_scenario(path)
         scenario = loaded.scenario
         if scenario.name in seen:
             raise loaded.refusal(

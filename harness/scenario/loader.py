@@ -33,17 +33,8 @@ class ScenarioFile:
         return ScenarioError(f"{where}: {cause}", location=self.file.location(keys), remedy=remedy)
 
 
-def load_scenario(path: Path) -> Scenario:
+def load_scenario(path: Path) -> ScenarioFile:
     """Read and validate one scenario file.
-
-    Raises:
-        ScenarioError: the file cannot be read, is not YAML, or says something a scenario cannot say.
-    """
-    return load_scenario_file(path).scenario
-
-
-def load_scenario_file(path: Path) -> ScenarioFile:
-    """The same, with where in the file everything stands.
 
     Raises:
         ScenarioError: the file cannot be read, is not YAML, or says something a scenario cannot say.

@@ -63,7 +63,7 @@ def load_catalogue() -> tuple[Entry, ...]:
 
 def shipped() -> dict[str, Scenario]:
     """Every shipped scenario by the name of its file."""
-    return {path.name: load_scenario(path) for path in find_scenarios([SCENARIOS])}
+    return {path.name: load_scenario(path).scenario for path in find_scenarios([SCENARIOS])}
 
 
 def named_by(entry: Entry, scenarios: Mapping[str, Scenario]) -> list[str]:

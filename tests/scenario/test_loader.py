@@ -39,7 +39,7 @@ def refusal(folder: Path, text: str) -> ScenarioError:
 
 def test_a_good_file_is_read_with_its_defaults(tmp_path: Path) -> None:
     """What a file leaves out has the documented default."""
-    scenario = load_scenario(write(tmp_path, GOOD))
+    scenario = load_scenario(write(tmp_path, GOOD)).scenario
     assert (scenario.name, scenario.concurrency, scenario.sampling.max_tokens) == ("example", 16, 64)
     assert not scenario.default
 

@@ -181,6 +181,7 @@ def _facts(end: RequestEnded) -> Mapping[str, JsonValue]:
 
 def _finding(fate: _Fate, message: str, strength: Strength, facts: Mapping[str, JsonValue]) -> Finding:
     start = fate.request.start
+    step = fate.evidence.recording.action_of_step.get(start.step)
     across = f" across {describe(fate.transition)}" if fate.transition else ""
     asked = f" to the adapter {start.adapter}" if start.adapter else ""
     return Finding(
@@ -188,14 +189,9 @@ def _finding(fate: _Fate, message: str, strength: Strength, facts: Mapping[str, 
         message=f"{start.prompt}{asked}, in flight{across}: {message}",
         strength=strength,
         prompt=start.prompt,
-        cycle=_cycle(fate),
+        cycle=step.cycle if step else None,
         evidence={"requests": start.group, "step": start.step, **facts},
     )
-
-
-def _cycle(fate: _Fate) -> int | None:
-    step = fate.evidence.recording.action_of_step.get(fate.request.start.step)
-    return step.cycle if step else None
 
 
 def _still_counted(evidence: Evidence) -> Iterator[Finding]:

@@ -44,7 +44,7 @@ def begin(
     if release_key(low) == release_key(high):
         raise UsageError("--good and --bad are the same release", remedy="give two different releases")
     search = Bisection(
-        scenario=_scenario_name(options),
+        scenario=", ".join(dict.fromkeys(cell.id for cell in load(options))),
         versions=(low, *sorted(set(inside), key=release_key), high),
         older="good" if older_is_good else "bad",
     )
@@ -135,11 +135,6 @@ def _try(version: str, options: RunOptions, progress: Callable[[int], Progress])
         )
     outcome, reason = outcome_of(judge_directory(finished.directory).result)
     return Trial(version=version, outcome=outcome, reason=reason, run=str(finished.directory))
-
-
-def _scenario_name(options: RunOptions) -> str:
-    names = list(dict.fromkeys(cell.id for cell in load(options)))
-    return ", ".join(names)
 
 
 def _read(path: Path) -> Bisection | None:

@@ -30,7 +30,6 @@ from harness.explore.fuzz.scenario import BEGINNING
 from harness.explore.fuzz.sequences import setup_for
 from harness.history.layout import HISTORY_FILE
 from harness.history.recording import load_recording
-from harness.scenario.schema import Deadlines
 from harness.scenario.script import Step
 from harness.scenario.steps.asking import ProbeOptions
 from harness.servers.base import Runtime
@@ -235,11 +234,7 @@ async def _prepare(session: Session, steps: tuple[Step, ...], common: list[Step]
 def _impatient(session: Session) -> Session:
     """The same session, which waits no longer for an answer than a warm engine needs."""
     deadlines = session.scenario.deadlines
-    shorter = Deadlines(
-        answer=min(deadlines.answer, ANSWER_DEADLINE_S),
-        transition=deadlines.transition,
-        boot=deadlines.boot,
-    )
+    shorter = deadlines.model_copy(update={"answer": min(deadlines.answer, ANSWER_DEADLINE_S)})
     return replace(session, scenario=session.scenario.model_copy(update={"deadlines": shorter}))
 
 

@@ -135,11 +135,7 @@ class KnownFindings:
         self._known.append(found)
 
     def keep(self, found: Signature) -> None:
-        """Remember one for later searches as well, on disk at once.
-
-        Raises:
-            StorageError: it cannot be written.
-        """
+        """Remember one for later searches as well, on disk at once."""
         self._lasting.append(found)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         replace_json(self._path, {"findings": _SIGNATURES.dump_python(self._lasting, mode="json")})

@@ -90,7 +90,7 @@ def test_the_conclusion_counts_faults_and_healthy_engines_apart() -> None:
 
 def test_the_scenario_asks_for_all_evidence() -> None:
     """A fault that only one kind of evidence shows would be missed otherwise."""
-    scenario = load_scenario(shipped_scenarios() / "selftest.yaml")
+    scenario = load_scenario(shipped_scenarios() / "selftest.yaml").scenario
 
     assert set(scenario.evidence) == {"warm", "rehit", "cold", "scored", "sampled", "unseen"}
 
@@ -104,7 +104,7 @@ def test_every_cause_class_has_a_fault_that_can_be_planted() -> None:
 
 def test_an_adapter_is_loaded_and_asked_before_and_after() -> None:
     """Its own baseline and noise come before anything is planted; the script stays one that can be loaded."""
-    plain = load_scenario(shipped_scenarios() / "selftest.yaml")
+    plain = load_scenario(shipped_scenarios() / "selftest.yaml").scenario
     changed = scenario_for(FAULTS["lose-adapters"].needs, plain)
     assert Scenario.model_validate(changed.model_dump(mode="json")) == changed
     assert set(plain.evidence) - set(changed.evidence) == {"scored"}
@@ -123,7 +123,7 @@ def test_an_adapter_is_loaded_and_asked_before_and_after() -> None:
 
 def test_an_engine_that_drafts_has_time_to_do_without() -> None:
     """A draft model that is lost makes answers late, which is not what its trial is about."""
-    plain = load_scenario(shipped_scenarios() / "selftest.yaml")
+    plain = load_scenario(shipped_scenarios() / "selftest.yaml").scenario
     patient = scenario_for(FAULTS["lose-draft-weights"].needs, plain)
     assert patient.deadlines.answer > plain.deadlines.answer
 
