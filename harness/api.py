@@ -78,14 +78,8 @@ def run(
         isolate=isolate,
         out=Path(out),
     )
-    cells = workflow.load(options)
-    choice = workflow.choose(options)
-    cells, left_out = workflow.fit(cells, choice.runtime, options)
     console = Console(file=StringIO() if quiet else None, highlight=False)
-    with Progress(console, cells=len(cells)) as progress:
-        if left_out:
-            progress.note(left_out)
-        finished = workflow.run(options, cells, choice, progress=progress)
+    finished = workflow.run_asked(options, progress=lambda cells: Progress(console, cells=cells))
     judged = judge_directory(finished.directory)
     write_report(finished.directory, judged.report)
     if not finished.whole:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -198,6 +198,17 @@ def run(
             whole = anyio.run(run_cells, executor, _work(planned, record, progress))
             record.interrupted = not whole
     return FinishedRun(directory=directory, whole=whole)
+
+
+def run_asked(options: RunOptions, *, progress: Callable[[int], Progress]) -> FinishedRun:
+    """Go from options to a finished run in one call; ``progress`` is for so many cells."""
+    cells = load(options)
+    choice = choose(options)
+    cells, left_out = fit(cells, choice.runtime, options)
+    with progress(len(cells)) as shown:
+        if left_out:
+            shown.note(left_out)
+        return run(options, cells, choice, progress=shown)
 
 
 def ask_to_stay(

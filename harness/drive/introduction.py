@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import httpx
 from pydantic import JsonValue
 
 from harness.drive.session import OBSERVATION_DEADLINE_S
@@ -48,12 +49,17 @@ def _command(facts: ServerFacts) -> str:
 
 async def served_model(connection: Connection) -> str:
     """The name an attached server gives its model."""
-    listed = (await lifecycle.models(connection.http, deadline_s=OBSERVATION_DEADLINE_S)).field("data")
-    names = [each.get("id") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    name = next((each for each in names if isinstance(each, str)), None)
-    if name is None:
+    names = await served_names(connection.http, deadline_s=OBSERVATION_DEADLINE_S)
+    if not names:
         raise ServerError("the server lists no model at /v1/models", remedy="name it with --model")
-    return name
+    return names[0]
+
+
+async def served_names(http: httpx.AsyncClient, *, deadline_s: float) -> list[str]:
+    """The names under which something is served, in the server's order."""
+    listed = (await lifecycle.models(http, deadline_s=deadline_s)).field("data")
+    names = [each.get("id") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+    return [name for name in names if isinstance(name, str)]
 
 
 def _part(info: CallResult, name: str) -> dict[str, JsonValue]:

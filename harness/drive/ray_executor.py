@@ -255,8 +255,9 @@ async def _attempt(copy: _Copy, setting: Setting, looks: EarlyLooks, demand: Map
     except RayTaskError:
         raise  # a defect of ours, with its traceback
     except RayError as error:
+        said = str(error).strip().partition("\n")[0]
         raise NodeLostError(
-            f"the node that ran the cell was lost: {_first_line(error)}",
+            f"the node that ran the cell was lost: {said}",
             remedy="look at the node; `sleepwake run --resume` runs the cell again",
         ) from error
     finally:
@@ -315,7 +316,3 @@ def _too_small(job: CellJob, demand: Mapping[str, float], nodes: Sequence[Node])
 def _shown(resources: Mapping[str, float]) -> str:
     counted = {name: amount for name, amount in resources.items() if amount and "node:" not in name}
     return ", ".join(f"{name}={amount:g}" for name, amount in counted.items()) or "nothing"
-
-
-def _first_line(error: RayError) -> str:
-    return str(error).strip().partition("\n")[0]

@@ -24,9 +24,6 @@ async def run_interruptibly(body: Callable[[], Awaitable[None]]) -> bool:
     """Await ``body``; return whether it came to its end without being interrupted.
 
     Interrupt and termination signals cancel it, so that it stops its servers in order.
-
-    Raises:
-        StorageError: ``body`` could not write.
     """
     interrupted = False
 

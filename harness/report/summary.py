@@ -69,21 +69,16 @@ def _overview(report: Report) -> Iterator[str]:
     yield "|---|---|---|---|---:|---|---|"
     for cell in report.cells[:_CELLS_IN_TABLE]:
         result = cell.result
-        yield (
-            "| "
-            + " | ".join(
-                [
-                    f"{SYMBOLS[cell.outcome]} {cell.outcome}",
-                    _short(result.scenario),
-                    _short(result.arm),
-                    cause_of(cell),
-                    str(len(result.findings) or ""),
-                    escaped(short_bound(result.bound)),
-                    _short(result.vllm_version or ""),
-                ]
-            )
-            + " |"
+        fields = (
+            f"{SYMBOLS[cell.outcome]} {cell.outcome}",
+            _short(result.scenario),
+            _short(result.arm),
+            cause_of(cell),
+            str(len(result.findings) or ""),
+            escaped(short_bound(result.bound)),
+            _short(result.vllm_version or ""),
         )
+        yield f"| {' | '.join(fields)} |"
     if len(report.cells) > _CELLS_IN_TABLE:
         yield ""
         yield f"{count(len(report.cells) - _CELLS_IN_TABLE, 'more cell')}: see `verdict.json`."

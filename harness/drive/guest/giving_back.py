@@ -9,6 +9,7 @@ import httpx
 
 from harness.drive.guest.asking import look
 from harness.drive.guest.owed import Ledger, Owed
+from harness.drive.introduction import served_names
 from harness.errors import RuntimeUnavailableError
 from harness.reaching import NOTHING_SPECIAL, Access
 from harness.servers.owner import Owner
@@ -50,7 +51,7 @@ async def _try(http: httpx.AsyncClient, owed: Owed) -> str | None:
         return f"it does not say whether it sleeps: {seen.sleeping.error.message}"
     if seen.rests is not None:
         return "; ".join((f"it is still {seen.rests}", *failures))
-    left = await _still_loaded(http, owed)
+    left = [f"the adapter {name} is still loaded" for name in await _still_loaded(http, owed)]
     return "; ".join((*failures, *left)) or None
 
 
@@ -65,8 +66,7 @@ async def _calls(http: httpx.AsyncClient, owed: Owed) -> list[CallResult]:
         made.append(await lifecycle.wake_up(http, deadline_s=DEADLINE_S))
     if owed.weights:
         made.append(await lifecycle.reset_prefix_cache(http, deadline_s=DEADLINE_S))
-    loaded = await _loaded(http) if owed.adapters else frozenset()
-    for name in loaded.intersection(owed.adapters):
+    for name in await _still_loaded(http, owed):
         made += [await lifecycle.unload_lora_adapter(http, name=name, deadline_s=DEADLINE_S)]
     return made
 
@@ -76,15 +76,8 @@ def _failure(result: CallResult) -> str | None:
 
 
 async def _still_loaded(http: httpx.AsyncClient, owed: Owed) -> list[str]:
-    loaded = await _loaded(http) if owed.adapters else frozenset()
-    return [f"the adapter {name} is still loaded" for name in owed.adapters if name in loaded]
-
-
-async def _loaded(http: httpx.AsyncClient) -> frozenset[str]:
-    """The names under which something is served."""
-    listed = (await lifecycle.models(http, deadline_s=DEADLINE_S)).field("data")
-    entries = listed if isinstance(listed, list) else []
-    return frozenset(str(each.get("id")) for each in entries if isinstance(each, dict))
+    served = await served_names(http, deadline_s=DEADLINE_S) if owed.adapters else []
+    return [name for name in owed.adapters if name in served]
 
 
 async def give_back_leftovers(

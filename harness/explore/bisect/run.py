@@ -25,7 +25,7 @@ from harness.report.progress import Progress
 from harness.report.words import cause_words
 from harness.runs.judging import judge_directory
 from harness.runs.options import RunOptions
-from harness.workflow import choose, fit, load, run
+from harness.workflow import load, run_asked
 
 
 def begin(
@@ -117,14 +117,8 @@ def outcome_of(result: RunResult) -> tuple[Outcome, str]:
 
 
 def _try(version: str, options: RunOptions, progress: Callable[[int], Progress]) -> Trial:
-    cells = load(options)
     try:
-        choice = choose(options)
-        cells, left_out = fit(cells, choice.runtime, options)
-        with progress(len(cells)) as shown:
-            if left_out:
-                shown.note(left_out)
-            finished = run(options, cells, choice, progress=shown)
+        finished = run_asked(options, progress=progress)
     except SleepwakeError as error:
         if error.exit_code is ExitCode.INTERRUPTED or isinstance(error, StorageError):
             raise
