@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from harness.history.events import Answer, CacheCondition, PassStarted, Prompt
+from harness.history.passes import Answer, CacheCondition, PassStarted, Prompt
 
 NGRAM = 4
 """Tokens in an n-gram of :func:`repeated_ngrams`: seq-rep-4 of unlikelihood training (arXiv 1908.04319)."""

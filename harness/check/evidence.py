@@ -25,7 +25,8 @@ from harness.check.noise.self_agreement import Disagreement
 from harness.check.result import NoiseFloor, Strength
 from harness.check.timing.lost_times import LostTimes
 from harness.check.told_configuration import computes_in_float32, quantises_kv_cache, quantises_weights
-from harness.history.events import Control, Method, PassStarted, Prompt, Role, StepStarted
+from harness.history.observations import StepStarted
+from harness.history.passes import Control, Method, PassStarted, Prompt, Role
 from harness.history.recording import Pass, Recording
 
 

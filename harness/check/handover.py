@@ -19,7 +19,7 @@ from harness.check.result import Verdict
 from harness.check.verdict import judge
 from harness.check.wording import counted
 from harness.history.appending import as_asked_after
-from harness.history.events import Answer, CacheCondition, Method, Role
+from harness.history.passes import Answer, CacheCondition, Method, Role
 from harness.history.recording import Pass, Recording
 
 _Conditions: TypeAlias = tuple[Role, Method, CacheCondition, int, tuple[str, ...]]

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from harness.check.evidence import Evidence
 from harness.check.wording import counted
-from harness.history.events import CallFailure, Control, Waited
+from harness.history.event_base import CallFailure
+from harness.history.passes import Control, Waited
 
 STANDSTILL_S = 60.0
 """How long counters alone must have stood still, in all, to prove a hang."""

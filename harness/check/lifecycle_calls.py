@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.history.events import Call
+from harness.history.observations import Call
 from harness.history.recording import Recording
 
 DISCARDS_KV_CACHE = 1

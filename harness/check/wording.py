@@ -8,7 +8,8 @@ from pydantic import JsonValue
 
 from harness.check.answer_pair import Reply
 from harness.check.result import CheckerName, Finding, Strength
-from harness.history.events import CacheCondition, Method, PassStarted, Role, StepStarted
+from harness.history.observations import StepStarted
+from harness.history.passes import CacheCondition, Method, PassStarted, Role
 
 _SHOWN_WHEN_FALSE = frozenset({"clear_cache"})
 """Options of steps that are not false by default."""

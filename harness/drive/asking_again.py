@@ -15,7 +15,7 @@ import numpy as np
 from harness.drive.conditions import Condition
 from harness.drive.probing import run_pass, suspects_among
 from harness.drive.session import Session, Suspect, Target
-from harness.history.events import Control, Method, Prompt, Role
+from harness.history.passes import Control, Method, Prompt, Role
 
 A_HANDFUL = 4
 """Prompts that are asked again: enough to tell what stays from what comes and goes."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from harness.history.events import CacheCondition, Method, Role
+from harness.history.passes import CacheCondition, Method, Role
 from harness.scenario.schema import Scenario
 from harness.scenario.steps.asking import EvidenceName, ProbeOptions
 

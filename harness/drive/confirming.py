@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness.history.events import Observation
+from harness.history.observations import Observation
 from harness.scenario.engine_state import EngineState
 from harness.scenario.script import Transition
 from harness.vllm_api.calls import CallResult

@@ -20,7 +20,8 @@ from harness.drive.probing import ask_unseen_prompts, run_pass, suspects_among
 from harness.drive.session import Reference, Session, Suspect, Target
 from harness.drive.token_texts import record_token_texts
 from harness.drive.transitions import forget_pictures, reload_loaded_weights, reset_prefix_cache
-from harness.history.events import UNTIMELY, CacheCondition, Control, Prompt, Role
+from harness.history.event_base import UNTIMELY
+from harness.history.passes import CacheCondition, Control, Prompt, Role
 from harness.vllm_api.versions import Feature
 
 PROBE = "control"

@@ -16,7 +16,8 @@ from anyio.abc import TaskGroup
 
 from harness.drive.recorder import Recorder
 from harness.drive.standstill import Watch
-from harness.history.events import CallFailure, RequestEnded, RequestRunning, RequestStarted
+from harness.history.event_base import CallFailure
+from harness.history.passes import RequestEnded, RequestRunning, RequestStarted
 from harness.vllm_api.connection import Connection
 from harness.vllm_api.generation import GenerationRequest
 from harness.vllm_api.streaming import Streamed, stream

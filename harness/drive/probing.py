@@ -12,18 +12,9 @@ import numpy as np
 from harness.drive.conditions import Condition, plan
 from harness.drive.machine_load import machine_seen
 from harness.drive.session import Reference, Session, Suspect, Target, failure_of, messages_of
-from harness.history.events import (
-    UNTIMELY,
-    Answer,
-    CacheCondition,
-    CallFailure,
-    Control,
-    Logprobs,
-    Method,
-    PassStarted,
-    Prompt,
-    Role,
-)
+from harness.history.event_base import UNTIMELY, CallFailure
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer, CacheCondition, Control, Method, PassStarted, Prompt, Role
 from harness.scenario.steps.asking import ProbeOptions
 from harness.vllm_api import lifecycle
 from harness.vllm_api.forcing import force

@@ -12,7 +12,7 @@ from harness.drive.introduction import told
 from harness.drive.job import CellJob
 from harness.drive.session import OBSERVATION_DEADLINE_S, Session
 from harness.errors import ServerError
-from harness.history.events import Prompt, PromptsPrepared
+from harness.history.passes import Prompt, PromptsPrepared
 from harness.scenario.corpus import CorpusPrompt
 from harness.vllm_api import lifecycle
 from harness.vllm_api.chat import user_message

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import anyio
 
-from harness.history.events import CellStarted, Event, PassStarted
+from harness.history.events import CellStarted, Event
+from harness.history.passes import PassStarted
 from harness.history.store import HistoryWriter, read_events
 
 Watcher = Callable[[Event], None]

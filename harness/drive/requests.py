@@ -6,7 +6,7 @@ import secrets
 
 from harness.drive.in_flight import NO_DEADLINE_S, Asked
 from harness.drive.session import Session
-from harness.history.events import Prompt
+from harness.history.passes import Prompt
 from harness.scenario.steps.requests import (
     CancelRequests,
     FinishRequests,

@@ -16,7 +16,9 @@ from harness.drive.probing import role_and_target, run_passes, run_probe
 from harness.drive.requests import run_beside
 from harness.drive.session import Session
 from harness.drive.transitions import change_engine
-from harness.history.events import CERTAIN, CellShortened, Role, StepFinished, StepStarted
+from harness.history.events import CERTAIN, CellShortened
+from harness.history.observations import StepFinished, StepStarted
+from harness.history.passes import Role
 from harness.scenario.engine_state import EngineState
 from harness.scenario.schema import Arm, Scenario
 from harness.scenario.script import Repeat, Step

@@ -15,16 +15,10 @@ from harness.drive.in_flight import RequestsInFlight
 from harness.drive.recorder import Recorder
 from harness.drive.standstill import Watch, watched
 from harness.errors import ServerDiedError
-from harness.history.events import (
-    Answer,
-    Call,
-    CallFailure,
-    Method,
-    Observation,
-    Prompt,
-    WeightChecksums,
-)
+from harness.history.event_base import CallFailure
 from harness.history.layout import SERVER_LOG
+from harness.history.observations import Call, Observation, WeightChecksums
+from harness.history.passes import Answer, Method, Prompt
 from harness.models.variants import Variants
 from harness.scenario.engine_state import EngineState, Weights
 from harness.scenario.schema import Scenario

@@ -18,7 +18,8 @@ from types import MappingProxyType
 import anyio
 
 from harness.drive.recorder import Recorder
-from harness.history.events import CallFailure, Waited
+from harness.history.event_base import CallFailure
+from harness.history.passes import Waited
 from harness.servers.base import Activity, Engine, Server
 from harness.vllm_api.connection import Connection
 from harness.vllm_api.metrics import MetricsSnapshot, read_metrics

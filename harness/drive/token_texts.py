@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import anyio
 
 from harness.drive.session import OBSERVATION_DEADLINE_S, Session, Suspect
-from harness.history.events import Answer, TokenTexts
+from harness.history.passes import Answer, TokenTexts
 from harness.vllm_api import lifecycle
 
 AROUND = 8

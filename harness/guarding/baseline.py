@@ -13,8 +13,9 @@ from harness.drive.script import MOST_NULL_PASSES
 from harness.guarding.messages import Engine, Facts, NoticedCall
 from harness.guarding.passes import Asker, fresh_salt
 from harness.guarding.steps import asking, beginning, introduce, record_calls
-from harness.history.events import CacheCondition, CellStarted, Event, Role
+from harness.history.events import CellStarted, Event
 from harness.history.layout import HISTORY_FILE
+from harness.history.passes import CacheCondition, Role
 from harness.history.recording import Recording, gather
 
 OF_ITSELF = "the engine's own answers before anything was done to it"

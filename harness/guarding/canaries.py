@@ -9,7 +9,7 @@ from harness.check.noise.calibration import prompts_in_noise
 from harness.errors import UsageError
 from harness.guarding.asking import Holder, tokenize
 from harness.guarding.messages import Begin
-from harness.history.events import Prompt
+from harness.history.passes import Prompt
 from harness.installation import shipped_scenarios
 from harness.scenario.corpus import CorpusPrompt, load_corpus
 

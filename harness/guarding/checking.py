@@ -18,7 +18,8 @@ from harness.guarding.canaries import MOST_PASSES
 from harness.guarding.messages import Facts
 from harness.guarding.passes import Asker, fresh_salt
 from harness.guarding.steps import asking
-from harness.history.events import CacheCondition, CellFinished, CellShortened, Control, RequestsCounted, Role
+from harness.history.events import CellFinished, CellShortened, RequestsCounted
+from harness.history.passes import CacheCondition, Control, Role
 
 NOT_COMPARED = "a new baseline was taken and not compared: the new weights came without a reference"
 

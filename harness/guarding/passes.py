@@ -10,7 +10,8 @@ import numpy as np
 from harness.drive.recorder import Recorder
 from harness.guarding.asking import LIKELIEST, Holder, generate
 from harness.guarding.messages import Answered, Engine
-from harness.history.events import Answer, CacheCondition, Control, Logprobs, PassStarted, Prompt, Role
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer, CacheCondition, Control, PassStarted, Prompt, Role
 
 BASELINE = "baseline"
 """The name of the probe that all others are held against."""

@@ -12,16 +12,10 @@ from pydantic import JsonValue
 from harness.drive.recorder import Recorder
 from harness.guarding.messages import Facts, NoticedCall
 from harness.guarding.passes import Asker
-from harness.history.events import (
-    Call,
-    CallFailure,
-    CellStarted,
-    Event,
-    PromptsPrepared,
-    ServerReady,
-    StepFinished,
-    StepStarted,
-)
+from harness.history.event_base import CallFailure
+from harness.history.events import CellStarted, Event, ServerReady
+from harness.history.observations import Call, StepFinished, StepStarted
+from harness.history.passes import PromptsPrepared
 from harness.servers.base import EMULATED_CPU_SLEEP
 from harness.servers.flags import uses_cpu_sleep
 

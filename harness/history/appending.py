@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.history.events import Role, ServerLeftDamaged
+from harness.history.events import ServerLeftDamaged
+from harness.history.passes import Role
 from harness.history.recording import Pass, Recording
 from harness.history.store import HistoryWriter
 

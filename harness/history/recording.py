@@ -10,8 +10,6 @@ from typing import TypeVar
 
 from harness.errors import HistoryError
 from harness.history.events import (
-    Answer,
-    Call,
     CellFailed,
     CellFinished,
     CellShortened,
@@ -21,24 +19,24 @@ from harness.history.events import (
     FirstTokensTimed,
     HarnessStopped,
     MachineLoad,
-    Observation,
+    RequestsCounted,
+    ServerLeftDamaged,
+    ServerReady,
+)
+from harness.history.layout import HISTORY_FILE
+from harness.history.observations import Call, Observation, StepFinished, StepStarted, WeightChecksums
+from harness.history.passes import (
+    Answer,
     PassStarted,
     Prompt,
     PromptsPrepared,
     RequestEnded,
     RequestRunning,
-    RequestsCounted,
     RequestStarted,
     Role,
-    ServerLeftDamaged,
-    ServerReady,
-    StepFinished,
-    StepStarted,
     TokenTexts,
     Waited,
-    WeightChecksums,
 )
-from harness.history.layout import HISTORY_FILE
 from harness.history.store import read_events
 from harness.history.time_spent import TimeSpent, time_spent
 

@@ -14,20 +14,9 @@ from typing import Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.history.events import (
-    CellFailed,
-    CellFinished,
-    CellStarted,
-    CellUnavailable,
-    Event,
-    PassStarted,
-    PromptsPrepared,
-    Role,
-    ServerReady,
-    StepFinished,
-    StepStarted,
-    TokenTexts,
-)
+from harness.history.events import CellFailed, CellFinished, CellStarted, CellUnavailable, Event, ServerReady
+from harness.history.observations import StepFinished, StepStarted
+from harness.history.passes import PassStarted, PromptsPrepared, Role, TokenTexts
 
 Part = Literal[
     "boot",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.check.answer_pair import AnswerPair, repeated_ngrams
 from harness.check.evidence import Evidence
 from harness.check.wording import condition, occasion
-from harness.history.events import Answer, Method
+from harness.history.passes import Answer, Method
 from harness.report.witness import Parting, part_texts
 
 

@@ -17,18 +17,16 @@ from rich.text import Text
 from harness.check.result import CellResult
 from harness.check.wording import manner, set_options
 from harness.history.events import (
-    Answer,
     CellFailed,
     CellShortened,
     CellStarted,
     Event,
     HarnessStopped,
-    PassStarted,
     ServerLeftDamaged,
     ServerReady,
-    StepFinished,
-    StepStarted,
 )
+from harness.history.observations import StepFinished, StepStarted
+from harness.history.passes import Answer, PassStarted
 from harness.report.text import count, one_line
 
 STYLES = {"clean": "green", "corrupt": "bold red", "degraded": "yellow", "inconclusive": "magenta"}

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from harness.check.answer_pair import AnswerPair
 from harness.check.evidence import Evidence
 from harness.check.wording import occasion
-from harness.history.events import Method, Observation, ServerReady, StepStarted
+from harness.history.events import ServerReady
+from harness.history.observations import Observation, StepStarted
+from harness.history.passes import Method
 from harness.history.recording import Pass, Recording
 from harness.report.text import count, mebibytes, seconds
 from harness.report.words import step_words

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.check.result import Side, TokenChoice, Witness
-from harness.history.events import Answer, Logprobs
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer
 from harness.history.recording import Recording
 from harness.report.witness import probability, token_text
 

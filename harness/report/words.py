@@ -11,7 +11,8 @@ from pydantic import JsonValue
 from harness.check.result import Bound, Cause, ControlOutcome, Finding, NoiseFloor, Strength
 from harness.check.wording import manner, set_options
 from harness.errors import FlagsRefusedError
-from harness.history.events import Control, Method, Role, StepStarted
+from harness.history.observations import StepStarted
+from harness.history.passes import Control, Method, Role
 from harness.history.recording import Recording
 from harness.report.model import CellReport, Report
 from harness.report.text import count, one_line, pairs, percent, seconds

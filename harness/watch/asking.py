@@ -13,8 +13,10 @@ from harness.drive.recorder import Recorder, Watcher
 from harness.drive.script import PlacedStep, run_step
 from harness.drive.session import OBSERVATION_DEADLINE_S, Reference, Session
 from harness.errors import RuntimeUnavailableError
-from harness.history.events import RequestsCounted, Role, ServerReady, StepFinished, StepStarted
+from harness.history.events import RequestsCounted, ServerReady
 from harness.history.layout import HISTORY_FILE
+from harness.history.observations import StepFinished, StepStarted
+from harness.history.passes import Role
 from harness.history.recording import Recording
 from harness.runs.looks import knows_noise
 from harness.servers.base import Server

@@ -28,8 +28,9 @@ from harness.errors import (
     StorageError,
     UsageError,
 )
-from harness.history.events import Answer, Event
+from harness.history.events import Event
 from harness.history.layout import BASELINE_FOLDER, HISTORY_FILE, cell_folder
+from harness.history.passes import Answer
 from harness.history.recording import load_recording
 from harness.report.text import count
 from harness.servers.base import Server

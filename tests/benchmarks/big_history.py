@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.history.events import Answer, CellFinished, Event, Logprobs, PromptsPrepared
+from harness.history.events import CellFinished, Event
 from harness.history.layout import HISTORY_FILE
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer, PromptsPrepared
 from harness.history.recording import Recording
 from harness.history.store import HistoryWriter
 from tests.check.simulation import END_OF_SEQUENCE, VOCABULARY, Engine, Noise, Setup

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.history.events import Answer, Logprobs
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer
 from harness.history.recording import Recording
 
 

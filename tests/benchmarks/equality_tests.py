@@ -17,7 +17,7 @@ from scipy.stats import cramervonmises  # type: ignore[import-untyped]  # SciPy 
 
 from harness.check.answer_pair import Reply
 from harness.check.evidence import Evidence
-from harness.history.events import Answer
+from harness.history.passes import Answer
 from harness.history.recording import Recording
 from tests.benchmarks.rivals import Exchange, Opinion, generated_only
 

@@ -16,8 +16,8 @@ from rich.console import Console
 from harness.check import judge
 from harness.check.result import CellResult
 from harness.check.wording import manner
-from harness.history.events import Role
 from harness.history.layout import CELLS_FOLDER
+from harness.history.passes import Role
 from harness.history.recording import Recording, load_recording
 from harness.report.tables import Row, Table, show_table
 

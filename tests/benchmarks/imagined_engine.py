@@ -16,7 +16,9 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from harness.history.events import Answer, CacheCondition, Logprobs, PassStarted, Prompt, Role, StepStarted
+from harness.history.observations import StepStarted
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer, CacheCondition, PassStarted, Prompt, Role
 from harness.history.recording import Pass, Recording
 from tests.history.begun import step_started
 from tests.history.strategies import cell_started

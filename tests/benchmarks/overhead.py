@@ -21,7 +21,8 @@ import anyio
 from harness.check import judge
 from harness.drive.cell import run_cell
 from harness.drive.job import CellJob
-from harness.history.events import Answer, Event
+from harness.history.events import Event
+from harness.history.passes import Answer
 from harness.history.recording import load_recording
 from harness.models.model import model_in_folder
 from harness.scenario.cells import load_cells

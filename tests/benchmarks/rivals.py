@@ -16,7 +16,7 @@ import numpy as np
 from harness.check import lifecycle_calls
 from harness.check.answer_pair import AnswerPair
 from harness.check.evidence import Evidence
-from harness.history.events import Answer, Method, PassStarted, Role
+from harness.history.passes import Answer, Method, PassStarted, Role
 from harness.history.recording import Recording
 
 SLEEP_TEST_TOKENS = 8

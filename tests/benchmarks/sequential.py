@@ -21,8 +21,10 @@ from harness.check import judge
 from harness.check.result import CellResult, Verdict
 from harness.check.verdict import decided
 from harness.explore.selftest.run import HEALTHY, Selftest, faults_named, shipped_cell
-from harness.history.events import CellFinished, CellShortened, Event, Role, StepFinished, StepStarted
+from harness.history.events import CellFinished, CellShortened, Event
 from harness.history.layout import CELLS_FOLDER, HISTORY_FILE
+from harness.history.observations import StepFinished, StepStarted
+from harness.history.passes import Role
 from harness.history.recording import gather
 from harness.history.store import read_events
 from harness.report.progress import Progress

@@ -10,7 +10,7 @@ from harness.check import judge
 from harness.check.checkers import protocol
 from harness.check.evidence import Evidence
 from harness.check.result import Verdict
-from harness.history.events import Method
+from harness.history.passes import Method
 from harness.history.recording import Recording
 from tests.benchmarks.cutting import cut, cut_answer
 from tests.check.simulation import Setup, simulate

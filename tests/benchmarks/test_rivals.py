@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from harness.history.events import Answer, Logprobs, Method, Role
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer, Method, Role
 from harness.history.recording import Recording
 from tests.benchmarks.rivals import (
     RIVALS,

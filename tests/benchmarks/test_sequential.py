@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from harness.check.result import Cause, Verdict
-from harness.history.events import CellFinished, CellShortened, Control, Event, StepFinished, StepStarted
+from harness.history.events import CellFinished, CellShortened, Event
+from harness.history.observations import StepFinished, StepStarted
+from harness.history.passes import Control
 from tests.benchmarks.sequential import CYCLES, compare, ended_after_each_cycle, repeating_cell
 from tests.check.stories import Story, garbage
 

@@ -15,15 +15,8 @@ from itertools import count
 import numpy as np
 import numpy.typing as npt
 
-from harness.history.events import (
-    Answer,
-    CacheCondition,
-    Control,
-    Logprobs,
-    PassStarted,
-    Prompt,
-    Role,
-)
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer, CacheCondition, Control, PassStarted, Prompt, Role
 from harness.history.recording import Pass, Recording
 from tests.history.begun import step_started
 from tests.history.strategies import cell_started

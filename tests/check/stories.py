@@ -21,26 +21,19 @@ from harness.check.checkers import CHECKERS, About
 from harness.check.evidence import Evidence
 from harness.check.noise.calibration import Calibration
 from harness.check.result import CellResult, Finding
-from harness.history.events import (
+from harness.history.event_base import CallFailure
+from harness.history.events import CellFailed, CellFinished, CellStarted, Event, ServerReady
+from harness.history.observations import Call, Observation, StepFinished, WeightChecksums
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import (
     Answer,
     CacheCondition,
-    Call,
-    CallFailure,
-    CellFailed,
-    CellFinished,
-    CellStarted,
     Control,
-    Event,
-    Logprobs,
     Method,
-    Observation,
     PassStarted,
     Prompt,
     PromptsPrepared,
     Role,
-    ServerReady,
-    StepFinished,
-    WeightChecksums,
 )
 from harness.history.recording import Recording, gather
 from tests.history.begun import step_started

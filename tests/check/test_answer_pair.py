@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from harness.check.answer_pair import AnswerPair, gap_at
-from harness.history.events import Answer, Logprobs
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer
 from tests.check.stories import Change, Story, garbage, shifted, stop_after, updated
 
 

@@ -19,7 +19,7 @@ from harness.check.noise import limits
 from harness.check.result import Cause, CellResult, Finding, Verdict
 from harness.cli import call
 from harness.errors import ExitCode
-from harness.history.events import Control
+from harness.history.passes import Control
 from tests.check.stories import Story, clean_story, garbage
 
 SHARED = (property, cached_property)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.check.answer_pair import AnswerPair
-from harness.history.events import Control, Role
+from harness.history.passes import Control, Role
 from tests.check.stories import COLD, REHIT, WARM, Story, clean_story, failing, garbage, updated
 from tests.history.begun import step_started
 

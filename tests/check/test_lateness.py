@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from harness.check.result import CellResult, Verdict
-from harness.history.events import CallFailure, Control, HarnessStopped, Waited
+from harness.history.event_base import CallFailure
+from harness.history.events import HarnessStopped
+from harness.history.passes import Control, Waited
 from tests.check.stories import Story, failing
 
 LATE = {"p0": failing("timeout")}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.check import lifecycle_calls
-from harness.history.events import Call, CallFailure
+from harness.history.event_base import CallFailure
+from harness.history.observations import Call
 from tests.check.stories import Story
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from harness.check.result import Cause, Verdict
-from harness.history.events import Answer, Method
+from harness.history.passes import Answer, Method
 from tests.check.stories import Change, Story, garbage, scaled, shifted, with_tokens
 
 SCORED, FORCED, SAMPLED = Method.SCORED, Method.FORCED, Method.SAMPLED

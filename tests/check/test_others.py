@@ -6,7 +6,8 @@ import pytest
 
 from harness.check.others import others
 from harness.check.result import Strength, Verdict
-from harness.history.events import RequestsCounted, StepStarted
+from harness.history.events import RequestsCounted
+from harness.history.observations import StepStarted
 from tests.check.stories import Change, Story, clean_story, garbage, updated
 
 NAMES = ["p0", "p1", "p2", "p3"]

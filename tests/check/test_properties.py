@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from harness.check import judge
 from harness.check.result import Verdict
-from harness.history.events import Answer, Event, Logprobs
+from harness.history.events import Event
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer
 from harness.history.recording import Recording, gather
 from tests.check.stories import (
     VOCABULARY,

@@ -6,7 +6,8 @@ import pytest
 
 from harness.check.result import Verdict
 from harness.check.verdict import decided
-from harness.history.events import CellShortened, Control
+from harness.history.events import CellShortened
+from harness.history.passes import Control
 from tests.check.stories import Story, clean_story, garbage, shifted
 
 ALL = {name: garbage() for name in ("p0", "p1", "p2", "p3")}

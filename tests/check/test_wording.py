@@ -6,7 +6,7 @@ import pytest
 
 from harness.check.answer_pair import Reply
 from harness.check.wording import condition, counted, occasion
-from harness.history.events import CacheCondition, Control, PassStarted, Role
+from harness.history.passes import CacheCondition, Control, PassStarted, Role
 from tests.check.stories import COLD, REHIT, WARM, Story
 
 

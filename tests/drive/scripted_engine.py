@@ -14,7 +14,8 @@ import pytest
 
 from harness.drive.recorder import Recorder
 from harness.drive.session import Session
-from harness.history.events import Event, Prompt
+from harness.history.events import Event
+from harness.history.passes import Prompt
 from harness.models.variants import Variants
 from harness.reaching import NOTHING_SPECIAL, Access
 from harness.scenario.engine_state import EngineState

@@ -6,7 +6,7 @@ import pytest
 
 from harness.check import judge
 from harness.check.result import Cause, Verdict
-from harness.history.events import Control, Role
+from harness.history.passes import Control, Role
 from tests.drive.conftest import Driver
 
 pytestmark = pytest.mark.anyio

@@ -10,8 +10,9 @@ from harness.check import judge
 from harness.check.result import Cause, Verdict
 from harness.drive.cell import run_cell
 from harness.errors import StorageError
-from harness.history.events import Answer, CacheCondition, Control, Event, Role
+from harness.history.events import Event
 from harness.history.layout import HISTORY_FILE
+from harness.history.passes import Answer, CacheCondition, Control, Role
 from harness.history.recording import Recording, load_recording
 from harness.servers.base import Activity
 from tests.drive.conftest import Driver

@@ -9,7 +9,8 @@ import pytest
 from harness.check import judge
 from harness.check.result import Verdict
 from harness.drive.cell import run_cell
-from harness.history.events import Answer, Event
+from harness.history.events import Event
+from harness.history.passes import Answer
 from harness.history.recording import load_recording
 from tests.drive.conftest import Driver
 

@@ -7,7 +7,7 @@ import pytest
 from harness.check import judge
 from harness.check.result import Verdict
 from harness.drive.conditions import Condition, plan, repeated
-from harness.history.events import CacheCondition, Method, Role
+from harness.history.passes import CacheCondition, Method, Role
 from harness.scenario.schema import Scenario
 from harness.scenario.steps.asking import ProbeOptions
 from tests.drive.conftest import Driver

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.drive.confirming import contradictions, unconfirmed
-from harness.history.events import Observation
+from harness.history.observations import Observation
 from harness.scenario.engine_state import EngineState
 from harness.scenario.steps.lifecycle import WakeOptions, WakeUp
 from harness.vllm_api.calls import CallResult

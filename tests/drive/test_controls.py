@@ -12,16 +12,9 @@ from harness.drive.conditions import Condition
 from harness.drive.controls import ask_controls
 from harness.drive.probing import run_passes
 from harness.drive.session import Reference, Suspect, Target
-from harness.history.events import (
-    CacheCondition,
-    CallFailure,
-    Control,
-    PassStarted,
-    Prompt,
-    Role,
-    TokenTexts,
-    WeightChecksums,
-)
+from harness.history.event_base import CallFailure
+from harness.history.observations import WeightChecksums
+from harness.history.passes import CacheCondition, Control, PassStarted, Prompt, Role, TokenTexts
 from harness.vllm_api.generation import Generation, GenerationRequest
 from tests.drive.scripted_engine import PROMPTS, Stage, answer, stage
 

@@ -8,7 +8,8 @@ import pytest
 from harness.check import judge
 from harness.check.result import Cause, CellResult, Verdict
 from harness.drive.cell import run_cell
-from harness.history.events import Event, RequestRunning
+from harness.history.events import Event
+from harness.history.passes import RequestRunning
 from harness.history.recording import Recording, load_recording
 from tests.drive.conftest import Driver
 

@@ -6,7 +6,7 @@ import pytest
 
 from harness.check import judge
 from harness.check.result import Cause, Verdict
-from harness.history.events import Control, Role
+from harness.history.passes import Control, Role
 from harness.history.recording import Recording
 from tests.drive.conftest import Driver
 

@@ -8,7 +8,7 @@ from harness.check.noise.limits import LEAST_NULL_ANSWERS
 from harness.check.verdict import noise_is_known
 from harness.drive.cell import EarlyLooks, run_cell
 from harness.drive.script import MOST_NULL_PASSES
-from harness.history.events import Role
+from harness.history.passes import Role
 from harness.history.recording import load_recording
 from tests.drive.conftest import Driver
 

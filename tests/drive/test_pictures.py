@@ -10,7 +10,7 @@ from harness.check import judge
 from harness.check.result import Cause, Verdict
 from harness.drive.cell import run_cell
 from harness.drive.job import CellJob
-from harness.history.events import Control, Role
+from harness.history.passes import Control, Role
 from harness.history.recording import Recording, load_recording
 from harness.models.model import model_in_folder
 from harness.scenario.cells import Cell, load_cells

@@ -12,7 +12,7 @@ import pytest
 from harness.drive.conditions import Condition
 from harness.drive.probing import SUSPICIOUS_SHIFT, role_and_target, run_pass, run_probe, suspects_among
 from harness.drive.session import Reference, Target
-from harness.history.events import Answer, CacheCondition, Method, PassStarted, Role
+from harness.history.passes import Answer, CacheCondition, Method, PassStarted, Role
 from harness.scenario.steps.asking import ProbeOptions
 from harness.vllm_api.calls import CallError
 from harness.vllm_api.generation import Generation, GenerationRequest

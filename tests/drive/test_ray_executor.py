@@ -28,8 +28,9 @@ from harness.drive.ray_node import Setting
 from harness.drive.recorder import Watcher
 from harness.drive.run import run_cells
 from harness.errors import RuntimeUnavailableError
-from harness.history.events import Answer, CellFailed, CellFinished, Event
+from harness.history.events import CellFailed, CellFinished, Event
 from harness.history.layout import HISTORY_FILE, SERVER_LOG, cell_folder, earlier_histories
+from harness.history.passes import Answer
 from harness.history.recording import load_recording
 from harness.history.run_description import ChosenRuntime
 from harness.runs.plan import RunPlan

@@ -13,7 +13,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 
 from harness.drive.recorder import Recorder
 from harness.errors import StorageError
-from harness.history.events import CellStarted, Event, StepFinished
+from harness.history.events import CellStarted, Event
+from harness.history.observations import StepFinished
 from harness.history.store import read_events
 from tests.history.strategies import cell_started
 from tests.trying import tries

@@ -18,7 +18,8 @@ from harness.drive import in_flight
 from harness.drive.in_flight import NO_DEADLINE_S, Asked, RequestsInFlight
 from harness.drive.recorder import Recorder
 from harness.drive.standstill import Vigil, Watch
-from harness.history.events import Event, RequestEnded, RequestRunning, RequestStarted
+from harness.history.events import Event
+from harness.history.passes import RequestEnded, RequestRunning, RequestStarted
 from harness.vllm_api.calls import CallError
 from harness.vllm_api.connection import Connection
 from harness.vllm_api.generation import GenerationRequest

@@ -16,8 +16,9 @@ from harness.drive.executors import run_on_shared
 from harness.drive.job import CellJob
 from harness.drive.recorder import Watcher
 from harness.drive.sharing import Judges, SeenAgain, SharedServers, by_server
-from harness.history.events import Role, ServerLeftDamaged
+from harness.history.events import ServerLeftDamaged
 from harness.history.layout import earlier_histories
+from harness.history.passes import Role
 from harness.history.recording import Recording, load_history, load_recording
 from harness.scenario.cells import load_cells
 from harness.scenario.schema import Arm

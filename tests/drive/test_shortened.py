@@ -11,8 +11,9 @@ from harness.check import judge
 from harness.check.result import Cause, Verdict
 from harness.check.verdict import decided
 from harness.drive.cell import EarlyLooks, LooksAt, run_cell
-from harness.history.events import CellFinished, CellShortened, Event, StepFinished
+from harness.history.events import CellFinished, CellShortened, Event
 from harness.history.layout import HISTORY_FILE
+from harness.history.observations import StepFinished
 from harness.history.recording import gather, load_recording
 from harness.history.store import read_events
 from tests.drive.conftest import Driver

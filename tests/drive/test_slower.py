@@ -18,7 +18,8 @@ from harness.check import judge
 from harness.check.result import Cause, CellResult, Verdict
 from harness.drive.cell import run_cell
 from harness.drive.job import CellJob
-from harness.history.events import Answer, Event, PassStarted, Role
+from harness.history.events import Event
+from harness.history.passes import Answer, PassStarted, Role
 from harness.history.recording import Recording, load_recording
 from harness.models.model import model_in_folder
 from harness.scenario.cells import load_cells

@@ -10,7 +10,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from harness.drive.transitions import change_engine, forget_pictures, reload_loaded_weights
-from harness.history.events import Call, Observation
+from harness.history.observations import Call, Observation
 from harness.scenario.engine_state import ALL_TAGS, EngineState
 from harness.scenario.script import Transition
 from tests.drive.scripted_engine import Stage, stage

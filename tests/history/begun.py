@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from harness.history.events import StepStarted
+from harness.history.observations import StepStarted
 
 
 def step_started(

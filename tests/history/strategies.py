@@ -5,22 +5,25 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
+from harness.history.event_base import CallFailure
 from harness.history.events import (
-    Answer,
-    CacheCondition,
-    Call,
-    CallFailure,
     CellFailed,
     CellFinished,
     CellShortened,
     CellStarted,
-    Control,
     Event,
     FirstTokensTimed,
     HarnessStopped,
-    Logprobs,
     MachineLoad,
-    Observation,
+    ServerLeftDamaged,
+    ServerReady,
+)
+from harness.history.observations import Call, Observation, StepFinished, StepStarted, WeightChecksums
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import (
+    Answer,
+    CacheCondition,
+    Control,
     PassStarted,
     Prompt,
     PromptsPrepared,
@@ -28,12 +31,7 @@ from harness.history.events import (
     RequestRunning,
     RequestStarted,
     Role,
-    ServerLeftDamaged,
-    ServerReady,
-    StepFinished,
-    StepStarted,
     Waited,
-    WeightChecksums,
 )
 
 # Surrogates have no UTF-8 form; what a tokenizer makes of broken bytes is U+FFFD.

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from pydantic import ValidationError
 
-from harness.history.events import EVENT, Event, Logprobs
+from harness.history.events import EVENT, Event
+from harness.history.packed_logprobs import Logprobs
 from tests.history.strategies import events, logprobs
 
 

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from harness.history.events import EVENT, Call, StepStarted
+from harness.history.events import EVENT
+from harness.history.observations import Call, StepStarted
 
 
 def step(action: str, **options: object) -> StepStarted:

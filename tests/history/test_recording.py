@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HistoryError
-from harness.history.events import CacheCondition, CellFinished, Control, Event, Role
+from harness.history.events import CellFinished, Event
 from harness.history.layout import HISTORY_FILE
+from harness.history.passes import CacheCondition, Control, Role
 from harness.history.recording import gather, load_recording
 from harness.history.store import HistoryWriter
 from tests.check.stories import Story, clean_story, garbage

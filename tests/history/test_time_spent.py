@@ -7,20 +7,9 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.history.events import (
-    Answer,
-    CacheCondition,
-    CellFailed,
-    CellFinished,
-    Event,
-    PassStarted,
-    PromptsPrepared,
-    Role,
-    ServerReady,
-    StepFinished,
-    StepStarted,
-    TokenTexts,
-)
+from harness.history.events import CellFailed, CellFinished, Event, ServerReady
+from harness.history.observations import StepFinished, StepStarted
+from harness.history.passes import Answer, CacheCondition, PassStarted, PromptsPrepared, Role, TokenTexts
 from harness.history.time_spent import PARTS, TimeSpent, milliseconds, time_spent
 from tests.history.begun import step_started
 from tests.history.strategies import cell_started, events

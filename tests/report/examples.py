@@ -21,22 +21,10 @@ from harness.check.result import (
     Verdict,
     Witness,
 )
-from harness.history.events import (
-    Answer,
-    CacheCondition,
-    Call,
-    CellFailed,
-    CellStarted,
-    Control,
-    Logprobs,
-    Observation,
-    PassStarted,
-    Prompt,
-    Role,
-    ServerReady,
-    StepFinished,
-    StepStarted,
-)
+from harness.history.events import CellFailed, CellStarted, ServerReady
+from harness.history.observations import Call, Observation, StepFinished, StepStarted
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer, CacheCondition, Control, PassStarted, Prompt, Role
 from harness.history.recording import Pass, Recording
 from harness.history.run_description import ChosenRuntime, DescribedCell, Machine, RunDescription
 from harness.report.model import Report, assemble

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from harness.check.evidence import Evidence
-from harness.history.events import Method
+from harness.history.passes import Method
 from harness.report.changes import agreements, shapes, spreads
 from harness.report.progress import Progress
 from harness.report.timeline import moments

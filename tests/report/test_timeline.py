@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from harness.check.evidence import Evidence
-from harness.history.events import CallFailure, StepFinished
+from harness.history.event_base import CallFailure
+from harness.history.observations import StepFinished
 from harness.history.recording import Pass
 from harness.report.timeline import moments, sleep_phases
 from tests.report import examples

@@ -7,7 +7,7 @@ import pytest
 from harness.check import judge_run
 from harness.check.noise.budget import ErrorBudget, told
 from harness.check.result import Cause, CellResult, Finding, Strength
-from harness.history.events import Role
+from harness.history.passes import Role
 from harness.report.model import assemble
 from harness.report.page import report_html
 from harness.report.plain import plain_lines

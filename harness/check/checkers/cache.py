@@ -10,7 +10,8 @@ from harness.check.answer_pair import Reply, common_prefix, mostly_cached
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import counted, finding_about, occasion
-from harness.history.events import CacheCondition, Call, PassStarted, Prompt
+from harness.history.observations import Call
+from harness.history.passes import CacheCondition, PassStarted, Prompt
 
 
 def check(evidence: Evidence) -> Iterator[Finding]:

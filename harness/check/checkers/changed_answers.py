@@ -17,7 +17,7 @@ from harness.check.evidence import Evidence
 from harness.check.lateness import is_hang
 from harness.check.result import Finding, Strength
 from harness.check.wording import counted, finding_about
-from harness.history.events import UNTIMELY
+from harness.history.event_base import UNTIMELY
 
 SMALLEST_WINDOW = 12
 """Tokens below which an answer is too short to tell a loop from chance."""

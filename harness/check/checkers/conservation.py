@@ -16,7 +16,8 @@ from harness.check.answer_pair import common_prefix
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import counted, describe
-from harness.history.events import Answer, Method, Observation, RequestEnded, StepStarted
+from harness.history.observations import Observation, StepStarted
+from harness.history.passes import Answer, Method, RequestEnded
 from harness.history.recording import InFlight
 
 ABORTED = "abort"

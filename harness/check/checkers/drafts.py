@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
-from harness.history.events import Observation
+from harness.history.observations import Observation
 
 COLLAPSED = 0.5
 """To what part of its former rate acceptance must fall; it differs a little with what is generated."""

@@ -23,7 +23,7 @@ from harness.check.noise.exact_tests import rising
 from harness.check.result import Finding, Strength
 from harness.check.told_configuration import told
 from harness.check.wording import counted
-from harness.history.events import Observation, StepStarted
+from harness.history.observations import Observation, StepStarted
 
 MIB = 1024 * 1024
 

@@ -12,7 +12,8 @@ from harness.check.answer_pair import Reply
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import finding_about, occasion
-from harness.history.events import UNTIMELY, Answer, Method, Prompt
+from harness.history.event_base import UNTIMELY
+from harness.history.passes import Answer, Method, Prompt
 from harness.history.recording import Recording
 
 _Floats: TypeAlias = npt.NDArray[np.float32]

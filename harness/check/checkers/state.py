@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import describe
-from harness.history.events import Observation, StepStarted
+from harness.history.observations import Observation, StepStarted
 
 NOT_OFFERED = frozenset({404, 405, 501})
 """Statuses that mean the server has no such endpoint: a lack of evidence, not a defect."""

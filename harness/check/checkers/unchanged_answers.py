@@ -8,7 +8,7 @@ from harness.check.answer_pair import Reply
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import counted
-from harness.history.events import Method
+from harness.history.passes import Method
 from harness.history.recording import Pass
 
 

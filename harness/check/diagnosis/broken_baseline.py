@@ -14,7 +14,7 @@ import numpy as np
 from harness.check.answer_pair import Reply, coverage, find_loop
 from harness.check.evidence import Evidence
 from harness.check.wording import counted
-from harness.history.events import Method
+from harness.history.passes import Method
 
 LEAST_TOKENS = 8
 """A shorter answer may well be a repetition, or the same as another."""

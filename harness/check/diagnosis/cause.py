@@ -43,7 +43,9 @@ from harness.check.diagnosis.symptoms import Symptoms
 from harness.check.evidence import Evidence
 from harness.check.result import Cause, ControlOutcome, Finding, Strength
 from harness.check.wording import counted, describe
-from harness.history.events import UNTIMELY, Call, Control
+from harness.history.event_base import UNTIMELY
+from harness.history.observations import Call
+from harness.history.passes import Control
 
 SCALES = ("k_scale", "v_scale")
 """How the buffers end that hold the scales of a quantised KV cache."""

@@ -9,7 +9,9 @@ from harness.check.checkers import conservation, protocol, speed, state
 from harness.check.diagnosis import broken_baseline, unread_cache
 from harness.check.evidence import Evidence
 from harness.check.wording import counted, occasion
-from harness.history.events import CERTAIN, UNTIMELY, Control, Role
+from harness.history.event_base import UNTIMELY
+from harness.history.events import CERTAIN
+from harness.history.passes import Control, Role
 from harness.history.recording import Recording
 
 

@@ -17,7 +17,7 @@ from harness.check.answer_pair import Reply
 from harness.check.evidence import Evidence
 from harness.check.noise.exact_tests import at_least
 from harness.check.wording import counted
-from harness.history.events import CacheCondition, Control, Method
+from harness.history.passes import CacheCondition, Control, Method
 
 BY_CHANCE = 0.01
 """How likely chance may be to bring about what a cause is told by."""

@@ -18,7 +18,8 @@ from harness.check.evidence import Evidence
 from harness.check.result import ControlOutcome
 from harness.check.told_configuration import quantises_kv_cache
 from harness.check.wording import counted
-from harness.history.events import Control, Method, WeightChecksums
+from harness.history.observations import WeightChecksums
+from harness.history.passes import Control, Method
 
 INTACT_SHARE = 0.25
 """Part of the answers of damaged passes that must begin as before; what serves every prompt damages all."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.check.evidence import Evidence
 from harness.check.told_configuration import told
-from harness.history.events import CacheCondition, Role
+from harness.history.passes import CacheCondition, Role
 from harness.history.recording import Recording
 
 CACHE_ON, CACHE_OFF = "--enable-prefix-caching", "--no-enable-prefix-caching"

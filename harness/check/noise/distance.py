@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from harness.check.answer_pair import Reply, repeated_ngrams, same_logprobs
-from harness.history.events import Method
+from harness.history.passes import Method
 
 _Floats: TypeAlias = npt.NDArray[np.float32]
 _Ids: TypeAlias = npt.NDArray[np.int32]

@@ -17,7 +17,7 @@ import numpy as np
 from harness.check.answer_pair import Reply, mostly_cached
 from harness.check.noise import limits
 from harness.check.noise.distance import NONE, Distance, Track, contrasts, measure
-from harness.history.events import Method, Prompt
+from harness.history.passes import Method, Prompt
 
 Conditions: TypeAlias = tuple[str, str | None, Method, int, bool]
 """Prompt, baseline, method, concurrency, and whether the prompt came from the prefix cache."""

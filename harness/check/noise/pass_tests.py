@@ -16,7 +16,7 @@ from harness.check.noise.distance import Distance, Track, measure
 from harness.check.noise.exact_tests import Scores, exceedance, rank_test
 from harness.check.noise.limits import LEAST_SCALE, MARGIN, PROOF, common_ratio, typical_ratio
 from harness.check.noise.null_answers import Row
-from harness.history.events import Method, PassStarted
+from harness.history.passes import Method, PassStarted
 
 TESTS_OF_A_PASS = 6
 """How many questions are put to one pass, at the most."""

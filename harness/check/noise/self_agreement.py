@@ -25,7 +25,7 @@ from harness.check.noise.exact_tests import rank_test
 from harness.check.noise.null_answers import NullAnswers, Pool, Row, resolution_of
 from harness.check.noise.pass_tests import JudgedPass
 from harness.check.wording import counted, occasion
-from harness.history.events import Method
+from harness.history.passes import Method
 
 TESTS_OF_A_QUESTION = 2
 """One of single answers, and one of all of them together."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from harness.check.wording import counted
-from harness.history.events import Call, HarnessStopped
+from harness.history.events import HarnessStopped
+from harness.history.observations import Call
 from harness.history.recording import Pass, Recording
 
 NOTICED_LATE_S = 1.0

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from harness.history.events import Call, MachineLoad
+from harness.history.events import MachineLoad
+from harness.history.observations import Call
 from harness.history.recording import Recording
 
 BUSY = 0.1

@@ -11,7 +11,8 @@ from pydantic import JsonValue
 
 from harness.check.result import Witness
 from harness.check.told_configuration import told
-from harness.history.events import Answer, Call, Method, Role
+from harness.history.observations import Call
+from harness.history.passes import Answer, Method, Role
 from harness.history.recording import Pass, Recording
 from harness.history.run_description import DescribedCell
 from harness.report.model import CellReport

@@ -6,7 +6,7 @@ import pytest
 
 from harness.check.checkers import cache
 from harness.check.result import Cause, Strength, Verdict
-from harness.history.events import Control, Prompt, Role
+from harness.history.passes import Control, Prompt, Role
 from tests.check.stories import COLD, REHIT, WARM, Story, clean_story, garbage, updated
 
 

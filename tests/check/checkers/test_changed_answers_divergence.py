@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.check.result import Strength
-from harness.history.events import Answer, Control, Logprobs
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer, Control
 from tests.check.stories import Change, Story, both, clean_story, flip, garbage, nearly_tied, shifted, updated
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.check.answer_pair import Loop, find_loop, repeated_ngrams
 from harness.check.result import Finding, Strength
-from harness.history.events import Answer
+from harness.history.passes import Answer
 from tests.check.stories import Change, Story, clean_story, garbage, loop, stop_after, with_tokens
 
 ids = st.lists(st.integers(0, 5), max_size=40).map(tuple)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.check.result import Finding, Strength
-from harness.history.events import Answer
+from harness.history.passes import Answer
 from tests.check.stories import Change, Story, clean_story, empty, failing, garbage, loop, stop_after, updated
 
 

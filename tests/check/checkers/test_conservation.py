@@ -5,16 +5,9 @@ from __future__ import annotations
 from harness.check import judge
 from harness.check.checkers.conservation import ON_ITS_WAY_S
 from harness.check.result import Cause, Finding, Strength, Verdict
-from harness.history.events import (
-    Answer,
-    Call,
-    CallFailure,
-    Observation,
-    RequestEnded,
-    RequestRunning,
-    RequestStarted,
-    StepStarted,
-)
+from harness.history.event_base import CallFailure
+from harness.history.observations import Call, Observation, StepStarted
+from harness.history.passes import Answer, RequestEnded, RequestRunning, RequestStarted
 from tests.check.stories import Change, Story, garbage
 from tests.history.begun import step_started
 

@@ -6,7 +6,7 @@ import pytest
 
 from harness.check.checkers import drafts
 from harness.check.result import Cause, Finding, Strength, Verdict
-from harness.history.events import Observation
+from harness.history.observations import Observation
 from tests.check.stories import Story, failing
 
 

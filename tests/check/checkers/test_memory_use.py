@@ -6,7 +6,7 @@ import pytest
 
 from harness.check.checkers import memory_use
 from harness.check.result import Finding, Strength
-from harness.history.events import Observation
+from harness.history.observations import Observation
 from tests.check.stories import MIB, Story, clean_story
 from tests.history.begun import step_started
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from harness.check.checkers import memory_use
 from harness.check.result import Cause, Finding, Verdict
-from harness.history.events import Observation
+from harness.history.observations import Observation
 from tests.check.stories import MIB, Story, clean_story
 
 

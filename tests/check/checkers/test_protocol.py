@@ -7,7 +7,8 @@ import pytest
 
 from harness.check.checkers import protocol
 from harness.check.result import Finding, Strength
-from harness.history.events import Answer, Logprobs, Method
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer, Method
 from tests.check.stories import (
     END_OF_SEQUENCE,
     VOCABULARY,

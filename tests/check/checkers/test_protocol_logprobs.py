@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from harness.check.checkers import protocol
-from harness.history.events import Answer, Logprobs
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer
 from tests.check.stories import Change, Story
 
 INFINITY, NAN = float("inf"), float("nan")

@@ -7,7 +7,7 @@ import pytest
 from harness.check.checkers import state
 from harness.check.result import Strength
 from harness.check.wording import describe
-from harness.history.events import StepStarted
+from harness.history.observations import StepStarted
 from tests.check.stories import Story, clean_story
 from tests.history.begun import step_started
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from harness.check.checkers import unchanged_answers
 from harness.check.diagnosis.symptoms import Symptoms
 from harness.check.result import Cause, Strength, Verdict
-from harness.history.events import Answer, Control
+from harness.history.passes import Answer, Control
 from tests.check.stories import END_OF_SEQUENCE, Change, Story, with_tokens
 
 

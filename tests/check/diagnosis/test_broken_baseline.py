@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from harness.check.result import Verdict
-from harness.history.events import Answer, Logprobs
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer
 from tests.check.stories import VOCABULARY, Change, Story, empty, garbage, loop
 
 FOUR = ["p0", "p1", "p2", "p3"]

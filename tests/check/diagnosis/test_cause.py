@@ -8,7 +8,8 @@ import pytest
 
 from harness.check.noise.limits import GROSS, RESOLUTION
 from harness.check.result import Cause, CellResult
-from harness.history.events import Answer, Control, Method, Role, WeightChecksums
+from harness.history.observations import WeightChecksums
+from harness.history.passes import Answer, Control, Method, Role
 from tests.check.stories import WARM, Change, Story, both, failing, garbage, scaled, shifted
 
 ALL = ["p0", "p1", "p2", "p3", "p4"]

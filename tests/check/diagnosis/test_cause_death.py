@@ -6,7 +6,7 @@ import pytest
 
 from harness.check.diagnosis import cause
 from harness.check.result import Cause, Verdict
-from harness.history.events import CallFailure
+from harness.history.event_base import CallFailure
 from tests.check.stories import Change, Story, both, failing, updated
 
 NAMES = ["p0", "p1", "p2", "p3"]

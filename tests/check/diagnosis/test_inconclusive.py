@@ -6,7 +6,8 @@ import pytest
 
 from harness.check.diagnosis import inconclusive, unread_cache
 from harness.check.result import Verdict
-from harness.history.events import CellUnavailable, Role
+from harness.history.events import CellUnavailable
+from harness.history.passes import Role
 from tests.check.stories import WARM, Story, clean_story, failing, garbage, shifted, updated
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from harness.check import judge
 from harness.check.result import Cause, CellResult, Verdict
-from harness.history.events import CacheCondition, Control, Role
+from harness.history.passes import CacheCondition, Control, Role
 from tests.check.simulation import Damage, Engine, Floats, Setup
 from tests.check.stories import Change, Story, both, garbage, shifted
 

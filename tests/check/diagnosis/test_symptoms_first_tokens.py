@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from harness.check.diagnosis.symptoms import count_intact
-from harness.history.events import Answer, Logprobs
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer
 from tests.check.stories import Change, Story, garbage, scaled, shifted, updated
 
 NAMES = ["p0", "p1", "p2", "p3"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.check.result import Cause, CellResult
-from harness.history.events import Control
+from harness.history.passes import Control
 from tests.check.stories import Change, Story, garbage
 
 ALL = ["p0", "p1", "p2", "p3", "p4"]

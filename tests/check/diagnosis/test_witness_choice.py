@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from harness.check.result import Witness
-from harness.history.events import Answer, Logprobs
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer
 from tests.check.stories import Change, Story, both, failing, garbage, shifted, stop_after, updated
 
 

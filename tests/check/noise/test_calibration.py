@@ -12,7 +12,7 @@ from harness.check import judge
 from harness.check.evidence import Evidence
 from harness.check.result import Cause, CellResult, Strength, Verdict
 from harness.check.verdict import noise_is_known
-from harness.history.events import CacheCondition, Control, Role
+from harness.history.passes import CacheCondition, Control, Role
 from harness.history.recording import Recording
 from tests.check.simulation import END_OF_SEQUENCE, VOCABULARY, Damage, Engine, Floats, Noise, Setup, simulate
 from tests.check.stories import calibration_of

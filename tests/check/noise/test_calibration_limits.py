@@ -16,7 +16,7 @@ from harness.check.noise.null_answers import Pool, Row
 from harness.check.noise.pass_tests import TESTS_OF_A_PASS
 from harness.check.noise.pass_tests import tests_of as questions_to
 from harness.check.result import Finding, Strength
-from harness.history.events import CacheCondition, Control, Role
+from harness.history.passes import CacheCondition, Control, Role
 from tests.check.simulation import Noise, Setup, simulate
 from tests.check.stories import Change, Story, both, calibration_of, garbage, nearly_tied, shifted, updated
 

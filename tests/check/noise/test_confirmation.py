@@ -9,7 +9,7 @@ import pytest
 
 from harness.check.noise.confirmation import Alarm, by_chance, doubts, null_passes_of, proven, significant
 from harness.check.noise.pass_tests import PassTest
-from harness.history.events import CacheCondition, PassStarted, Role
+from harness.history.passes import CacheCondition, PassStarted, Role
 from tests.check.stories import Story, calibration_of
 
 ALPHA = 5e-3

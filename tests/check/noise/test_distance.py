@@ -15,7 +15,8 @@ from harness.check.noise.distance import (
     measure,
     shifts,
 )
-from harness.history.events import Answer, Logprobs, PassStarted
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer, PassStarted
 from tests.check.stories import Story, scaled, shifted
 
 START = PassStarted.model_validate(

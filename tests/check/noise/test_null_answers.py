@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.check.noise.distance import Track
 from harness.check.noise.null_answers import Pool, Row
-from harness.history.events import Control
+from harness.history.passes import Control
 from tests.check.stories import Story, failing, garbage, shifted, updated
 
 

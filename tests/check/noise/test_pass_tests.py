@@ -9,7 +9,7 @@ import pytest
 
 from harness.check.noise import pass_tests
 from harness.check.noise.pass_tests import JudgedPass, PassTest, excess
-from harness.history.events import Method
+from harness.history.passes import Method
 from tests.check.stories import (
     Change,
     Story,

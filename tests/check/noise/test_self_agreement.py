@@ -8,7 +8,7 @@ import pytest
 
 from harness.check.diagnosis import inconclusive
 from harness.check.result import Cause, Verdict
-from harness.history.events import Method, Role
+from harness.history.passes import Method, Role
 from tests.check.stories import (
     COLD,
     REHIT,

@@ -6,7 +6,8 @@ import pytest
 
 from harness.check.result import CellResult, Verdict
 from harness.check.timing.engine_times import engine_seconds
-from harness.history.events import Observation, PassStarted
+from harness.history.observations import Observation
+from harness.history.passes import PassStarted
 from tests.check.stories import Change, Story, clean_story, updated
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from harness.check.result import Cause, CellResult, Verdict
 from harness.check.timing import machine_load
-from harness.history.events import Event, MachineLoad, PassStarted, Role, ServerReady
+from harness.history.events import Event, MachineLoad, ServerReady
+from harness.history.passes import PassStarted, Role
 from tests.check.stories import Change, Story, updated
 
 

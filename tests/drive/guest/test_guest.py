@@ -15,7 +15,8 @@ from harness.drive.guest.asking import look, require_fit
 from harness.drive.guest.giving_back import complaints, give_back_leftovers
 from harness.drive.guest.owed import Ledger, Owed
 from harness.errors import RuntimeUnavailableError, UsageError
-from harness.history.events import Event, StepStarted
+from harness.history.events import Event
+from harness.history.observations import StepStarted
 from harness.history.recording import Recording, load_recording
 from harness.scenario.engine_state import EngineState
 from harness.servers.attached import AttachedRuntime

@@ -11,7 +11,8 @@ from harness.check import judge
 from harness.check.result import Cause, CellResult, Verdict
 from harness.drive.job import CellJob
 from harness.explore.selftest.trials import SWITCHBOARD, run_trials
-from harness.history.events import CellFailed, Event, Role, ServerReady
+from harness.history.events import CellFailed, Event, ServerReady
+from harness.history.passes import Role
 from harness.history.recording import load_recording
 from tests.drive.conftest import Driver
 

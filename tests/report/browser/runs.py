@@ -8,17 +8,10 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from harness.history.events import (
-    CellStarted,
-    Control,
-    Event,
-    Method,
-    ServerReady,
-    StepFinished,
-    StepStarted,
-    TokenTexts,
-)
+from harness.history.events import CellStarted, Event, ServerReady
 from harness.history.layout import CELLS_FOLDER, HISTORY_FILE, RUN_FILE, SERVER_LOG
+from harness.history.observations import StepFinished, StepStarted
+from harness.history.passes import Control, Method, TokenTexts
 from harness.history.store import HistoryWriter
 from harness.report.writer import write_report
 from harness.runs.judging import judge_directory

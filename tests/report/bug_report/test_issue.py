@@ -10,7 +10,7 @@ from hypothesis import given
 from markdown_it import MarkdownIt
 from pydantic import JsonValue
 
-from harness.history.events import RequestStarted
+from harness.history.passes import RequestStarted
 from harness.history.recording import InFlight
 from harness.history.run_description import DescribedCell, RunDescription
 from harness.report.bug_report.issue import LIMIT_CHARACTERS, issue_md, title

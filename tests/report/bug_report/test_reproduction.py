@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from harness.check.result import Cause
-from harness.history.events import Answer, Logprobs, ServerReady
+from harness.history.events import ServerReady
+from harness.history.packed_logprobs import Logprobs
+from harness.history.passes import Answer
 from harness.history.recording import Recording
 from harness.history.run_description import Deadlines, DescribedCell, DescribedScenario, Sampling
 from harness.report.bug_report.reproduction import Invocation, invocation, obstacle, reproduction

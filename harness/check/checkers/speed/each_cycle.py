@@ -18,7 +18,8 @@ from harness.check.noise.budget import Family
 from harness.check.noise.exact_tests import rising
 from harness.check.timing import machine_load
 from harness.check.timing.machine_load import NOT_SEEN, Windows
-from harness.history.events import Call, Method, StepStarted
+from harness.history.observations import Call, StepStarted
+from harness.history.passes import Method
 
 SLOWER = 1.5
 """By what factor the last cycles must be slower than the first."""

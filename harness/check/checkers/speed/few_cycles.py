@@ -18,7 +18,7 @@ from harness.check.checkers.speed.slowness import Slowness
 from harness.check.evidence import Evidence
 from harness.check.timing import machine_load
 from harness.check.timing.engine_times import engine_seconds
-from harness.history.events import Call
+from harness.history.observations import Call
 
 LEAST = 3
 """Cycles it takes; of many, thirds are compared (:mod:`.each_cycle`)."""

@@ -14,7 +14,7 @@ from harness.check.checkers.speed.slowness import Slowness
 from harness.check.evidence import Evidence, replies_in_order
 from harness.check.timing import machine_load
 from harness.check.wording import counted
-from harness.history.events import Role
+from harness.history.passes import Role
 from harness.history.recording import Pass
 
 SLOWER = 1.5

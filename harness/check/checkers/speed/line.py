@@ -9,7 +9,7 @@ from harness.check.checkers.speed.first_token import first_tokens
 from harness.check.checkers.speed.once_awake import LEAST_PASSES, paces
 from harness.check.evidence import Evidence
 from harness.check.timing import machine_load
-from harness.history.events import Role
+from harness.history.passes import Role
 from harness.history.recording import Recording
 
 

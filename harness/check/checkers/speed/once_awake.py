@@ -12,7 +12,7 @@ from harness.check.evidence import Evidence
 from harness.check.timing import machine_load
 from harness.check.timing.engine_times import engine_seconds
 from harness.check.wording import occasion
-from harness.history.events import Answer, Method
+from harness.history.passes import Answer, Method
 
 SLOWER = 1.5
 """By what factor judged passes must be slower than those before."""

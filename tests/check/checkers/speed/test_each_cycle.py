@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from harness.check.checkers.speed import check, each_cycle
 from harness.check.result import Cause, Finding, Strength, Verdict
-from harness.history.events import Call, Method, RequestRunning, RequestStarted
+from harness.history.observations import Call
+from harness.history.passes import Method, RequestRunning, RequestStarted
 from tests.check.stories import COLD, Change, Story, updated
 
 NAMES = ["p0", "p1", "p2", "p3"]

@@ -6,7 +6,8 @@ import pytest
 
 from harness.check.checkers.speed import check
 from harness.check.result import Cause, Finding, Strength, Verdict
-from harness.history.events import Call, HarnessStopped
+from harness.history.events import HarnessStopped
+from harness.history.observations import Call
 from tests.check.stories import Change, Story, updated
 
 NAMES = ["p0", "p1", "p2", "p3"]

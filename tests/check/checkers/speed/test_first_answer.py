@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.check.checkers.speed.first_answer import slower_first_answers
-from harness.history.events import HarnessStopped, PassStarted
+from harness.history.events import HarnessStopped
+from harness.history.passes import PassStarted
 from tests.check.stories import Story, clean_story
 
 
