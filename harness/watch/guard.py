@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
@@ -22,10 +22,8 @@ from harness.drive.job import CellJob
 from harness.drive.recorder import Recorder
 from harness.drive.session import Session
 from harness.errors import (
-    InfrastructureError,
     RuntimeUnavailableError,
     ServerError,
-    StorageError,
     UsageError,
 )
 from harness.history.events import Event
@@ -37,14 +35,13 @@ from harness.servers.base import Server
 from harness.vllm_api.connection import Connection
 from harness.watch.asking import Met, check, meet, new_session, take_baseline, with_baseline_of
 from harness.watch.canaries import Canaries
-from harness.watch.looking import Look, Looker
-from harness.watch.noticing import NOTHING, Happening, notice, remembering
+from harness.watch.eye import Eye, Tell
+from harness.watch.noticing import NOTHING, Happening
 from harness.watch.options import WatchOptions
 from harness.watch.record import EarlierBaseline, WatchRecord, fitting_baseline
 from harness.watch.spending import Spending
 from harness.watch.status import Status, outcome_of
 
-Tell: TypeAlias = Callable[[str], None]
 Judged: TypeAlias = Callable[[CellResult, Happening], None]
 """Is shown every judgement, and of what."""
 
@@ -75,9 +72,9 @@ class Guard:
     status: Status
     tell: Tell
     judged: Judged = lambda *_: None
-    _seen: Look = field(default_factory=lambda: Look(answers=False))
-    """The last look that told anything."""
+    _asked_about: Happening = NOTHING
     _again: int = 0
+    """What was checked last, and how often it was checked once more."""
     _said: str = ""
     """Why a check has to wait, as it was last told."""
     _session: Session | None = None
@@ -86,7 +83,13 @@ class Guard:
     """Of the baseline that counts, or that is being taken."""
 
     def __post_init__(self) -> None:
-        self._looker = Looker(self.connection.http)
+        self.eye = Eye(
+            connection=self.connection,
+            every_s=self.options.every_s,
+            status=self.status,
+            record=self.record,
+            tell=self.tell,
+        )
         self._spending = Spending(
             most_tokens_per_hour=self.options.most_tokens_per_hour,
             at_most_every_s=self.options.at_most_every_s,
@@ -108,7 +111,7 @@ class Guard:
 
     async def _go_on(self) -> CellResult:
         while True:
-            await self._look()
+            await self.eye.look()
             if self.status.pending and self._may_ask():
                 result = await self._handle(self.status.pending)
                 if result is not None and self.options.once and not self.status.pending:
@@ -117,11 +120,11 @@ class Guard:
 
     async def _begin(self, earlier: EarlierBaseline | None) -> None:
         """Look until it tells its state; then have a baseline."""
-        await self._look()
+        await self.eye.look()
         while not self.status.answers:
             await anyio.sleep(self.options.every_s)
-            await self._look()
-        if not self._seen.tells_state:
+            await self.eye.look()
+        if not self.eye.seen.tells_state:
             raise RuntimeUnavailableError(
                 f"{self.connection.base_url} does not tell whether it sleeps, neither at /is_sleeping nor at "
                 "/metrics",
@@ -138,8 +141,8 @@ class Guard:
             self.record.directory.parent,
             endpoint=self.connection.base_url,
             model=met.model,
-            started=self._seen.started,
-            weight_version=self._seen.weight_version,
+            started=self.eye.seen.started,
+            weight_version=self.eye.seen.weight_version,
         )
         if found is None:
             await self._rebaseline(met)
@@ -172,7 +175,7 @@ class Guard:
         self._met = met
         self._keep_baseline(earlier.watched.baseline_wake_ups)
         self.tell(f"baseline taken over from {earlier.history}: {self._noise()}")
-        self._take_in(Happening(taken_up=True))
+        self.eye.take_in(Happening(taken_up=True))
 
     async def _rebaseline(self, met: Met) -> None:
         """Ask the canaries as often as it takes to know the noise; begin again whenever something happens."""
@@ -186,22 +189,22 @@ class Guard:
             recorder = self._recorder = Recorder(job.directory / HISTORY_FILE, watcher=self._spend_once)
             recorder.record(cell_started(job, recorder))
             session = new_session(met, self.server, self.connection, recorder, job)
-            if await self._undisturbed(partial(take_baseline, session, job, met)):
+            if await self.eye.undisturbed(partial(take_baseline, session, job, met)):
                 break
             shutil.rmtree(job.directory)
             self.status.given_up += 1
-            self.tell(f"the baseline was given up: {self._why_given_up()}")
+            self.tell(f"the baseline was given up: {self.eye.why_given_up}")
         took = anyio.current_time() - began
         self._session, self._met = session, met
         self.status.seconds += took
-        self._keep_baseline(self._seen.wake_ups)
+        self._keep_baseline(self.eye.seen.wake_ups)
         self.tell(
             f"baseline of {count(self.canaries.count, 'prompt')} taken in {took:.1f} s for "
             f"{count(self.status.tokens - spent, 'token')}: {self._noise()}"
         )
-        if self._seen.wake_ups:
+        if self.eye.seen.wake_ups:
             self.tell(
-                f"the engine had been woken {count(self._seen.wake_ups, 'time')} before: what was wrong "
+                f"the engine had been woken {count(self.eye.seen.wake_ups, 'time')} before: what was wrong "
                 "with it by then is part of the baseline"
             )
 
@@ -210,8 +213,8 @@ class Guard:
         self.record.note(
             baselines=self.record.watched.baselines + 1,
             baseline_wake_ups=wake_ups,
-            started=self._seen.started,
-            weight_version=self._seen.weight_version,
+            started=self.eye.seen.started,
+            weight_version=self.eye.seen.weight_version,
         )
         self.status.has_baseline, self.status.last, self._again = True, None, 0
         floor = Evidence(load_recording(self.record.baseline)).floor
@@ -226,7 +229,7 @@ class Guard:
         )
 
     async def _until_it_may_be_asked(self) -> None:
-        while await self._look():  # noqa: ASYNC110 - nobody tells when it is awake
+        while await self.eye.look():  # noqa: ASYNC110 - nobody tells when it is awake
             await anyio.sleep(self.options.every_s)
 
     def _may_ask(self) -> bool:
@@ -251,7 +254,7 @@ class Guard:
         """Judge what happened, or take a new baseline where the user's rule says so."""
         session, met = self._opened()
         if happened.restarted:
-            self._looker.forget()
+            self.eye.meets_another()
             try:
                 met = await meet(self.server, self.connection)
             except ServerError:
@@ -282,23 +285,26 @@ class Guard:
     async def _check(self, happened: Happening) -> CellResult | None:
         """Ask the canaries and judge; None where something came in between."""
         session, met = self._opened()
+        if happened != self._asked_about:
+            self._asked_about, self._again = happened, 0
         number = self.record.watched.checks + 1
         job = self._job(f"{happened.kind}-{number:06}")
         began, spent = anyio.current_time(), self.status.tokens
         self._spending.checked(now=began)
         asked = partial(check, session, happened, job=job, watcher=self._spend)
-        undisturbed = await self._undisturbed(asked)
+        undisturbed = await self.eye.undisturbed(asked)
         result = await self._judge(job, number) if undisturbed else None
         if result is not None and result.verdict is not Verdict.CLEAN:
             # What an engine that falls asleep does to requests comes before it says that it sleeps.
             await anyio.sleep(self.options.every_s)
-            result = None if await self._look() else result
+            result = None if await self.eye.look() else result
         took = anyio.current_time() - began
         self.status.seconds += took
         if result is None or result.error is not None:
             shutil.rmtree(job.directory, ignore_errors=True)
             self.status.given_up += 1
-            self.tell(f"{happened.words}: the check was given up: {self._why_given_up(result)}")
+            because = self.eye.why_given_up if result is None else result.reason
+            self.tell(f"{happened.words}: the check was given up: {because}")
             return None
         self.record.add(job.cell, met.ready, number=number, is_sound=result.verdict is Verdict.CLEAN)
         self._conclude(result, happened)
@@ -321,62 +327,6 @@ class Guard:
             return judge(load_recording(job.directory), budget=budget_of_check(number))
 
         return await anyio.to_thread.run_sync(read_and_judge)
-
-    async def _undisturbed(self, body: Callable[[], Awaitable[None]]) -> bool:
-        """Whether ``body`` came to its end and nothing happened; once something does, it is given up."""
-        disturbed = failed = False
-
-        async def keep_looking(scope: anyio.CancelScope) -> None:
-            nonlocal disturbed
-            while not disturbed:
-                await anyio.sleep(self.options.every_s)
-                disturbed = await self._look()
-            scope.cancel()
-
-        try:
-            async with anyio.create_task_group() as group:
-                group.start_soon(keep_looking, group.cancel_scope)
-                await body()
-                group.cancel_scope.cancel()
-        except* StorageError as errors:
-            raise StorageError(str(_first(errors))) from None
-        except* InfrastructureError:
-            failed = True
-        return not (disturbed or failed or await self._look())
-
-    async def _look(self) -> bool:
-        """Look once, and take in what happened; return whether nothing can be asked or judged now."""
-        now = await self._looker.look()
-        if now.answers != self.status.answers:
-            said = "answers again" if now.answers else "does not answer"
-            self.tell(f"{self.connection.base_url} {said}")
-        self.status.answers = now.answers
-        if not now.answers:
-            return True
-        before = self._seen
-        happened = notice(before, remembering(before, now)) if before.answers else NOTHING
-        self._seen = remembering(before, now)
-        if now.rests != self.status.rests:
-            self.tell("the engine rests" if now.rests else "the engine is awake")
-        self.status.rests = now.rests
-        if happened:
-            self._take_in(happened)
-        return bool(happened) or now.rests
-
-    def _take_in(self, happened: Happening) -> None:
-        self.status.take_in(happened, now=time.time())
-        self._again = 0
-        if self.record.watched.wake_ups != self.status.wake_ups:
-            self.record.note(wake_ups=self.status.wake_ups)
-
-    def _why_given_up(self, result: CellResult | None = None) -> str:
-        if result is not None and result.error is not None:
-            return result.reason
-        if not self.status.answers:
-            return "the server does not answer"
-        if self.status.rests:
-            return "the engine rests again"
-        return f"meanwhile: {self.status.pending.words}" if self.status.pending else "the server failed"
 
     def _spend(self, event: Event) -> None:
         """Count what an answer of a check took."""
@@ -403,12 +353,6 @@ class Guard:
         run = self.record.directory
         name = BASELINE_FOLDER.format(number=self.record.watched.baselines + 1)
         return self.canaries.job(name, run_id=run.name, directory=run / name)
-
-
-def _first(errors: BaseExceptionGroup[StorageError]) -> BaseException:
-    """One error out of those that concurrent tasks raised together, which share a cause."""
-    error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _tokens_of(event: Event) -> int:

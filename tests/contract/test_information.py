@@ -47,6 +47,15 @@ async def test_an_unknown_model_has_no_tokenizer(subject: Subject) -> None:
     assert not result.unavailable
 
 
+async def test_the_loaded_weights_have_a_name(subject: Subject) -> None:
+    """It stays the same as long as nobody updates them over HTTP."""
+    http = subject.connection.http
+    first, again = [await lifecycle.weight_info(http, deadline_s=CALL_DEADLINE_S) for _ in range(2)]
+    assert first.ok
+    assert isinstance(first.field("weight_version"), str)
+    assert first.body == again.body
+
+
 async def test_version_and_models(subject: Subject) -> None:
     """The release and the served model are told."""
     http = subject.connection.http

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from harness.check.result import Cause, Verdict
+from harness.errors import ServerError
 from harness.runs.judging import judge_directory
 from tests.fake_vllm.behaviours import Fault
 from tests.watch.conftest import Watches
@@ -193,3 +194,16 @@ async def test_the_engine_is_asked_for_answers_and_nothing_else(watches: Watches
         await watched.until_judged()
     assert [result.verdict for _, result in watched.judged] == ["corrupt"]
     assert {path for method, path in asked - drives if method == "POST"} <= {"/tokenize", "/detokenize"}
+
+
+async def test_what_fails_by_itself_is_no_disturbance(watches: Watches) -> None:
+    """It would fail again where nothing came in between, and is raised; else it is given up."""
+
+    async def fails() -> None:
+        raise ServerError("the model needs a tokenizer")
+
+    async with watches.serving() as server, watches.over(server) as watched:
+        with pytest.raises(ServerError, match="needs a tokenizer"):
+            await watched.guard.eye.undisturbed(fails)
+        await watched.post("/sleep")
+        assert not await watched.guard.eye.undisturbed(fails)
