@@ -63,9 +63,9 @@ def check(
         for cache in _conditions(facts, passes=passes, compared=compared):
             asker.ask(recorder, step=step, role=Role.AFTER, cache=cache, salt=salt)
         healed = _ask_controls(asker, history, step=step, salt=salt, budget=budget)
-    # Whoever holds the engine waits for the check: nobody else asks meanwhile.
-    requests = (asker.passes - asked_before) * len(asker.canaries)
-    recorder.record(RequestsCounted(t=recorder.now(), ended=requests, aborted=0, own=requests))
+    if not facts.serves_others:
+        requests = (asker.passes - asked_before) * len(asker.canaries)
+        recorder.record(RequestsCounted(t=recorder.now(), ended=requests, aborted=0, own=requests))
     if not compared:
         recorder.record(CellShortened(t=recorder.now(), skipped=("compare",), because=NOT_COMPARED))
     recorder.record(CellFinished(t=recorder.now()))
@@ -88,29 +88,23 @@ def _ask_controls(asker: Asker, history: History, *, step: str, salt: str, budge
     damaged = {pair.prompt.id for pair in evidence.damaged}
     if not damaged:
         return salt
-    if len(evidence.damaged) == 1:
-        (odd,) = evidence.damaged
+
+    def ask(control: Control, cache: CacheCondition, salt: str) -> None:
         asker.ask(
             history.recorder,
             step=step,
             role=Role.CONTROL,
-            cache=odd.reply.start.cache,
+            cache=cache,
             salt=salt,
-            control=Control.ASKED_AGAIN,
+            control=control,
             about=damaged,
         )
+
+    ask(Control.ASKED_AGAIN, evidence.damaged[0].reply.start.cache, salt)
     if not asker.takes_salt:
         return salt
     other = fresh_salt()
-    asker.ask(
-        history.recorder,
-        step=step,
-        role=Role.CONTROL,
-        cache=CacheCondition.COLD,
-        salt=other,
-        control=Control.FRESH_SALT,
-        about=damaged,
-    )
+    ask(Control.FRESH_SALT, CacheCondition.COLD, other)
     seen = Evidence(history.recording, budget=budget)
     answers = seen.control(Control.FRESH_SALT)
     return other if seen.healed(answers) == len(damaged) else fresh_salt()

@@ -25,6 +25,8 @@ class Facts(_Message):
     vocabulary_size: int | None
     takes_salt: bool
     keeps_kv_elsewhere: bool
+    serves_others: bool
+    """Whether others may ask it during a check: who holds it does not wait for that."""
 
     def told(self, part: str, name: str) -> JsonValue:
         """One value of the configuration; None where it is not told."""

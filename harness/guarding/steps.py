@@ -24,6 +24,9 @@ SCENARIO, RUNTIME = "guard", "inprocess"
 UNNOTICED = "unnoticed_change"
 """The action of a step in which nothing was noticed: what was done to the engine went past its methods."""
 
+_ENDPOINTS = {"pause_generation": "pause", "resume_generation": "resume"}
+"""Endpoints that are called otherwise than the method that does the same."""
+
 _RENAMED = {"collective_rpc": "method"}
 """Calls that are named after one of their parameters, where it is given."""
 
@@ -120,14 +123,14 @@ def record_calls(recorder: Recorder, calls: Sequence[NoticedCall], *, since: flo
 
 def _events(call: NoticedCall, *, step: str, t: float) -> Iterator[Event]:
     options = {name: value for name, value in call.parameters.items() if value is not None}
-    action = str(options.pop(_RENAMED.get(call.name, ""), call.name))
+    action = str(options.pop(_RENAMED.get(call.name, ""), _ENDPOINTS.get(call.name, call.name)))
     yield _step(step, action, options, t=t, changes_engine=True, seen=True)
     failure = None if call.failure is None else CallFailure(kind="protocol", message=call.failure)
     yield Call(
         t=t,
         step=step,
         method=call.method,
-        path=f"/{call.name}",
+        path=f"/{_ENDPOINTS.get(call.name, call.name)}",
         parameters=call.parameters,
         sends_json=True,
         status=None,

@@ -177,6 +177,22 @@ async def test_without_a_reference_new_weights_are_not_called_clean(tmp_path: Pa
     assert held.check().verdict == Verdict.CORRUPT
 
 
+@pytest.mark.cell
+async def test_damage_is_found_at_its_step_of_a_long_loop(tmp_path: Path) -> None:
+    """Two hundred steps with three faults: each is noticed at once, and no other step is accused."""
+    held = Held(ScriptedLLM(), tmp_path)
+    accused = {}
+    for step in range(1, 201):
+        held.llm.keeps_prefix_cache = step == 101
+        held.llm.sleep()
+        held.llm.wake_up()
+        held.llm.weights = "lost" if step in {37, 160} else "own"
+        told = held.check()
+        if told.verdict != Verdict.CLEAN:
+            accused[step] = told.verdict
+    assert accused == dict.fromkeys((37, 101, 160), Verdict.CORRUPT)
+
+
 async def test_nobody_elses_requests_read_what_is_cached(tmp_path: Path) -> None:
     """Every question carries a salt of the guard's own."""
     held = Held(ScriptedLLM(), tmp_path)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -152,3 +153,57 @@ class ScriptedLLM:
             for rank, other in enumerate(others, 2)
         }
         return at
+
+
+class ScriptedAsyncLLM:
+    """The same as an ``AsyncLLM``: what it answers comes in two parts, the second holds the whole."""
+
+    def __init__(self, engine: ScriptedLLM | None = None) -> None:
+        self.engine = engine or ScriptedLLM()
+        self.under_way = 0
+        self.most_at_once = 0
+
+    @property
+    def vllm_config(self) -> Any:
+        """As vLLM's."""
+        return self.engine.llm_engine.vllm_config
+
+    def get_tokenizer(self) -> Tokenizer:
+        """As vLLM's."""
+        return self.engine.get_tokenizer()
+
+    async def generate(
+        self, prompt: Mapping[str, Any], sampling_params: SamplingParams, request_id: str
+    ) -> AsyncIterator[SimpleNamespace]:
+        """As vLLM's."""
+        assert request_id.startswith("sleepwake-")
+        self.under_way += 1
+        self.most_at_once = max(self.most_at_once, self.under_way)
+        await asyncio.sleep(0)
+        try:
+            yield SimpleNamespace(outputs=[])
+            [output] = self.engine.generate([prompt], sampling_params, use_tqdm=False)
+            yield output
+        finally:
+            self.under_way -= 1
+
+    async def is_sleeping(self) -> bool:
+        """As vLLM's."""
+        return bool(self.engine.llm_engine.is_sleeping())
+
+    async def sleep(self, level: int = 1, mode: str = "abort") -> None:
+        """As vLLM's."""
+        self.engine.sleep(level, mode)
+
+    async def wake_up(self, tags: list[str] | None = None) -> bool:
+        """As vLLM's."""
+        return self.engine.wake_up(tags)
+
+    async def pause_generation(self, *, mode: str = "abort", clear_cache: bool = True) -> None:
+        """As vLLM's."""
+        assert mode == "abort"
+        if clear_cache:
+            self.engine.reset_prefix_cache()
+
+    async def resume_generation(self) -> None:
+        """As vLLM's."""

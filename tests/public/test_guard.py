@@ -113,7 +113,7 @@ def test_an_interrupted_check_ends_the_guard(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_guard_child.Child, "_say", interrupted)
+    monkeypatch.setattr(_guard_child.Child, "say", interrupted)
     with pytest.raises(KeyboardInterrupt):
         guard.check()
     with pytest.raises(sleepwake.GuardError, match="make a new guard"):

@@ -18,7 +18,9 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
 
 
-def guarded(out: Path, *cycles: str, multiprocessing: bool, fault: str = "") -> list[tuple[str, str | None]]:
+def guarded(
+    out: Path, *cycles: str, kind: str = "LLM", multiprocessing: bool = True, fault: str = ""
+) -> list[tuple[str, str | None]]:
     """The verdict and the cause of a check after each cycle, of an engine in a process of its own."""
     model = provide_model(dtype="float32").location
     cores = ",".join(map(str, sorted(os.sched_getaffinity(0))))
@@ -35,7 +37,7 @@ def guarded(out: Path, *cycles: str, multiprocessing: bool, fault: str = "") -> 
     }
     with (out / "engine.log").open("wb") as log:
         subprocess.run(
-            [sys.executable, "-m", "tests.public.guarded_engine", model, str(out), *cycles],
+            [sys.executable, "-m", "tests.public.guarded_engine", kind, model, str(out), *cycles],
             cwd=ROOT,
             env=environment,
             stdout=log,
@@ -46,19 +48,18 @@ def guarded(out: Path, *cycles: str, multiprocessing: bool, fault: str = "") -> 
     return [(check["verdict"], check["cause"]) for check in checks]
 
 
-def test_a_sound_engine_is_clean_until_its_weights_are_lost(tmp_path: Path) -> None:
+SOUND = ("level1", "reloaded", "level1", "bare")
+CLEAN = (Verdict.CLEAN, None)
+
+
+@pytest.mark.parametrize("kind", ["LLM", "AsyncLLM"])
+def test_a_sound_engine_is_clean_until_its_weights_are_lost(tmp_path: Path, kind: str) -> None:
     """Level 1, level 2 with a reload, and without one, in an engine that computes in another process."""
-    assert guarded(tmp_path, "level1", "reloaded", "level1", "bare", multiprocessing=True) == [
-        (Verdict.CLEAN, None),
-        (Verdict.CLEAN, None),
-        (Verdict.CLEAN, None),
-        (Verdict.CORRUPT, Cause.LOST_WEIGHTS),
-    ]
+    lost = (Verdict.CORRUPT, Cause.LOST_WEIGHTS)
+    assert guarded(tmp_path, *SOUND, kind=kind) == [CLEAN, CLEAN, CLEAN, lost]
 
 
 def test_the_founding_bug_is_found_in_process(tmp_path: Path) -> None:
     """A prefix cache that outlives its blocks, in an engine that computes in its user's process."""
-    assert (
-        guarded(tmp_path, "level1", "level1", multiprocessing=False, fault="keep-prefix-cache")
-        == [(Verdict.CORRUPT, Cause.STALE_PREFIX_CACHE)] * 2
-    )
+    told = guarded(tmp_path, "level1", "level1", multiprocessing=False, fault="keep-prefix-cache")
+    assert told == [(Verdict.CORRUPT, Cause.STALE_PREFIX_CACHE)] * 2

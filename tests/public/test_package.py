@@ -17,9 +17,19 @@ from tests.fake_vllm.threads import Served
 ROOT = Path(__file__).parents[2]
 
 NAMES = [
-    *("Bound", "Cause", "CellResult", "Finding", "Guard", "GuardError", "GuardVerdict", "GuardWitness"),
+    *(
+        "AsyncGuard",
+        "Bound",
+        "Cause",
+        "CellResult",
+        "Finding",
+        "Guard",
+        "GuardError",
+        "GuardVerdict",
+        "GuardWitness",
+    ),
     *("InfrastructureError", "JudgedRun", "NotCleanError", "RunResult", "SleepwakeError", "Strength"),
-    *("UsageError", "Verdict", "Witness", "__version__", "check", "guard", "run"),
+    *("UsageError", "Verdict", "Witness", "__version__", "async_guard", "check", "guard", "run"),
 ]
 
 

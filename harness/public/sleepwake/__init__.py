@@ -35,9 +35,11 @@ if TYPE_CHECKING:
     from harness.check.result import Bound, Cause, CellResult, Finding, RunResult, Strength, Verdict, Witness
     from harness.errors import InfrastructureError, SleepwakeError, UsageError
     from harness.runs.judging import JudgedRun
+    from sleepwake._async_guard import AsyncGuard, async_guard
     from sleepwake._guard import Guard, GuardError, GuardVerdict, GuardWitness, NotCleanError, guard
 
 __all__ = [
+    "AsyncGuard",
     "Bound",
     "Cause",
     "CellResult",
@@ -56,6 +58,7 @@ __all__ = [
     "Verdict",
     "Witness",
     "__version__",
+    "async_guard",
     "check",
     "guard",
     "run",
@@ -70,6 +73,7 @@ _HOMES = {
     **dict.fromkeys(("InfrastructureError", "SleepwakeError", "UsageError"), "harness.errors"),
     "JudgedRun": "harness.runs.judging",
     **dict.fromkeys(_GUARD, "sleepwake._guard"),
+    **dict.fromkeys(("AsyncGuard", "async_guard"), "sleepwake._async_guard"),
 }
 
 

@@ -25,6 +25,7 @@ __all__ = ["Guard", "GuardError", "GuardVerdict", "GuardWitness", "NotCleanError
 
 SWITCH = "SLEEPWAKE_GUARD"
 """Set to ``off``, guards do nothing."""
+TURNED_OFF = f"guards are turned off ({SWITCH}=off)"
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -90,13 +91,13 @@ class Guard:
     directory: Path | None
     """The run directory: ``sleepwake check`` and ``sleepwake report`` read it."""
 
-    def __init__(self, llm: Any, **settings: Any) -> None:
+    def __init__(self, llm: Any, settings: Mapping[str, Any]) -> None:
         self._engine = GuardedLLM(llm)
         if self._engine.is_asleep:
             raise GuardError("the engine is asleep: wake it before it is guarded, for its answers are needed")
         self._child = Child()
         self._noticing = Noticing(llm)
-        self._release = weakref.finalize(self, _let_go, self._noticing, self._child)
+        self._release = weakref.finalize(self, let_go, self._noticing, self._child)
         try:
             began = self._tell({"order": "begin", "facts": self._engine.facts(), **settings})
         except BaseException:
@@ -115,9 +116,9 @@ class Guard:
         """
         began = time.monotonic()
         if self._engine.is_asleep:
-            return _unasked("the engine is asleep, so nothing was asked: wake it before the check")
+            return unasked("the engine is asleep, so nothing was asked: wake it before the check")
         told = self._tell({"order": "check", "calls": self._noticing.take()})
-        return _verdict(told, seconds=time.monotonic() - began)
+        return verdict_of(told, seconds=time.monotonic() - began)
 
     def expect_new_weights(self, *, reference: Any = None) -> None:
         """Say that the engine is to have other weights at the next check, so that its answers will differ.
@@ -182,7 +183,7 @@ class _NoGuard(Guard):
         self.directory = None
 
     def check(self) -> GuardVerdict:
-        return _unasked(f"guards are turned off ({SWITCH}=off)")
+        return unasked(TURNED_OFF)
 
     def expect_new_weights(self, *, reference: Any = None) -> None:
         pass
@@ -218,31 +219,39 @@ def guard(
     if os.environ.get(SWITCH) == "off":
         return _NoGuard()
     _require_llm(llm)
+    return Guard(llm, settings_of(prompts, max_tokens=max_tokens, budget_tokens=budget_tokens, out=out))
+
+
+def settings_of(
+    prompts: Sequence[str | Sequence[int]] | None, *, max_tokens: int, budget_tokens: int, out: str | Path
+) -> dict[str, Any]:
+    """What a guard is asked for, as plain data."""
     asked = None if prompts is None else [each if isinstance(each, str) else list(each) for each in prompts]
-    return Guard(
-        llm,
-        prompts=asked,
-        max_tokens=max_tokens,
-        budget_tokens=budget_tokens,
-        out=str(Path(out).absolute()),
-    )
+    return {
+        "prompts": asked,
+        "max_tokens": max_tokens,
+        "budget_tokens": budget_tokens,
+        "out": str(Path(out).absolute()),
+    }
 
 
 def _require_llm(llm: Any) -> None:
     if isinstance(llm, str):
         raise GuardError(f"{llm} is a server: `sleepwake run --endpoint {llm}` tests one; this guards an LLM")
+    if inspect.iscoroutinefunction(getattr(llm, "sleep", None)):
+        raise GuardError(f"{type(llm).__name__} is asynchronous: use `await sleepwake.async_guard(llm)`")
     if not all(hasattr(llm, name) for name in ("generate", "get_tokenizer", "get_default_sampling_params")):
         raise GuardError(f"{type(llm).__name__} is no vllm.LLM: it takes one that generates text")
-    if inspect.iscoroutinefunction(getattr(llm, "sleep", None)):
-        raise GuardError(f"{type(llm).__name__} is asynchronous, which cannot be guarded yet: use vllm.LLM")
 
 
-def _let_go(noticing: Noticing, child: Child) -> None:
+def let_go(noticing: Noticing, child: Child) -> None:
+    """Leave nothing behind."""
     noticing.stop()
     child.end()
 
 
-def _unasked(reason: str) -> GuardVerdict:
+def unasked(reason: str) -> GuardVerdict:
+    """What is said where nothing was asked."""
     return GuardVerdict(
         verdict="inconclusive",
         cause=None,
@@ -254,7 +263,8 @@ def _unasked(reason: str) -> GuardVerdict:
     )
 
 
-def _verdict(told: Mapping[str, Any], *, seconds: float) -> GuardVerdict:
+def verdict_of(told: Mapping[str, Any], *, seconds: float) -> GuardVerdict:
+    """What the guard's own process says, as an object."""
     witness = told["witness"]
     return GuardVerdict(
         verdict=told["verdict"],

@@ -6,10 +6,11 @@ its standard input does.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 _PATIENCE_S = 30.0
@@ -42,47 +43,66 @@ class Child:
             GuardError: it is refused, or the process is gone.
             BaseException: whatever ``answer`` raises.
         """
-        talk = self.talk(order)
-        try:
-            question = next(talk)
-            while True:
-                try:
-                    reply = answer(question)
-                except BaseException as error:  # noqa: BLE001 - the talk raises it again
-                    talk.throw(error)
-                else:
-                    question = talk.send(reply)
-        except StopIteration as ended:
-            done: dict[str, Any] = ended.value
-            return done
+        message = self.begin(order)
+        while "ask" in message:
+            try:
+                reply = answer(message)
+            except BaseException as error:
+                self.fail(error)
+                raise
+            message = self.say(reply)
+        return self.end_of(message)
 
-    def talk(
-        self, order: Mapping[str, Any]
-    ) -> Generator[Mapping[str, Any], Mapping[str, Any], dict[str, Any]]:
-        """Yield the questions that an order leads to, one after the other, and return what came of it.
+    async def carry_out_and_wait(
+        self,
+        order: Mapping[str, Any],
+        answer: Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]],
+    ) -> dict[str, Any]:
+        """Do the same in an event loop, which goes on while the process works.
 
         Raises:
             GuardError: it is refused, or the process is gone.
+            BaseException: whatever ``answer`` raises.
+        """
+        message = await asyncio.to_thread(self.begin, order)
+        while "ask" in message:
+            try:
+                reply = await answer(message)
+            except BaseException as error:
+                self.fail(error)
+                raise
+            message = await asyncio.to_thread(self.say, reply)
+        return self.end_of(message)
+
+    def begin(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Give an order, and return what is said to it.
+
+        Raises:
+            GuardError: the last order did not come to its end, or the process is gone.
         """
         if self._is_busy:
             raise GuardError("the last call was interrupted: make a new guard")
         self._is_busy = True
-        message = self._say(order)
-        while "ask" in message:
-            try:
-                reply = yield message
-            except BaseException as error:
-                self._say({"failed": f"{type(error).__name__}: {error}"})
-                self._is_busy = False
-                raise
-            message = self._say(reply)
+        return self.say(order)
+
+    def fail(self, error: BaseException) -> None:
+        """Say that a question has no answer, which ends the order."""
+        self.say({"failed": f"{type(error).__name__}: {error}"})
+        self._is_busy = False
+
+    def end_of(self, message: Mapping[str, Any]) -> dict[str, Any]:
+        """What came of an order, as its last message says.
+
+        Raises:
+            GuardError: it is refused.
+        """
         self._is_busy = False
         if "refused" in message:
             raise GuardError(message["refused"])
         done: dict[str, Any] = message["done"]
         return done
 
-    def _say(self, message: Mapping[str, Any]) -> dict[str, Any]:
+    def say(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Say something, and return what is said to it."""
         into, out = self._process.stdin, self._process.stdout
         assert into is not None and out is not None  # noqa: PT018, S101 - both are pipes

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 _TOLD = {
@@ -29,18 +31,8 @@ class GuardedLLM:
 
     def facts(self) -> dict[str, Any]:
         """What the engine is."""
-        vllm = sys.modules.get(type(self._llm).__module__.partition(".")[0])
         configuration = getattr(getattr(self._llm, "llm_engine", None), "vllm_config", None)
-        vocabulary_size = getattr(getattr(configuration, "model_config", None), "get_vocab_size", None)
-        return {
-            "engine": type(self._llm).__name__,
-            "vllm_version": getattr(vllm, "__version__", None),
-            "configuration": _told(configuration),
-            "end_of_sequence_id": getattr(self._llm.get_tokenizer(), "eos_token_id", None),
-            "vocabulary_size": vocabulary_size() if vocabulary_size is not None else None,
-            "takes_salt": _takes_salt(),
-            "keeps_kv_elsewhere": getattr(configuration, "kv_transfer_config", None) is not None,
-        }
+        return facts_of(self._llm, configuration, serves_others=False)
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Answer what the guard's own process asks.
@@ -49,28 +41,92 @@ class GuardedLLM:
             BaseException: whatever the engine raises.
         """
         if question["ask"] == "tokens":
-            return {"tokens": [self._tokens(text) for text in question["texts"]]}
-        return self._generate(question["prompts"], question["salt"], question["sampling"])
-
-    def _tokens(self, text: str) -> list[int]:
-        tokenizer = self._llm.get_tokenizer()
-        if not getattr(tokenizer, "chat_template", None):
-            return list(tokenizer.encode(text))
-        messages = [{"role": "user", "content": text}]
-        chat = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return list(tokenizer.encode(chat, add_special_tokens=False))
-
-    def _generate(
-        self, prompts: Sequence[Sequence[int]], salt: str | None, sampling: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        salted = {} if salt is None else {"cache_salt": salt}
-        asked = [{"prompt_token_ids": list(token_ids), **salted} for token_ids in prompts]
+            return tokens_of(question, self._llm.get_tokenizer())
         # The class is that of this release, wherever it has it.
-        parameters = type(self._llm.get_default_sampling_params())(**sampling)
+        sampling = type(self._llm.get_default_sampling_params())(**question["sampling"])
         began = time.monotonic()
-        outputs = self._llm.generate(asked, parameters, use_tqdm=False)
-        seconds = time.monotonic() - began
-        return {"seconds": seconds, "answers": [_plain(output) for output in outputs]}
+        outputs = self._llm.generate(prompts_of(question), sampling, use_tqdm=False)
+        return answers_of(outputs, seconds=time.monotonic() - began)
+
+
+class GuardedAsyncLLM:
+    """What the guard says to an ``AsyncLLM``, and what comes back."""
+
+    def __init__(self, llm: Any) -> None:
+        self._llm = llm
+
+    async def is_asleep(self) -> bool:
+        """Whether the engine rests: it would let every request wait for ever."""
+        return bool(await self._llm.is_sleeping())
+
+    def facts(self) -> dict[str, Any]:
+        """What the engine is."""
+        return facts_of(self._llm, getattr(self._llm, "vllm_config", None), serves_others=True)
+
+    async def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer what the guard's own process asks.
+
+        Raises:
+            BaseException: whatever the engine raises.
+        """
+        if question["ask"] == "tokens":
+            return tokens_of(question, self._llm.get_tokenizer())
+        sampling = sys.modules["vllm"].SamplingParams(**question["sampling"])
+        began = time.monotonic()
+        requests = [asyncio.ensure_future(self._last(each, sampling)) for each in prompts_of(question)]
+        try:
+            outputs = await asyncio.gather(*requests)
+        finally:
+            for request in requests:
+                request.cancel()  # of those that still run, where one has failed
+        return answers_of(outputs, seconds=time.monotonic() - began)
+
+    async def _last(self, prompt: Mapping[str, Any], sampling: Any) -> Any:
+        """The whole answer, which every output adds to."""
+        last = None
+        async for output in self._llm.generate(prompt, sampling, f"sleepwake-{uuid.uuid4().hex}"):
+            last = output
+        return last
+
+
+def facts_of(llm: Any, configuration: Any, *, serves_others: bool) -> dict[str, Any]:
+    """What an engine is, as its own objects say."""
+    vocabulary_size = getattr(getattr(configuration, "model_config", None), "get_vocab_size", None)
+    return {
+        "engine": type(llm).__name__,
+        "vllm_version": getattr(sys.modules.get("vllm"), "__version__", None),
+        "configuration": _told(configuration),
+        "end_of_sequence_id": getattr(llm.get_tokenizer(), "eos_token_id", None),
+        "vocabulary_size": vocabulary_size() if vocabulary_size is not None else None,
+        "takes_salt": _takes_salt(),
+        "keeps_kv_elsewhere": getattr(configuration, "kv_transfer_config", None) is not None,
+        "serves_others": serves_others,
+    }
+
+
+def tokens_of(question: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """Texts of a user as token ids, through the model's chat template where it has one."""
+    return {"tokens": [_tokens(text, tokenizer) for text in question["texts"]]}
+
+
+def _tokens(text: str, tokenizer: Any) -> list[int]:
+    if not getattr(tokenizer, "chat_template", None):
+        return list(tokenizer.encode(text))
+    messages = [{"role": "user", "content": text}]
+    chat = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return list(tokenizer.encode(chat, add_special_tokens=False))
+
+
+def prompts_of(question: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The prompts of a question as vLLM takes them."""
+    salt = question["salt"]
+    salted = {} if salt is None else {"cache_salt": salt}
+    return [{"prompt_token_ids": token_ids, **salted} for token_ids in question["prompts"]]
+
+
+def answers_of(outputs: Iterable[Any], *, seconds: float) -> dict[str, Any]:
+    """What came back, as plain data."""
+    return {"seconds": seconds, "answers": [_plain(output) for output in outputs]}
 
 
 def _told(configuration: Any) -> dict[str, dict[str, Any]]:

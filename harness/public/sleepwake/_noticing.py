@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 NOTICED = (
@@ -19,6 +20,8 @@ NOTICED = (
     "start_weight_update",
     "update_weights",
     "finish_weight_update",
+    "pause_generation",
+    "resume_generation",
 )
 """Methods of an engine that may change what it answers."""
 
@@ -57,27 +60,39 @@ class Noticing:
     def _passing_on(self, name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
         def call(*arguments: Any, **named: Any) -> Any:
-            told: dict[str, Any] = {
-                "name": name,
-                "method": f"{type(self._llm).__name__}.{name}",
-                "parameters": _parameters(original, arguments, named),
-                "began": time.monotonic(),
-                "failure": None,
-                "result": None,
-            }
-            try:
-                result = original(*arguments, **named)
-            except BaseException as error:
-                told["failure"] = f"{type(error).__name__}: {error}"[:_LONGEST]
-                raise
-            else:
-                told["result"] = result if isinstance(result, bool) else None
-                return result
-            finally:
-                told["seconds"] = time.monotonic() - told["began"]
-                self._calls.append(told)
+            with self._keeping(name, _parameters(original, arguments, named)) as told:
+                told["result"] = result = original(*arguments, **named)
+            return result
 
-        return call
+        @functools.wraps(original)
+        async def call_and_wait(*arguments: Any, **named: Any) -> Any:
+            with self._keeping(name, _parameters(original, arguments, named)) as told:
+                told["result"] = result = await original(*arguments, **named)
+            return result
+
+        return call_and_wait if inspect.iscoroutinefunction(original) else call
+
+    @contextmanager
+    def _keeping(self, name: str, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Keep a call that is carried out within it, whatever becomes of it."""
+        began = time.monotonic()
+        told: dict[str, Any] = {
+            "name": name,
+            "method": f"{type(self._llm).__name__}.{name}",
+            "parameters": parameters,
+            "began": began,
+            "failure": None,
+            "result": None,
+        }
+        try:
+            yield told
+        except BaseException as error:
+            told["failure"] = f"{type(error).__name__}: {error}"[:_LONGEST]
+            raise
+        finally:
+            told["seconds"] = time.monotonic() - began
+            told["result"] = told["result"] if isinstance(told["result"], bool) else None
+            self._calls.append(told)
 
 
 def _parameters(
