@@ -15,7 +15,7 @@ from harness.check.result import CellResult
 from harness.drive.guest.asking import look, require_one_server
 from harness.drive.guest.refusals import is_about_tls, require_answer
 from harness.drive.run import run_interruptibly
-from harness.errors import SleepwakeError, UsageError
+from harness.errors import RuntimeUnavailableError, SleepwakeError, UsageError
 from harness.extras import require
 from harness.runs.finding import find_run, new_run_directory
 from harness.runs.locking import alone_in
@@ -25,8 +25,10 @@ from harness.servers.base import Server
 from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallResult
 from harness.vllm_api.connection import Connection, connect
+from harness.vllm_api.metrics import read_metrics
 from harness.watch.canaries import Canaries
 from harness.watch.guard import Guard, Judged
+from harness.watch.looking import LOOK_DEADLINE_S
 from harness.watch.noticing import Happening
 from harness.watch.options import WatchOptions
 from harness.watch.record import EarlierBaseline, WatchRecord, begin, named_baseline
@@ -176,6 +178,7 @@ class _Watching:
         endpoint = base_url_of(self.options.endpoint)
         async with connect(endpoint, access=self.options.access) as connection:
             await self._until_it_answers(connection)
+            await _require_state(connection)
             await require_one_server(connection, await look(connection.http))
             job = self.canaries.job("watch", run_id=self.record.directory.name, directory=Path())
             async with runtime.start(job.spec) as server:
@@ -197,6 +200,23 @@ class _Watching:
                 self.tell(f"waiting for {connection.base_url}")
                 told = True
             await anyio.sleep(self.options.every_s)
+
+
+async def _require_state(connection: Connection) -> None:
+    """Return if what a watch looks at is not kept from it; that it is missing is told when it is looked at.
+
+    Raises:
+        RuntimeUnavailableError: the state, or the metrics, are for others alone.
+    """
+    state = await lifecycle.is_sleeping(connection.http, deadline_s=LOOK_DEADLINE_S)
+    if state.error is not None and state.error.kind == "http" and not state.unavailable:
+        require_answer(state, connection.base_url)
+    metrics = await read_metrics(connection.http, deadline_s=LOOK_DEADLINE_S)
+    if metrics.error is not None and metrics.error.kind in {"http", "protocol"}:
+        raise RuntimeUnavailableError(
+            f"{connection.base_url}/metrics: {metrics.error.message}",
+            remedy="a watch reads the metrics of vLLM: let it reach them at the same address",
+        )
 
 
 def _may_come_yet(health: CallResult) -> bool:

@@ -13,12 +13,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.responses import PlainTextResponse, Response
 
 from harness.cli import call
 from harness.errors import ExitCode, HistoryError
 from harness.history.run_description import RunDescription, read_description
 from harness.watch import canaries
 from tests.fake_vllm.behaviours import Behaviour, Misbehaviour
+from tests.fake_vllm.development_routes import DevelopmentRoutes
+from tests.fake_vllm.openai_routes import OpenAiRoutes
 from tests.fake_vllm.threads import Served
 
 KEY, HEADER, HOOK = "sk-of-the-server-123", "of-the-header-456", "of-the-hook-789"
@@ -158,6 +161,21 @@ def test_what_cannot_be_meant_is_a_matter_of_usage(
     assert call(["watch", "--endpoint", "http://127.0.0.1:1", *words]) == ExitCode.USAGE
     assert said in capsys.readouterr().err
     assert not (here / "reports").exists()
+
+
+@pytest.mark.parametrize("kept", ["/is_sleeping", "/metrics"])
+def test_what_is_kept_from_a_watch_is_told_at_once(
+    served: Served, kept: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A proxy that lets nobody look is no server that does not answer."""
+
+    async def refuse(*_: object) -> Response:
+        return PlainTextResponse("no", status_code=403)
+
+    routes = {"/is_sleeping": DevelopmentRoutes, "/metrics": OpenAiRoutes}
+    monkeypatch.setattr(routes[kept], f"_{kept[1:]}", refuse)
+    assert call(["watch", "--endpoint", served.start(), *SMALL]) == ExitCode.INFRASTRUCTURE
+    assert kept in capsys.readouterr().err
 
 
 def test_what_is_no_vllm_is_told_at_once(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
