@@ -22,9 +22,11 @@ SLEEPING_PLATFORM = "harness.engine_plugin.cpu_platform.SleepingCpuPlatform"
 
 def is_cpu_engine() -> bool:
     """Whether vLLM itself takes this for a CPU engine; the sleep mode needs Linux besides."""
+    if sys.platform != "linux":
+        return False
     from vllm.platforms import builtin_platform_plugins
 
-    return sys.platform == "linux" and builtin_platform_plugins["cpu"]() is not None
+    return builtin_platform_plugins["cpu"]() is not None
 
 
 def warn_if_sleep_mode_is_absent() -> None:
