@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from harness.check.answer_pair import common_prefix
 from harness.check.result import Side, TokenChoice, Witness
@@ -53,15 +54,18 @@ def facts(witness: Witness, *, token_texts: Mapping[int, str]) -> list[Row]:
 
     ``token_texts`` says what single tokens read, where that is known.
     """
-    both = (witness.baseline, witness.after)
     place = witness.first_difference
-    ranks = range(max(len(side.likeliest) for side in both))
+    ranks = range(max(len(side.likeliest) for side in (witness.baseline, witness.after)))
+
+    def row(label: str, tell: Callable[[Side], str]) -> Row:
+        return Row(label, tell(witness.baseline), tell(witness.after))
+
     return [
-        Row("asked", *(f"pass {side.pass_number}, {one_line(side.condition)}" for side in both)),
-        Row("tokens", *(f"{len(side.token_ids)}" for side in both)),
-        Row("finish reason", *(one_line(side.finish_reason or "none") for side in both)),
-        Row("cached tokens", *(_cached(side) for side in both)),
-        Row(f"token {place}", *(_chosen(side, place=place, texts=token_texts) for side in both)),
+        row("asked", lambda side: f"pass {side.pass_number}, {one_line(side.condition)}"),
+        row("tokens", lambda side: f"{len(side.token_ids)}"),
+        row("finish reason", lambda side: one_line(side.finish_reason or "none")),
+        row("cached tokens", _cached),
+        row(f"token {place}", partial(_chosen, place=place, texts=token_texts)),
         *(
             Row(
                 label=f"likeliest {rank + 1}",

@@ -201,7 +201,8 @@ def _by_position(stratum: Stratum) -> Floats:
         _one_hot([answer.token_ids[at] if at < len(answer.token_ids) else -1 for answer in stratum.all])
         for at in range(longest)
     ]
-    return np.hstack(columns) / np.sqrt(longest)
+    features: Floats = np.hstack(columns) / np.sqrt(longest)
+    return features
 
 
 def _one_hot(tokens: Sequence[int]) -> Floats:

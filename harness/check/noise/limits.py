@@ -126,8 +126,8 @@ def common_ratio(scores: Scores, *, resolution: float) -> float:
     A pass that is noisier as a whole takes nearly all answers further; damage to some of them does not.
     """
     scales = null_scales(scores[:, :-1], resolution=resolution)
-    *null, judged = np.quantile(scores / scales, NEARLY_ALL, axis=0)
-    return max(1.0, float(judged) / max(1.0, *null))
+    passes: npt.NDArray[np.float64] = np.quantile(scores / scales, NEARLY_ALL, axis=0)
+    return max(1.0, float(passes[-1]) / max([1.0, *map(float, passes[:-1])]))
 
 
 def noisiest_pass(null: Scores, scales: Scores) -> float:
