@@ -63,9 +63,10 @@ def check(
         for cache in _conditions(facts, passes=passes, compared=compared):
             asker.ask(recorder, step=step, role=Role.AFTER, cache=cache, salt=salt)
         healed = _ask_controls(asker, history, step=step, salt=salt, budget=budget)
-    if not facts.serves_others:
-        requests = (asker.passes - asked_before) * len(asker.canaries)
-        recorder.record(RequestsCounted(t=recorder.now(), ended=requests, aborted=0, own=requests))
+    own = (asker.passes - asked_before) * len(asker.canaries)
+    # Where others may ask meanwhile, nobody counts what they do.
+    ended, aborted = (None, None) if facts.serves_others else (own, 0)
+    recorder.record(RequestsCounted(t=recorder.now(), ended=ended, aborted=aborted, own=own))
     if not compared:
         recorder.record(CellShortened(t=recorder.now(), skipped=("compare",), because=NOT_COMPARED))
     recorder.record(CellFinished(t=recorder.now()))

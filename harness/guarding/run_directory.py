@@ -13,8 +13,8 @@ from pathlib import Path
 from harness import __version__
 from harness.check.noise.budget import budget_of_check
 from harness.guarding.messages import Facts
-from harness.guarding.steps import RUNTIME, SCENARIO
-from harness.history.layout import cell_folder
+from harness.guarding.steps import RUNTIME
+from harness.history.layout import BASELINE_FOLDER, cell_folder
 from harness.history.run_description import (
     ChosenRuntime,
     DescribedCell,
@@ -59,13 +59,13 @@ class RunDirectory:
     def next_baseline(self) -> Path:
         """Where the next baseline is written."""
         self._baselines += 1
-        return self.path / f"baseline-{self._baselines}"
+        return self.path / BASELINE_FOLDER.format(number=self._baselines)
 
     def begin_check(self, number: int) -> Path:
         """Where a check is written, which ``run.json`` names from now on."""
         cell = f"guard-check-{number:06d}"
         self._cells[cell] = DescribedCell(
-            scenario=DescribedScenario(name=SCENARIO),
+            scenario=DescribedScenario(name=cell),
             arm=self._facts.engine,
             one_of=budget_of_check(number).cells,
         )

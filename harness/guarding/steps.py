@@ -19,7 +19,7 @@ from harness.history.passes import PromptsPrepared
 from harness.servers.base import EMULATED_CPU_SLEEP
 from harness.servers.flags import uses_cpu_sleep
 
-SCENARIO, RUNTIME = "guard", "inprocess"
+RUNTIME = "inprocess"
 
 UNNOTICED = "unnoticed_change"
 """The action of a step in which nothing was noticed: what was done to the engine went past its methods."""
@@ -39,7 +39,7 @@ def beginning(
         t=t,
         run=run,
         cell=cell,
-        scenario=SCENARIO,
+        scenario=cell,
         why=why,
         sources=(),
         arm=facts.engine,

@@ -11,6 +11,9 @@ from harness.check.result import CellResult, RunResult
 from harness.history.recording import Recording
 from harness.history.run_description import DescribedCell, RunDescription
 
+IN_ITS_USERS_PROCESS = "inprocess"
+"""The runtime of an engine that a guard asks."""
+
 _UNDESCRIBED = RunDescription(run="", cells={})
 
 
@@ -120,6 +123,14 @@ def reproduce_command(cell: CellResult, run: RunDescription) -> str:
     """
     if run.watched is not None:
         return "sleepwake watch --endpoint URL --once"
+    if cell.runtime == IN_ITS_USERS_PROCESS:
+        return (
+            f"sleepwake check {shlex.quote(run.run)}  # judges again; only its user can run the engine again"
+        )
+    return shlex.join(_words_to_run_again(cell, run))
+
+
+def _words_to_run_again(cell: CellResult, run: RunDescription) -> list[str]:
     described = run.cells.get(cell.cell, DescribedCell())
     words = ["sleepwake", "run", described.scenario_file or cell.scenario]
     if _is_an_arm(cell, described):
@@ -139,7 +150,7 @@ def reproduce_command(cell: CellResult, run: RunDescription) -> str:
     words += [f"--vllm-arg={flag}" for flag in run.extra_args]
     if run.options.thorough:
         words.append("--thorough")
-    return shlex.join(words)
+    return words
 
 
 def _is_an_arm(cell: CellResult, described: DescribedCell) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 
 from harness.check import judge, judge_run
@@ -63,8 +64,9 @@ def judge_directory(directory: Path) -> JudgedRun:
     outside_cells = description.milliseconds_outside_cells
     result = judge_run(results, run=description.run, budget=budget, outside_cells=outside_cells)
     if any(described.one_of for described in description.cells.values()):
-        checks = description.watched.checks if description.watched else len(description.cells)
-        rate = told_of_a_sequence(checks=checks)
+        # The k-th check is one of k * (k + 1), and not every check is kept.
+        checks = isqrt(max(described.one_of or 0 for described in description.cells.values()))
+        rate = told_of_a_sequence(checks=description.watched.checks if description.watched else checks)
         result = result.model_copy(update={"false_alarms": rate})
     return JudgedRun(directory=directory, result=result, recordings=recordings, description=description)
 

@@ -241,6 +241,8 @@ async def test_a_stored_check_is_judged_again_as_it_was(tmp_path: Path) -> None:
     assert [cell.reason for cell in judged.result.cells] == [first.reason, second.reason]
     assert judged.result.verdict is Verdict.CORRUPT
     assert [cell.one_of for cell in judged.description.cells.values()] == [2, 6]
+    assert judged.result.false_alarms is not None
+    assert judged.result.false_alarms.cells == 2
 
 
 async def test_a_history_says_what_was_called(tmp_path: Path) -> None:

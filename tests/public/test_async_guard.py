@@ -49,11 +49,13 @@ async def test_a_sound_engine_is_clean_and_a_damaged_one_is_not(tmp_path: Path) 
     assert clean.directory is not None
     recording = judge_directory(clean.directory.parents[1]).recordings[clean.directory.name]
     assert [call.path for call in recording.calls] == ["/sleep", "/wake_up", "/pause", "/resume"]
-    assert recording.counted is None, "others may have asked meanwhile"
+    assert recording.counted is not None
+    assert recording.counted.ended is None, "others may have asked meanwhile"
     assert recording.server is not None
     assert recording.server.vllm_version == "0.32.0"
 
 
+@pytest.mark.cell
 async def test_a_step_is_checked_after_each_call(tmp_path: Path) -> None:
     """It returns what it returns, or raises."""
     llm = ScriptedAsyncLLM()
@@ -70,6 +72,7 @@ async def test_a_step_is_checked_after_each_call(tmp_path: Path) -> None:
             await step(2)
 
 
+@pytest.mark.cell
 async def test_checks_wait_for_each_other_and_the_loop_for_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +91,7 @@ async def test_checks_wait_for_each_other_and_the_loop_for_none(
         assert [told.verdict for told in await checks] == ["clean", "clean"]
 
 
+@pytest.mark.cell
 async def test_new_weights_may_be_expected(tmp_path: Path) -> None:
     """Held against an engine that has them, as long as that one is awake."""
     llm, reference = ScriptedAsyncLLM(), ScriptedAsyncLLM(ScriptedLLM(weights="new"))
@@ -103,6 +107,7 @@ async def test_new_weights_may_be_expected(tmp_path: Path) -> None:
             await guard.expect_new_weights(reference=reference)
 
 
+@pytest.mark.cell
 async def test_what_the_engine_raises_reaches_its_user(tmp_path: Path) -> None:
     """No request is left under way, and the guard goes on once the engine does."""
     llm = ScriptedAsyncLLM()
@@ -115,6 +120,7 @@ async def test_what_the_engine_raises_reaches_its_user(tmp_path: Path) -> None:
         assert llm.under_way == 0
 
 
+@pytest.mark.cell
 async def test_a_guard_that_is_closed_leaves_nothing_behind(tmp_path: Path) -> None:
     """Neither a process nor a method; nor does one that could not begin."""
     llm = ScriptedAsyncLLM()

@@ -56,6 +56,7 @@ def test_a_verdict_is_an_object(llm: ScriptedLLM, guard: sleepwake.Guard, tmp_pa
         verdict.raise_for_verdict()
 
 
+@pytest.mark.cell
 def test_a_step_is_checked_after_each_call(llm: ScriptedLLM, guard: sleepwake.Guard) -> None:
     """It returns what it returns as long as nothing is wrong, and raises where something is."""
 
@@ -71,6 +72,7 @@ def test_a_step_is_checked_after_each_call(llm: ScriptedLLM, guard: sleepwake.Gu
     assert raised.value.verdict.cause == sleepwake.Cause.LOST_WEIGHTS
 
 
+@pytest.mark.cell
 def test_new_weights_may_be_expected(llm: ScriptedLLM, guard: sleepwake.Guard) -> None:
     """Held against an engine that has them, as long as that one is awake."""
     reference = ScriptedLLM(weights="new")
@@ -85,6 +87,7 @@ def test_new_weights_may_be_expected(llm: ScriptedLLM, guard: sleepwake.Guard) -
         guard.expect_new_weights(reference=reference)
 
 
+@pytest.mark.cell
 def test_an_engine_that_is_asleep_is_not_asked(llm: ScriptedLLM, guard: sleepwake.Guard) -> None:
     """It would let every request wait for ever; what was noticed is judged once it is awake."""
     llm.sleep()
@@ -96,6 +99,7 @@ def test_an_engine_that_is_asleep_is_not_asked(llm: ScriptedLLM, guard: sleepwak
     assert guard.check().verdict == sleepwake.Verdict.CLEAN
 
 
+@pytest.mark.cell
 def test_what_the_engine_raises_reaches_its_user(llm: ScriptedLLM, guard: sleepwake.Guard) -> None:
     """The guard swallows nothing, and goes on once the engine does."""
     llm.raises = ValueError("out of order")
@@ -105,6 +109,7 @@ def test_what_the_engine_raises_reaches_its_user(llm: ScriptedLLM, guard: sleepw
     assert guard.check().verdict == sleepwake.Verdict.CLEAN
 
 
+@pytest.mark.cell
 def test_an_interrupted_check_ends_the_guard(
     llm: ScriptedLLM, guard: sleepwake.Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +126,7 @@ def test_an_interrupted_check_ends_the_guard(
     assert llm.wake_up() is True
 
 
+@pytest.mark.cell
 def test_a_judge_that_is_gone_is_told(llm: ScriptedLLM, guard: sleepwake.Guard) -> None:
     """In words, with what to do; the engine is not to blame."""
     guard._child._process.kill()
@@ -130,6 +136,7 @@ def test_a_judge_that_is_gone_is_told(llm: ScriptedLLM, guard: sleepwake.Guard) 
     assert llm.wake_up() is True
 
 
+@pytest.mark.cell
 def test_a_guard_that_is_closed_leaves_nothing_behind(llm: ScriptedLLM, tmp_path: Path) -> None:
     """Neither a process nor a method that is not the engine's own."""
     before = set(vars(llm))
@@ -142,6 +149,7 @@ def test_a_guard_that_is_closed_leaves_nothing_behind(llm: ScriptedLLM, tmp_path
         guard.check()
 
 
+@pytest.mark.cell
 def test_a_guard_that_cannot_begin_leaves_nothing_behind(llm: ScriptedLLM, tmp_path: Path) -> None:
     """What is refused is refused with a remedy."""
     before = set(vars(llm))
@@ -177,7 +185,7 @@ def test_what_is_no_llm_is_refused(llm: ScriptedLLM) -> None:
         async def sleep(self, level: int = 1, mode: str = "abort") -> None:  # type: ignore[override]
             pass
 
-    with pytest.raises(sleepwake.GuardError, match=r"sleepwake run --endpoint http://127\.0\.0\.1:8000"):
+    with pytest.raises(sleepwake.GuardError, match=r"sleepwake watch --endpoint http://127\.0\.0\.1:8000"):
         sleepwake.guard("http://127.0.0.1:8000")
     with pytest.raises(sleepwake.GuardError, match=r"object is no vllm\.LLM"):
         sleepwake.guard(object())
@@ -188,6 +196,7 @@ def test_what_is_no_llm_is_refused(llm: ScriptedLLM) -> None:
         sleepwake.guard(llm)
 
 
+@pytest.mark.cell
 def test_a_guard_ends_with_its_user(tmp_path: Path) -> None:
     """Also where that one is killed, and a process that it forked still has all it had."""
     program = (
@@ -210,6 +219,7 @@ def _wait_for_the_end_of(pid: int) -> None:
         psutil.Process(pid).wait(timeout=60)
 
 
+@pytest.mark.cell
 def test_its_user_may_have_a_harness_of_their_own(tmp_path: Path) -> None:
     """Nothing of ours is imported beside it: only the guard's own process has the harness."""
     (tmp_path / "harness.py").write_text("OWN = True\n")

@@ -36,6 +36,13 @@ def test_reproduce_command_is_safe_to_paste() -> None:
     assert shlex.split(command)[2] == "my files/a; rm -rf b.yaml"
 
 
+def test_an_engine_in_its_users_process_is_only_judged_again() -> None:
+    """No command starts it: its user's program does."""
+    cell = examples.clean_cell().model_copy(update={"runtime": "inprocess"})
+    command = reproduce_command(cell, run_from("small.yaml").model_copy(update={"run": "r 1"}))
+    assert command.startswith("sleepwake check 'r 1'  #")
+
+
 def test_reproduce_command_of_an_attached_server_asks_for_its_address() -> None:
     """An attached server is found by its address, and its version is its own."""
     attached = examples.clean_cell().model_copy(update={"runtime": "attached"})

@@ -237,7 +237,9 @@ def settings_of(
 
 def _require_llm(llm: Any) -> None:
     if isinstance(llm, str):
-        raise GuardError(f"{llm} is a server: `sleepwake run --endpoint {llm}` tests one; this guards an LLM")
+        raise GuardError(
+            f"{llm} is a server: `sleepwake watch --endpoint {llm}` guards it; this takes an LLM"
+        )
     if inspect.iscoroutinefunction(getattr(llm, "sleep", None)):
         raise GuardError(f"{type(llm).__name__} is asynchronous: use `await sleepwake.async_guard(llm)`")
     if not all(hasattr(llm, name) for name in ("generate", "get_tokenizer", "get_default_sampling_params")):
