@@ -27,7 +27,7 @@ from tests.benchmarks.tally import Rate
 from tests.marked_part import write_part
 
 PART = "same model"
-HEALTHY_EACH, DAMAGED_EACH = 20, 2
+HEALTHY_EACH, DAMAGED_EACH = 12, 1
 CUTS = (1, 2, 4, 8, 16, TOKENS)
 """Tokens an answer, for ours: how few would have been enough."""
 NOISE = (
