@@ -21,6 +21,7 @@ Class = Literal[
     "lost weights",
     "lost buffers",
     "kv scales",
+    "kv cache",
     "graph or decode path",
     "draft model",
     "encoder cache",
