@@ -44,7 +44,7 @@ async def ask_controls(
         target: What that probe asked; the controls ask the same.
         concurrency: At which the probe asked what it asks once.
     """
-    if session.controls_asked or not suspects:
+    if session.controls_asked or not suspects or not await session.calls_for_controls():
         return
     session.controls_asked = True
     if _nobody_was_answered(suspects):

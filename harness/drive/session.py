@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
@@ -74,6 +74,11 @@ class Suspect(NamedTuple):
     condition: Condition
 
 
+async def always() -> bool:
+    """Say yes."""
+    return True
+
+
 @dataclass(kw_only=True)
 class Session:
     """One cell while it runs.  The mutable part is what the script has done so far."""
@@ -108,6 +113,8 @@ class Session:
     """Is told, on a server that is not ours, what the engine may be like once a call has been made."""
     settle: Callable[[EngineState], None] | None = None
     """Is told what it is like once the call has succeeded."""
+    calls_for_controls: Callable[[], Awaitable[bool]] = always
+    """Whether what is recorded so far is worth control questions, beyond answers that differ at all."""
     is_passive: bool = False
     """Whether nothing may be asked of the engine but answers, not even to find a cause."""
     salt: str = field(default_factory=lambda: f"sleepwake-{secrets.token_hex(8)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from harness.drive.cell import cell_started, ended_in_order
@@ -98,15 +99,25 @@ def with_baseline_of(session: Session, recording: Recording) -> Session:
     return replace(session, prompts=tuple(recording.prompts.values()), references=references)
 
 
-async def check(shared: Session, happened: Happening, *, job: CellJob, watcher: Watcher) -> None:
+async def check(
+    shared: Session,
+    happened: Happening,
+    *,
+    job: CellJob,
+    watcher: Watcher,
+    calls_for_controls: Callable[[], Awaitable[bool]],
+) -> None:
     """Ask the canaries after ``happened``, in a history of its own that begins with the baseline's.
+
+    Answers that differ as noise does would be worth control questions to a test; here they would cost others
+    time and cached blocks after every wake-up, so that ``calls_for_controls`` is asked first.
 
     Raises:
         StorageError: it cannot be recorded.
     """
     path = job.directory / HISTORY_FILE
     recorder = shared.recorder.branch(path, begin=cell_started(job, shared.recorder), watcher=watcher)
-    session = shared.branch(recorder)
+    session = replace(shared.branch(recorder), calls_for_controls=calls_for_controls)
     async with ended_in_order(recorder):
         before, asked_before = await _counted(session), session.connection.asked.number
         for number, (action, options) in enumerate(happened.actions.items(), start=1):

@@ -291,7 +291,13 @@ class Guard:
         job = self._job(f"{happened.kind}-{number:06}")
         began, spent = anyio.current_time(), self.status.tokens
         self._spending.checked(now=began)
-        asked = partial(check, session, happened, job=job, watcher=self._spend)
+
+        async def is_not_clean() -> bool:
+            return (await self._judge(job, number, finished=True)).verdict is not Verdict.CLEAN
+
+        asked = partial(
+            check, session, happened, job=job, watcher=self._spend, calls_for_controls=is_not_clean
+        )
         undisturbed = await self.eye.undisturbed(asked)
         result = await self._judge(job, number) if undisturbed else None
         if result is not None and result.verdict is not Verdict.CLEAN:
@@ -322,9 +328,13 @@ class Guard:
         self._again = 0
         self.status.pending = NOTHING
 
-    async def _judge(self, job: CellJob, number: int) -> CellResult:
+    async def _judge(self, job: CellJob, number: int, *, finished: bool = False) -> CellResult:
+        """Judge what is recorded; ``finished``: as if nothing more were to come."""
+
         def read_and_judge() -> CellResult:
-            return judge(load_recording(job.directory), budget=budget_of_check(number))
+            recording = load_recording(job.directory)
+            recording = replace(recording, finished=recording.finished or finished)
+            return judge(recording, budget=budget_of_check(number))
 
         return await anyio.to_thread.run_sync(read_and_judge)
 

@@ -9,7 +9,11 @@ import httpx
 import pytest
 
 from harness.check.result import Cause, Verdict
+from harness.drive import probing
 from harness.errors import ServerError
+from harness.history.events import Role
+from harness.history.layout import CELLS_FOLDER
+from harness.history.recording import load_recording
 from harness.runs.judging import judge_directory
 from tests.fake_vllm.behaviours import Fault
 from tests.watch.conftest import Watches
@@ -207,3 +211,23 @@ async def test_what_fails_by_itself_is_no_disturbance(watches: Watches) -> None:
             await watched.guard.eye.undisturbed(fails)
         await watched.post("/sleep")
         assert not await watched.guard.eye.undisturbed(fails)
+
+
+async def test_a_sound_check_asks_no_control_questions(
+    watches: Watches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers that differ as noise does are worth none: others would pay for them after every wake-up."""
+    monkeypatch.setattr(probing, "SUSPICIOUS_SHIFT", -1.0)  # so that every answer looks odd
+    async with watches.serving() as server, watches.over(server) as watched:
+        await watched.cycle()
+        await watched.until_judged()
+        watched.engine.faults.add(Fault.KEEP_PREFIX_CACHE)
+        await watched.cycle()
+        await watched.until_judged()
+    controls = [
+        len(list(load_recording(watched.directory / CELLS_FOLDER / cell).passes_of(Role.CONTROL)))
+        for cell in watched.cells
+    ]
+    assert [result.verdict for _, result in watched.judged] == ["clean", "corrupt"]
+    assert controls[0] == 0
+    assert controls[1] > 0
