@@ -11,8 +11,8 @@ import pytest
 from harness.check.result import Cause, Verdict
 from harness.drive import probing
 from harness.errors import ServerError
-from harness.history.events import Role
 from harness.history.layout import CELLS_FOLDER
+from harness.history.passes import Role
 from harness.history.recording import load_recording
 from harness.runs.judging import judge_directory
 from tests.fake_vllm.behaviours import Fault
