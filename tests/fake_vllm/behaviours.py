@@ -79,7 +79,7 @@ class Behaviour(StrEnum):
     HANG_AFTER_RELEASE = "hang-after-release"
     """Never answer completions after the KV cache's memory was once released."""
     DIE_SLEEPING_DEEPER = "die-sleeping-deeper"
-    """Exit when put to sleep at level 2 while asleep at level 1."""
+    """Exit when put to sleep at level 2 while the weights are asleep already."""
     WAKE_UP_FAILS = "wake-up-fails"
     """Answer ``/wake_up`` with HTTP 500 and stay asleep."""
 

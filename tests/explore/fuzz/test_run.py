@@ -97,25 +97,31 @@ def search(
 
 
 @pytest.mark.parametrize(
-    ("misbehave", "drawn", "kind", "calls"),
+    ("misbehave", "drawn", "kind", "shortest"),
     [
         (
             Behaviour.FORGET_NOTHING_IF_PAUSED,
             SLEEPING,
             WRONG_ANSWERS,
-            ("sleep level=0", "sleep level=1", "wake_up"),
+            {("sleep level=0", "sleep level=1", "wake_up")},
         ),
-        (Behaviour.HANG_AFTER_RELEASE, RELEASING, HANGS, ("pause", "release_kv_cache_memory", "wake_up")),
-        (Behaviour.DIE_SLEEPING_DEEPER, DEEPER, DIED, ("sleep level=1", "sleep level=2", "wake_up")),
+        (Behaviour.HANG_AFTER_RELEASE, RELEASING, HANGS, {("pause", "release_kv_cache_memory", "wake_up")}),
+        (
+            Behaviour.DIE_SLEEPING_DEEPER,
+            DEEPER,
+            DIED,
+            {(f"sleep level={level}", "sleep level=2", "wake_up") for level in (1, 2)},
+        ),
     ],
 )
 def test_what_is_planted_is_found_and_shrunk(
-    search: Start, misbehave: Behaviour, drawn: tuple[str, ...], kind: str, calls: tuple[str, ...]
+    search: Start, misbehave: Behaviour, drawn: tuple[str, ...], kind: str, shortest: set[tuple[str, ...]]
 ) -> None:
     """A stale cache, a hang, a death: each is found without being told, and shown on a fresh engine."""
     fuzz = search(misbehave, moves=moves(drawn), examples=12)
     fuzz.run()
-    assert (kind, calls, 1) in [(each.signature.kind, each.calls, each.shown) for each in fuzz.found]
+    found = {(each.signature.kind, each.calls, each.shown) for each in fuzz.found}
+    assert found & {(kind, calls, 1) for calls in shortest}
 
 
 def test_a_finding_is_on_disk_with_all_it_takes_to_see_it_again(search: Start, tmp_path: Path) -> None:
