@@ -9,13 +9,15 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
+from typing import TypeVar, TypeVarTuple
 
 import anyio.to_thread
 import pytest
 
 Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
 
 BEGINNING_S = 1000.0
 TICK_S = 1e-6
@@ -50,9 +52,10 @@ class _Clock(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Runs what needs nothing from outside this process, but for threads of :func:`anyio.to_thread.run_sync`.
+    """Runs what needs nothing from outside this process, but for threads.
 
-    Those it waits for in real time, while its clock stands still: see :func:`watch_threads`.
+    Those it waits for in real time, while its clock stands still: its own executor's, and those of
+    :func:`anyio.to_thread.run_sync` as :func:`watch_threads` tells it.
     """
 
     def __init__(self) -> None:
@@ -63,6 +66,16 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """The clock that all deadlines of this loop are kept by."""
         self.clock.now_s += TICK_S
         return self.clock.now_s
+
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Arguments], Result], *args: *Arguments
+    ) -> asyncio.Future[Result]:
+        """Wait in real time for what other libraries do in threads, by :func:`asyncio.to_thread` too."""
+        future = super().run_in_executor(executor, func, *args)
+        held = ExitStack()
+        held.enter_context(self.clock.held())
+        future.add_done_callback(lambda _: held.close())
+        return future
 
 
 def watch_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,7 +93,7 @@ def told_of_a_sequence(*, checks: int) -> FalseAlarms:
         statement=(
             f"chance ever calls a healthy engine corrupt or degraded with a probability of at most "
             f"{RUN_ALPHA:.0%}, however often it is checked ({last.of_a_cell:.2g} for check "
-            f"{max(1, checks)}), if no pass is noisier as a whole than the null passes"
+            f"{max(1, checks)}), unless its answers become more than twice as noisy"
         ),
     )
 

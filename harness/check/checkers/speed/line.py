@@ -36,12 +36,12 @@ def _judged(evidence: Evidence) -> Iterator[str]:
         because = (passes and passes.unjudged) or "too few times are left"
         yield f"a token's time is not judged, because {because}"
         return
-    hidden = [f"a token below {once_awake.SLOWER * passes.slowest_before * 1000:.0f} ms"]
+    hidden = [f"a token under {once_awake.SLOWER * passes.slowest_before * 1000:.0f} ms"]
     before, after = first_tokens(evidence)
     if before and len(after) >= first_token.LEAST_TIMES:
-        hidden.append(f"a first token within {first_token.limit(before):.2f} s")
+        hidden.append(f"a first token under {first_token.limit(before):.2f} s")
     hidden.append(f"calls that rise by less than {few_cycles.LEAST_SECONDS_MORE:g} s")
-    yield f"not seen would be {', '.join(hidden[:-1])} and {hidden[-1]}"
+    yield f"would go unnoticed: {', '.join(hidden[:-1])} and {hidden[-1]}"
 
 
 def _load(recording: Recording) -> str:

@@ -10,14 +10,14 @@ from tests.check.stories import Change, Story, clean_story, updated
 def test_it_says_what_would_not_have_shown() -> None:
     """A first token only where it was timed."""
     assert told(clean_story().evidence()) == (
-        "not seen would be a token below 62 ms and calls that rise by less than 1 s"
+        "would go unnoticed: a token under 62 ms and calls that rise by less than 1 s"
     )
     story = Story().baseline()
     for cycle in (0, 1, 2):
         story = story.cycle(cycle) if cycle else story
         story.tell(FirstTokensTimed(t=story.now(), step="1", prompt="p0", seconds=(0.4,)))
     assert told(story.evidence()) == (
-        "not seen would be a token below 62 ms, a first token within 0.60 s "
+        "would go unnoticed: a token under 62 ms, a first token under 0.60 s "
         "and calls that rise by less than 1 s"
     )
 
