@@ -4,6 +4,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
+# Modules are compiled, and the assertions of tests rewritten, once and not at every start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup regress test mutation bench power calibration lint lock clean
 
