@@ -71,6 +71,8 @@ class DevelopmentRoutes:
 
     async def _wake_up(self, request: Request) -> Response:
         tags = request.query_params.getlist("tags") or None
+        if Behaviour.DIE_ASLEEP in self._options.misbehaviour and self._engine.memory.sleeping:
+            self._options.exit_process(1)  # it may be asked before what its last answer left behind has run
         with self._timed("wake"):
             fully_awake = await self._engine.wake_up(tags)
         return JSONResponse({"status": "awake" if fully_awake else "sleeping", "tags": tags})
