@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypedDict
 
 import anyio
 import numpy as np
@@ -178,6 +178,23 @@ async def run_pass(
     return answers
 
 
+class _Place(TypedDict):
+    """What says of an answer when it came, and to what."""
+
+    t: float
+    pass_number: int
+    prompt: str
+
+
+class _Told(TypedDict):
+    """What is recorded of every answer that has tokens."""
+
+    cached_tokens: int | None
+    system_fingerprint: str | None
+    logprobs: Logprobs
+    seconds: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Question:
     """One prompt of a pass: how it is asked, and how what comes back is recorded."""
@@ -258,8 +275,7 @@ class _Question:
             top_logprobs=self.session.scenario.sampling.logprobs,
         )
 
-    def _place(self) -> dict[str, Any]:
-        """When the answer came, and to what."""
+    def _place(self) -> _Place:
         return {
             "t": self.session.recorder.now(),
             "pass_number": self.start.number,
@@ -267,8 +283,7 @@ class _Question:
         }
 
 
-def _told(weighed: Weighed, *, first: int = 0) -> dict[str, Any]:
-    """What is recorded of every answer that has tokens."""
+def _told(weighed: Weighed, *, first: int = 0) -> _Told:
     return {
         "cached_tokens": weighed.cached_tokens,
         "system_fingerprint": weighed.system_fingerprint,

@@ -137,7 +137,7 @@ async def run_step(session: Session, placed: PlacedStep) -> None:
         ServerDiedError: the server is gone.
     """
     recorder = session.recorder
-    session.step, session.cycle, session.began = placed.path, placed.cycle, session.state
+    session.step, session.cycle = placed.path, placed.cycle
     started = recorder.now()
     recorder.record(_beginning(placed, session.state, t=started))
     if placed.step.changes_engine:

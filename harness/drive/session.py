@@ -96,8 +96,6 @@ class Session:
     step: str | None = None
     cycle: int = 0
     state: EngineState = field(default_factory=EngineState)
-    began: EngineState = field(default_factory=EngineState)
-    """What the engine was like when the step began."""
     weights_named: bool = False
     """Whether a path of weights was ever named: vLLM would load from the last one again."""
     rests_on: bool = False
@@ -190,8 +188,7 @@ class Session:
     def _doing(self) -> str:
         if self.step is None:
             return "the prompts were being prepared"
-        # A wake-up that it died of may have been answered before.
-        asleep = " and the engine was asleep" if self.state.asleep or self.began.asleep else ""
+        asleep = " and the engine was asleep" if self.state.asleep else ""
         return f"step {self.step} was running{asleep}"
 
     def watched(self) -> AbstractAsyncContextManager[Watch]:

@@ -72,7 +72,7 @@ class Guarded:
             record_calls(history.recorder, calls, since=since, first=history.next_step)
         result = self._judged(history, salt=salt, compared=compared)
         if result.verdict is Verdict.CLEAN:
-            self._run.is_clean(folder)
+            self._run.note_clean(folder)
         return Told(
             verdict=_verdict(result),
             cause=result.cause.value if result.cause else None,

@@ -72,7 +72,7 @@ class RunDirectory:
         self._write()
         return cell_folder(self.path, cell)
 
-    def is_clean(self, folder: Path) -> None:
+    def note_clean(self, folder: Path) -> None:
         """Note that a check was clean; older ones make room."""
         self._clean.append(folder.name)
         if len(self._clean) > KEPT:

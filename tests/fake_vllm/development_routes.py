@@ -66,13 +66,15 @@ class DevelopmentRoutes:
         dies = query.level > 0 and Behaviour.DIE_ASLEEP in self._options.misbehaviour
         return JSONResponse(
             {"status": "sleeping", "level": query.level},
-            background=BackgroundTask(self._options.exit_process, 1) if dies else None,
+            background=BackgroundTask(self._die) if dies else None,
         )
+
+    async def _die(self) -> None:
+        """Before anything else is answered: what is no coroutine would be left to a thread."""
+        self._options.exit_process(1)
 
     async def _wake_up(self, request: Request) -> Response:
         tags = request.query_params.getlist("tags") or None
-        if Behaviour.DIE_ASLEEP in self._options.misbehaviour and self._engine.memory.sleeping:
-            self._options.exit_process(1)  # it may be asked before what its last answer left behind has run
         with self._timed("wake"):
             fully_awake = await self._engine.wake_up(tags)
         return JSONResponse({"status": "awake" if fully_awake else "sleeping", "tags": tags})
