@@ -62,6 +62,7 @@ def _run(run: Sequence[str], cells: Sequence[str], options: Mapping[str, str]) -
     from rich.console import Console
 
     from harness import workflow
+    from harness.fitting import obstacle
     from harness.report import write_report
     from harness.report.progress import Progress
     from harness.runs.judging import judge_directory
@@ -70,9 +71,9 @@ def _run(run: Sequence[str], cells: Sequence[str], options: Mapping[str, str]) -
     asked = RunOptions.model_validate({**options, "paths": run})
     wanted = [cell for cell in workflow.load(asked) if cell.id in set(cells)]
     choice = workflow.choose(asked)
-    obstacles = {cell.id: workflow.obstacle(cell, choice.runtime, asked) for cell in wanted}
+    obstacles = {cell.id: obstacle(cell, choice.runtime, asked) for cell in wanted}
     outcomes: dict[str, JsonValue] = {
-        name: {"skipped": f"{name} {reason}"} for name, reason in obstacles.items() if reason
+        name: {"skipped": f"{name} {found.reason}"} for name, found in obstacles.items() if found
     }
     fit = [cell for cell in wanted if not obstacles[cell.id]]
     if not fit:

@@ -14,6 +14,7 @@ import anyio
 
 from harness.check import judge
 from harness.check.noise.budget import ErrorBudget
+from harness.check.result import Verdict
 from harness.drive.cell import EarlyLooks
 from harness.drive.cluster import Cluster, asked_cluster, spread_over
 from harness.drive.executors import Executor, LocalExecutor, Work
@@ -28,11 +29,12 @@ from harness.drive.recorder import Watcher
 from harness.drive.run import run_cells
 from harness.drive.sharing import Judges
 from harness.errors import RuntimeUnavailableError, UsageError
+from harness.fitting import fit
 from harness.history.events import CellFailed, CellFinished, Event, ServerLeftDamaged
 from harness.history.recording import load_recording
 from harness.history.run_description import ChosenRuntime, DescribedShard, read_description
 from harness.installation import shipped_names, shipped_scenarios
-from harness.models.model import THE_SERVERS_OWN, may_read_pictures, provide_model
+from harness.models.model import THE_SERVERS_OWN, provide_model
 from harness.report.progress import Progress
 from harness.runs.finding import new_run_directory
 from harness.runs.judging import budget_of
@@ -43,7 +45,6 @@ from harness.runs.record import RunRecord, recorded
 from harness.scenario.cells import Cell, load_cells, select_cells
 from harness.scenario.shard import Shard
 from harness.servers.attached import base_url_of
-from harness.servers.base import Runtime
 from harness.servers.select import Choice, Wanted, choose_runtime
 from harness.vllm_api.connection import connect
 
@@ -81,41 +82,6 @@ def choose(options: RunOptions) -> Choice:
         runtime=options.runtime, vllm=options.vllm, image=options.image, endpoint=options.endpoint
     )
     return choose_runtime(wanted, access=options.access, keep_servers=options.keep_servers)
-
-
-_REMEDIES = {
-    "gpu": "run it where vLLM has a GPU (see `sleepwake doctor`), or against a server with --endpoint",
-    "pictures": "name another model, or a server with --endpoint",
-    "fault": "plant one, or let `sleepwake selftest` plant one after the other",
-}
-"""What to do, by what a scenario requires."""
-
-
-def obstacle(cell: Cell, runtime: Runtime, options: RunOptions) -> str | None:
-    """Why ``runtime`` cannot run ``cell`` as asked for; None where nothing is known against it."""
-    match cell.scenario.requires:
-        case "gpu" if runtime.engine == "cpu":
-            return "needs a GPU, but the engine here runs on a CPU"
-        case "pictures" if runtime.name != "attached" and not may_read_pictures(options.model):
-            return "needs a model that reads pictures: name one with --model"
-        case "fault" if options.fault is None:
-            return "needs a planted fault: name one with --fault"
-    return None
-
-
-def fit(cells: Sequence[Cell], runtime: Runtime, options: RunOptions) -> tuple[list[Cell], str | None]:
-    """Return the cells that ``runtime`` can run as asked for, and one line about those left out.
-
-    Raises:
-        UsageError: none can be run.
-    """
-    obstacles = {cell.id: reason for cell in cells if (reason := obstacle(cell, runtime, options))}
-    left_out = "; ".join(f"{name} {reason}" for name, reason in obstacles.items())
-    if cells and len(obstacles) == len(cells):
-        remedies = dict.fromkeys(_REMEDIES[need] for cell in cells if (need := cell.scenario.requires))
-        raise UsageError(f"no cell can run: {left_out}", remedy="; ".join(remedies))
-    kept = [cell for cell in cells if cell.id not in obstacles]
-    return kept, f"left out: {left_out}" if left_out else None
 
 
 def plan(
@@ -194,9 +160,11 @@ def run(
     with _executor(planned, choice, cluster, progress) as executor:
         directory = resume_in or new_run_directory(options.out)
         planned = replace(planned, directory=directory)
+        failures: list[str] = []
         with recorded(planned) as record:
-            whole = anyio.run(run_cells, executor, _work(planned, record, progress))
+            whole = anyio.run(run_cells, executor, _work(planned, record, progress, failures))
             record.interrupted = not whole
+            record.ended_with = failures[0] if failures and options.exit_first else None
     return FinishedRun(directory=directory, whole=whole)
 
 
@@ -260,19 +228,23 @@ def _executor(
         yield executor
 
 
-def _work(plan: RunPlan, record: RunRecord, progress: Progress) -> Work:
-    """The cells, with what is done while they run: noted, shown, and judged as early as that saves time."""
+def _work(plan: RunPlan, record: RunRecord, progress: Progress, failures: list[str]) -> Work:
+    """The cells, with what is done while they run: noted, shown, and judged as early as that saves time.
+
+    Those that turn out to be corrupt or degraded are added to ``failures``.
+    """
     options = plan.options
     looks = EarlyLooks(knows_noise=knows_noise)
     return Work(
         jobs=plan.jobs,
-        watcher_of=lambda job: record.noting(job.cell.id, _watcher(job, progress, plan.budget)),
+        watcher_of=lambda job: record.noting(job.cell.id, _watcher(job, progress, plan.budget, failures)),
         looks=looks if options.thorough else replace(looks, is_decided=is_decided),
         sharing=None if options.isolate else Judges(is_clean=would_be_clean, sees_again=sees_again),
+        is_over=lambda: options.exit_first and bool(failures),
     )
 
 
-def _watcher(job: CellJob, progress: Progress, budget: ErrorBudget) -> Watcher:
+def _watcher(job: CellJob, progress: Progress, budget: ErrorBudget, failures: list[str]) -> Watcher:
     """Show every event; when the cell is over, judge its recording and show the verdict.
 
     A cell that begins again has none yet; one whose server turns out to be damaged has another.
@@ -283,7 +255,10 @@ def _watcher(job: CellJob, progress: Progress, budget: ErrorBudget) -> Watcher:
         if (isinstance(event, CellFailed) and not event.again) or isinstance(
             event, CellFinished | ServerLeftDamaged
         ):
-            progress.conclude(judge(load_recording(job.directory), budget=budget))
+            result = judge(load_recording(job.directory), budget=budget)
+            progress.conclude(result)
+            if result.verdict in {Verdict.CORRUPT, Verdict.DEGRADED}:
+                failures.append(result.cell)
 
     return watch
 

@@ -73,6 +73,24 @@ def test_a_corrupt_run_ends_with_one_and_names_the_cause(
     assert (cell["verdict"], cell["cause"]) == ("corrupt", "stale prefix cache")
 
 
+def test_a_run_ends_with_its_first_corrupt_cell_when_asked_to(
+    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was not begun says so, the exit code is that of the corrupt cell, and --resume runs the rest."""
+    (here / "scenarios" / "again.yaml").write_text(SCENARIO.replace("name: small", "name: small-again"))
+    endpoint = served.start(Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE})))
+
+    def cells() -> dict[str, str | None]:
+        verdict = json.loads((here / "reports" / "latest" / "verdict.json").read_text())
+        return {cell["scenario"]: cell["verdict"] for cell in verdict["cells"]}
+
+    assert call(["run", "-x", "scenarios", "--endpoint", endpoint]) == ExitCode.CORRUPT_OR_DEGRADED
+    assert sorted(cells().values(), key=str) == [None, "corrupt"]
+    assert "(--exit-first)" in capsys.readouterr().out
+    assert call(["run", "--resume", "latest", "--endpoint", endpoint]) == ExitCode.CORRUPT_OR_DEGRADED
+    assert cells() == {"small": "corrupt", "small-again": "corrupt"}
+
+
 def test_a_server_that_does_not_answer_is_infrastructure(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
+from harness.fitting import fit
 from harness.runs.options import RunOptions
 from harness.scenario.cells import Cell
 from harness.scenario.schema import Scenario
 from harness.servers.attached import AttachedRuntime
 from harness.servers.base import Runtime
 from harness.servers.process.runtime import ProcessRuntime
-from harness.workflow import fit
 
 
 def _cell(name: str, requires: str | None = None) -> Cell:
@@ -111,3 +111,13 @@ def test_what_shows_that_a_fault_is_noticed_takes_one(cpu: ProcessRuntime) -> No
         fit([FAULT], cpu, RunOptions())
     assert "sleepwake selftest" in str(caught.value)
     assert fit([FAULT], cpu, RunOptions(fault="lose-weights")) == ([FAULT], None)
+
+
+def test_a_fault_that_has_nothing_to_break_is_refused(cpu: ProcessRuntime) -> None:
+    """Planted where it can do nothing it would be called clean, as if it had been missed."""
+    with pytest.raises(UsageError, match=r"anywhere\.only loads no adapter that lose-adapters could break"):
+        fit([ANYWHERE], cpu, RunOptions(fault="lose-adapters", vllm_args=("--enable-lora",)))
+    with pytest.raises(UsageError, match=r"has no --speculative-config, without which lose-draft-weights"):
+        fit([ANYWHERE], cpu, RunOptions(fault="scale-logits,lose-draft-weights"))
+    with_drafts = RunOptions(fault="lose-draft-weights", vllm_args=("--speculative-config={}",))
+    assert fit([ANYWHERE], cpu, with_drafts) == ([ANYWHERE], None)

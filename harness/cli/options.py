@@ -47,6 +47,7 @@ class OptionsOfRun:
         smoke: Take the shortest look that comes to a verdict: the scenario first_look, one arm, one cycle.
         thorough: Leave nothing out. Otherwise a cell whose answers are proven corrupt, with the cause
             known, leaves out further cycles of a repetition; a clean cell never does.
+        exit_first: End the run with the first cell that is corrupt or degraded; --resume runs the others.
         isolate: Give every cell a server of its own. Otherwise cells that want the same one and begin
             with the same questions share it, as long as they are clean and it answers as it did when
             fresh.
@@ -83,6 +84,7 @@ class OptionsOfRun:
     shard: Annotated[str | None, Parameter(show_default=False)] = None
     smoke: _Flag = False
     thorough: _Flag = False
+    exit_first: Annotated[bool, Parameter(name=["-x", "--exit-first"], negative=())] = False
     isolate: _Flag = False
     vllm_args: VllmArgsOption = ()
     keep_servers: _Flag = False

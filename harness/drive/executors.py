@@ -27,6 +27,8 @@ class Work:
     looks: EarlyLooks = field(default_factory=EarlyLooks)
     sharing: Judges | None = None
     """None where every cell is to have a server of its own."""
+    is_over: Callable[[], bool] = lambda: False
+    """Whether what was seen so far is enough: cells that have not begun then are not run."""
 
 
 class Executor(Protocol):
@@ -55,6 +57,8 @@ class LocalExecutor:
             for job in work.jobs:
                 make_room(job.directory)
                 await run_cell(job, self._runtime, watcher=work.watcher_of(job), looks=work.looks)
+                if work.is_over():
+                    break
             return
         jobs = by_server(work.jobs)
         async with SharedServers(
@@ -62,6 +66,8 @@ class LocalExecutor:
         ) as servers:
             for job in jobs:
                 await run_on_shared(job, servers, watcher=work.watcher_of(job), looks=work.looks)
+                if work.is_over():
+                    break
 
 
 async def run_on_shared(job: CellJob, servers: SharedServers, *, watcher: Watcher, looks: EarlyLooks) -> None:

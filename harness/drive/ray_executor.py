@@ -206,12 +206,18 @@ class RayExecutor:
                 raise RuntimeUnavailableError(f"node {name}: {refusal.cause}", remedy=refusal.remedy)
 
     async def run_all(self, work: Work) -> None:
-        """Run every cell; Ray decides where and when."""
+        """Run every cell; Ray decides where and when.  Once it is over, those still running are stopped."""
         nodes = _nodes()
+
+        async def see_to(job: CellJob) -> None:
+            await self._see_to(work, job, self._demand(job, nodes))
+            if work.is_over():
+                group.cancel_scope.cancel()
+
         try:
             async with anyio.create_task_group() as group:
                 for job in work.jobs:
-                    group.start_soon(self._see_to, work, job, self._demand(job, nodes))
+                    group.start_soon(see_to, job)
         except* StorageError as errors:
             raise errors.exceptions[0] from None
 

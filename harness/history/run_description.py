@@ -182,6 +182,8 @@ class RunDescription(_Part):
     finished_at: str | None = None
     interrupted: bool | None = None
     """None while it is going on."""
+    ended_with: str | None = None
+    """The cell that was corrupt or degraded, where no further one was to be run after such a one."""
     command: tuple[str, ...] = ()
     options: AskedOptions = AskedOptions()
     sources: Mapping[str, str] = Field(default_factory=dict)

@@ -56,7 +56,7 @@ def judge_directory(directory: Path) -> JudgedRun:
     for cell, described in description.cells.items():
         folder = cell_folder(directory, cell)
         if not (folder / HISTORY_FILE).exists():
-            results.append(_never_run(cell, described))
+            results.append(_never_run(cell, described, after=description.ended_with))
             continue
         recordings[cell] = load_recording(folder)
         own = ErrorBudget(cells=described.one_of) if described.one_of else budget
@@ -77,12 +77,14 @@ def budget_of(description: RunDescription) -> ErrorBudget:
     return ErrorBudget(cells=max(1, len(cells)))
 
 
-def _never_run(cell: str, described: DescribedCell) -> CellResult:
+def _never_run(cell: str, described: DescribedCell, *, after: str | None) -> CellResult:
+    """A cell without a history: ``after`` is the one that the run was to end with."""
+    before_it = "the run ended before this cell began"
     return CellResult(
         cell=cell,
         scenario=described.scenario.name or cell,
         arm=described.arm,
         verdict=None,
         reason="it was not run",
-        error="the run ended before this cell began",
+        error=before_it if after is None else f"the run was to end with a cell like {after} (--exit-first)",
     )

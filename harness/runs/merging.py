@@ -169,6 +169,7 @@ def _merged(runs: Sequence[ShardRun], *, name: str) -> RunDescription:
         "started_at": min((each.started_at for each in described if each.started_at), default=None),
         "finished_at": None if None in ends else max(filter(None, ends), default=None),
         "interrupted": any(each.interrupted for each in described),
+        "ended_with": next((each.ended_with for each in described if each.ended_with), None),
         "command": tuple(without_secret_flags(sys.argv)),
         "options": first.options.model_copy(update={"shard": None}),
         "cells": {cell: cells[cell] for cell in matrix},

@@ -29,6 +29,7 @@ class RunOptions(AskedOptions):
 
     out: Path = REPORTS
     keep_servers: bool = False
+    exit_first: bool = False
     api_key: SecretStr | None = None
     headers: tuple[SecretStr, ...] = ()
     ca_file: Path | None = None

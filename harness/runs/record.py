@@ -27,6 +27,7 @@ class RunRecord:
 
     def __init__(self, plan: RunPlan) -> None:
         self.interrupted = False
+        self.ended_with: str | None = None
         self._directory = plan.directory
         self._content = _taken_up(plan) if plan.resumes else describe(plan, started_at=_now())
         self._outside_cells = self._content.milliseconds_outside_cells
@@ -42,8 +43,8 @@ class RunRecord:
         write_description(self._directory, self._content.model_copy(update=known))
 
     def finish(self) -> None:
-        """Write that the run has ended, and whether it was ``interrupted``."""
-        ended = {"finished_at": _now(), "interrupted": self.interrupted}
+        """Write that the run has ended, whether it was ``interrupted``, and which cell it ended with."""
+        ended = {"finished_at": _now(), "interrupted": self.interrupted, "ended_with": self.ended_with}
         self._content = self._content.model_copy(update=ended)
         self.write()
 
@@ -95,7 +96,8 @@ def _taken_up(plan: RunPlan) -> RunDescription:
         command=tuple(without_secret_flags(plan.command)),
         cells=tuple(cell.id for cell in plan.cells),
     )
-    goes_on = {"finished_at": None, "interrupted": None, "resumed": (*before.resumed, again)}
+    begun_again = {"finished_at": None, "interrupted": None, "ended_with": None}
+    goes_on = {**begun_again, "resumed": (*before.resumed, again)}
     return before.model_copy(update=goes_on)
 
 

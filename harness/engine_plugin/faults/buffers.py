@@ -16,7 +16,7 @@ def lose_buffers() -> None:
     after_wake("weights", _zero_buffers)
 
 
-@fault("lose-adapters", cause="adapter", needs=("--enable-lora",))
+@fault("lose-adapters", cause="adapter", needs=("--enable-lora",), adapters=True)
 def lose_adapters() -> None:
     """LoRA adapters answer like the base model after a level-1 sleep (vllm#53888).
 

@@ -19,6 +19,8 @@ class Fault:
     """vLLM flags without which the fault has nothing to break."""
     plant: Callable[[], None]
     """Called once in every vLLM process at its start; may patch what it likes."""
+    adapters: bool = False
+    """Whether it breaks adapters that a script loads, and nothing else."""
     pictures: bool = False
     """Whether only a model that reads pictures has what it breaks."""
 
@@ -27,14 +29,20 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(
-    name: str, *, cause: str, needs: tuple[str, ...] = (), pictures: bool = False
+    name: str, *, cause: str, needs: tuple[str, ...] = (), adapters: bool = False, pictures: bool = False
 ) -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Register the decorated function as a fault; the first line of its docstring is the summary."""
 
     def register(function: Callable[[], None]) -> Callable[[], None]:
         summary = (function.__doc__ or "").partition("\n")[0]
         FAULTS[name] = Fault(
-            name=name, cause=cause, summary=summary, needs=needs, plant=function, pictures=pictures
+            name=name,
+            cause=cause,
+            summary=summary,
+            needs=needs,
+            plant=function,
+            adapters=adapters,
+            pictures=pictures,
         )
         return function
 

@@ -167,7 +167,7 @@ class Selftest:
         """One engine for all faults that need the same flags."""
         by_needs = groupby(trials, key=lambda trial: trial[1].needs if trial[1] else ())
         for number, (needs, group) in enumerate(by_needs):
-            arm = base.arm.model_copy(update={"args": (*base.arm.args, *_flags(needs))})
+            arm = base.arm.model_copy(update={"args": (*base.arm.args, *flags_of(needs))})
             cell = replace(base, arm=arm, scenario=scenario_for(needs, base.scenario))
             shared = replace(
                 plan.job(cell),
@@ -186,7 +186,7 @@ class Selftest:
             )
 
 
-def _flags(needs: tuple[str, ...]) -> tuple[str, ...]:
+def flags_of(needs: tuple[str, ...]) -> tuple[str, ...]:
     """The flags that give an engine the part a fault breaks."""
     match needs:
         case ("--speculative-config",):

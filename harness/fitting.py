@@ -1,0 +1,87 @@
+"""Which cells a runtime can run as asked for, and what to do about the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from harness.drive.needs import LORA_FLAGS, needs_of
+from harness.engine_plugin.faults import FAULTS, Fault
+from harness.errors import UsageError
+from harness.models.model import may_read_pictures
+from harness.runs.options import RunOptions
+from harness.scenario.cells import Cell
+from harness.servers.base import Runtime
+from harness.servers.flags import flag_name
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why a cell cannot be run as asked for, and what to do."""
+
+    reason: str
+    remedy: str
+
+
+_NO_GPU = Obstacle(
+    "needs a GPU, but the engine here runs on a CPU",
+    "run it where vLLM has a GPU (see `sleepwake doctor`), or against a server with --endpoint",
+)
+_NO_PICTURES = Obstacle(
+    "needs a model that reads pictures: name one with --model",
+    "name another model, or a server with --endpoint",
+)
+_NO_FAULT = Obstacle(
+    "needs a planted fault: name one with --fault",
+    "plant one, or let `sleepwake selftest` plant one after the other",
+)
+
+
+def obstacle(cell: Cell, runtime: Runtime, options: RunOptions) -> Obstacle | None:
+    """What keeps ``runtime`` from running ``cell`` as asked for; None where nothing is known against it."""
+    match cell.scenario.requires:
+        case "gpu" if runtime.engine == "cpu":
+            return _NO_GPU
+        case "pictures" if runtime.name != "attached" and not may_read_pictures(options.model):
+            return _NO_PICTURES
+        case "fault" if options.fault is None:
+            return _NO_FAULT
+    return next(_nothing_to_break(cell, options), None)
+
+
+def _nothing_to_break(cell: Cell, options: RunOptions) -> Iterator[Obstacle]:
+    """A fault that cannot do anything would be called clean, as if it had been missed."""
+    planted = [FAULTS[name] for name in (options.fault or "").split(",") if name in FAULTS]
+    adapters = needs_of(cell.scenario.script).adapters
+    of_adapters = [word for flag in LORA_FLAGS for word in flag] if adapters else []
+    given = {flag_name(word) for word in (*options.vllm_args, *cell.arm.args, *of_adapters)}
+    for fault in planted:
+        if fault.adapters and not adapters:
+            yield Obstacle(
+                f"loads no adapter that {fault.name} could break",
+                f"name a scenario that does: `sleepwake run lora-across-sleep --fault {fault.name}`",
+            )
+        elif missing := [f"--{flag}" for flag in _flags(fault) if flag not in given]:
+            yield Obstacle(
+                f"has no {' or '.join(missing)}, without which {fault.name} has nothing to break",
+                f"add it with --vllm-arg, or let `sleepwake selftest --fault {fault.name}` do so",
+            )
+
+
+def _flags(fault: Fault) -> list[str]:
+    return [flag_name(word) for word in fault.needs if word.startswith("--")]
+
+
+def fit(cells: Sequence[Cell], runtime: Runtime, options: RunOptions) -> tuple[list[Cell], str | None]:
+    """Return the cells that ``runtime`` can run as asked for, and one line about those left out.
+
+    Raises:
+        UsageError: none can be run.
+    """
+    obstacles = {cell.id: found for cell in cells if (found := obstacle(cell, runtime, options))}
+    left_out = "; ".join(f"{name} {found.reason}" for name, found in obstacles.items())
+    if cells and len(obstacles) == len(cells):
+        remedies = dict.fromkeys(found.remedy for found in obstacles.values())
+        raise UsageError(f"no cell can run: {left_out}", remedy="; ".join(remedies))
+    kept = [cell for cell in cells if cell.id not in obstacles]
+    return kept, f"left out: {left_out}" if left_out else None
