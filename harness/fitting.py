@@ -61,7 +61,7 @@ def _nothing_to_break(cell: Cell, options: RunOptions) -> Iterator[Obstacle]:
                 f"loads no adapter that {fault.name} could break",
                 f"name a scenario that does: `sleepwake run lora-across-sleep --fault {fault.name}`",
             )
-        elif missing := [f"--{flag}" for flag in _flags(fault) if flag not in given]:
+        elif missing := [flag for flag in _flags(fault) if flag_name(flag) not in given]:
             yield Obstacle(
                 f"has no {' or '.join(missing)}, without which {fault.name} has nothing to break",
                 f"add it with --vllm-arg, or let `sleepwake selftest --fault {fault.name}` do so",
@@ -69,7 +69,7 @@ def _nothing_to_break(cell: Cell, options: RunOptions) -> Iterator[Obstacle]:
 
 
 def _flags(fault: Fault) -> list[str]:
-    return [flag_name(word) for word in fault.needs if word.startswith("--")]
+    return [word for word in fault.needs if word.startswith("--")]
 
 
 def fit(cells: Sequence[Cell], runtime: Runtime, options: RunOptions) -> tuple[list[Cell], str | None]:

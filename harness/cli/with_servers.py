@@ -67,6 +67,7 @@ def run(
     """
     require("run", for_what="running scenarios")
     from harness import workflow
+    from harness.fitting import fit
     from harness.runs.resuming import resume as take_up
 
     asked = options.of(paths)
@@ -80,7 +81,7 @@ def run(
         print_lines([f"nothing to run: {count(len(resumed.kept), 'cell')} with a verdict"])
         return conclude(resumed.directory, new_console())
     choice = workflow.choose(asked)
-    cells, left_out = workflow.fit(cells, choice.runtime, asked)
+    cells, left_out = fit(cells, choice.runtime, asked)
     if left_out:
         print_lines([f"# {left_out}" if dry_run else left_out])
     if dry_run:
