@@ -29,7 +29,15 @@ def unconfirmed(
         woke = "woke nothing" if len(before.asleep) == 1 else "did not wake everything"
         said = f"{result.method} {result.path} answered {result.status} and {woke}"
         return [f"{said}: /is_sleeping says true, expected false"]
-    return [*_failed(step, result), *contradictions(after, seen, sleeping_pauses=sleeping_pauses)]
+    gone = before.adapters.keys() - after.adapters.keys()
+    return [
+        *_failed(step, result),
+        *contradictions(after, seen, sleeping_pauses=sleeping_pauses),
+        *(
+            f"/v1/models lists {name!r}, expected it to be gone"
+            for name in sorted(gone & {*(seen.served or ())})
+        ),
+    ]
 
 
 def _failed(step: Transition, result: CallResult) -> Iterator[str]:
@@ -53,6 +61,9 @@ def contradictions(engine: EngineState, seen: Observation, *, sleeping_pauses: b
     if sleeping_pauses:
         yield from _unless_equal("/is_paused", seen.is_paused, engine.paused)
     yield from _unless_equal("/health", seen.is_healthy, True)
+    if seen.served is not None:
+        for name in sorted(engine.adapters.keys() - set(seen.served)):
+            yield f"/v1/models does not list {name!r}, expected it to be loaded"
     gauge, expected = seen.sleep_state, engine.gauges
     if gauge is not None and expected and gauge not in expected:
         yield f"vllm:engine_sleep_state says {gauge}, expected {' or '.join(sorted(expected))}"

@@ -57,9 +57,7 @@ async def served_model(connection: Connection) -> str:
 
 async def served_names(http: httpx.AsyncClient, *, deadline_s: float) -> list[str]:
     """The names under which something is served, in the server's order."""
-    listed = (await lifecycle.models(http, deadline_s=deadline_s)).field("data")
-    names = [each.get("id") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
-    return [name for name in names if isinstance(name, str)]
+    return lifecycle.names_in(await lifecycle.models(http, deadline_s=deadline_s))
 
 
 def _part(info: CallResult, name: str) -> dict[str, JsonValue]:

@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from harness.drive.conditions import Condition
 from harness.drive.in_flight import RequestsInFlight
+from harness.drive.needs import needs_of
 from harness.drive.recorder import Recorder
 from harness.drive.standstill import Watch, watched
 from harness.errors import ServerDiedError
@@ -210,6 +211,7 @@ class Session:
         memory = await self.server.measure_memory()
         paused = await lifecycle.is_paused(self.connection.http, deadline_s=OBSERVATION_DEADLINE_S)
         health = await lifecycle.health(self.connection.http, deadline_s=OBSERVATION_DEADLINE_S)
+        served = await self._served()
         observation = Observation(
             t=self.recorder.now(),
             step=self.step,
@@ -218,6 +220,7 @@ class Session:
             is_paused=_truth(paused.field("is_paused")),
             is_healthy=health.ok if health.status is not None else None,
             sleep_state=metrics.snapshot.sleep_state if metrics.snapshot else None,
+            served=served,
             resident_bytes=memory.resident,
             device_bytes=memory.device,
             memory_by_process=dict(memory.per_process),
@@ -225,6 +228,13 @@ class Session:
         )
         self.recorder.record(observation)
         return observation
+
+    async def _served(self) -> tuple[str, ...] | None:
+        """The names under which something is served; None where no adapter is among them, or nobody tells."""
+        if not needs_of(self.scenario.script).adapters:
+            return None
+        listed = await lifecycle.models(self.connection.http, deadline_s=OBSERVATION_DEADLINE_S)
+        return tuple(lifecycle.names_in(listed)) if listed.ok else None
 
     async def record_weight_checksums(self, reference: Reference) -> None:
         """Put the checksums of parameters and buffers into the history, as far as the engine tells them."""

@@ -81,6 +81,9 @@ class Observation(Timed):
     is_paused: bool | None = None
     is_healthy: bool | None = Field(default=None, description="whether /health answered with 200")
     sleep_state: str | None = Field(description="of the vllm:engine_sleep_state gauge")
+    served: tuple[str, ...] | None = Field(
+        default=None, description="the names /v1/models lists; asked for where the script loads adapters"
+    )
     resident_bytes: int | None
     device_bytes: int | None
     memory_by_process: Mapping[str, int] = {}

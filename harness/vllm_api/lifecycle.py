@@ -173,6 +173,13 @@ async def models(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
     return await call(http, "GET", "/v1/models", deadline_s=deadline_s)
 
 
+def names_in(listed: CallResult) -> list[str]:
+    """The names in an answer of :func:`models`, in the server's order."""
+    cards = listed.field("data")
+    names = [card.get("id") for card in cards if isinstance(card, dict)] if isinstance(cards, list) else []
+    return [name for name in names if isinstance(name, str)]
+
+
 async def tokenize_text(
     http: httpx.AsyncClient, text: str, *, model: str | None = None, deadline_s: float
 ) -> CallResult:

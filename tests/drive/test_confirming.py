@@ -13,6 +13,7 @@ from harness.drive.confirming import contradictions, unconfirmed
 from harness.history.observations import Observation
 from harness.scenario.engine_state import EngineState
 from harness.scenario.steps.lifecycle import WakeOptions, WakeUp
+from harness.scenario.steps.loading import UnloadAdapter, UnloadAdapterOptions
 from harness.vllm_api.calls import CallResult
 from tests.fake_vllm.engine import Engine
 from tests.fake_vllm.options import Options
@@ -101,6 +102,11 @@ ASLEEP = EngineState().after_sleep(1)
             "vllm:engine_sleep_state says awake, expected weights_offloaded",
         ),
         (EngineState(paused=True), {"is_paused": False}, "/is_paused says false, expected true"),
+        (
+            EngineState().after_load("x", "first"),
+            {"served": ("model",)},
+            "/v1/models does not list 'x', expected it to be loaded",
+        ),
     ],
 )
 def test_what_cannot_be_is_told(state: EngineState, observed: dict[str, object], contradiction: str) -> None:
@@ -150,6 +156,28 @@ def test_a_200_that_wakes_nothing_is_said_in_one_sentence(before: EngineState, s
         seen=looked,
         sleeping_pauses=True,
     ) == [f"POST /wake_up answered 200 and {said}: /is_sleeping says true, expected false"]
+
+
+def test_an_adapter_that_is_still_listed_was_not_unloaded() -> None:
+    """Whatever the call answered; one that is gone, and the model itself, are no contradiction."""
+    loaded = EngineState().after_load("x", "first")
+    called = CallResult(
+        method="POST", path="/v1/unload_lora_adapter", params=(), payload=None, status=200, body=None,
+        seconds=0, error=None,
+    )  # fmt: skip
+
+    def said(*served: str) -> list[str]:
+        return unconfirmed(
+            UnloadAdapter(unload_adapter=UnloadAdapterOptions(name="x")),
+            called,
+            before=loaded,
+            after=loaded.after_unload("x"),
+            seen=SEEN.model_copy(update={"served": served}),
+            sleeping_pauses=True,
+        )
+
+    assert said("model", "x") == ["/v1/models lists 'x', expected it to be gone"]
+    assert said("model") == []
 
 
 def test_released_memory_is_asleep_until_woken() -> None:

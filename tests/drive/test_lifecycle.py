@@ -53,6 +53,7 @@ async def test_adapters_keep_their_answers_across_sleep(driver: Driver) -> None:
 """
     )
     assert unconfirmed(recording) == []
+    assert {"x", "y"} <= set(recording.observations[-1].served or ())
     asked = [(each.start.adapter, each.start.reference) for each in recording.passes_of(Role.AFTER)]
     assert asked == [(None, "base")] * 2 + [("y", "second")] * 2
     null = {(each.start.adapter, each.start.reference) for each in recording.passes_of(Role.NULL)}
