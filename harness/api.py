@@ -18,6 +18,7 @@ def run(
     image: str | None = None,
     endpoint: str | None = None,
     model: str | None = None,
+    prompts: str | Path | None = None,
     fault: str | None = None,
     arms: tuple[str, ...] = (),
     expression: str | None = None,
@@ -38,6 +39,7 @@ def run(
         image: The container image to test.
         endpoint: URL of a server that is already running.
         model: A Hugging Face id or a model folder.
+        prompts: A JSONL file of prompts or chats that every scenario asks instead of its own.
         fault: Plant a corruption on purpose: a name, or ``FILE.py:function``.
         arms: Run only these arms.
         expression: Run only cells whose name matches, for example ``"level1 and not off"``.
@@ -70,6 +72,7 @@ def run(
         image=image,
         endpoint=endpoint,
         model=model,
+        prompts=None if prompts is None else Path(prompts),
         fault=fault,
         arms=arms,
         expression=expression,

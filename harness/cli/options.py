@@ -39,6 +39,8 @@ class OptionsOfRun:
         max_sleeps: Refuse to start if the scripts would put the server at --endpoint to sleep more often
             than this.
         model: A Hugging Face id or a model folder. Default: SmolLM2-135M-Instruct, without a hub.
+        prompts: A JSONL file of prompts or chats that every scenario asks instead of its own, for example
+            {"prompt": "Why?"} or a request's {"messages": [...]}, one a line.
         fault: Plant a corruption on purpose: a name, or FILE.py:function.
         arms: Run only this arm. Can be given several times.
         expression: Run only cells whose name matches, for example "level1 and not off".
@@ -78,6 +80,7 @@ class OptionsOfRun:
     allow_busy: _Flag = False
     max_sleeps: Annotated[int | None, Parameter(show_default=False)] = None
     model: ModelOption = None
+    prompts: Path | None = None
     fault: str | None = None
     arms: ArmsOption = ()
     expression: Annotated[str | None, Parameter(name=["-k", "--expression"])] = None

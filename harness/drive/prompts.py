@@ -57,7 +57,7 @@ def _asked(job: CellJob, configuration: Mapping[str, JsonValue]) -> tuple[Corpus
 async def _token_ids(session: Session, prompt: CorpusPrompt) -> tuple[int, ...]:
     result = await lifecycle.tokenize_chat(
         session.connection.http,
-        [user_message(prompt.text, picture=prompt.picture)],
+        [turn.model_dump() for turn in prompt.chat] or [user_message(prompt.text, picture=prompt.picture)],
         model=session.served_model_name,
         deadline_s=OBSERVATION_DEADLINE_S,
     )

@@ -30,6 +30,7 @@ class AskedOptions(_Part):
     """What a user asked for, as far as it changes what is run; enough to ask for it again."""
 
     paths: tuple[Path, ...] = ()
+    prompts: Path | None = None
     arms: tuple[str, ...] = ()
     expression: str | None = None
     runtime: str = "auto"

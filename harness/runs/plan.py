@@ -132,7 +132,11 @@ def _sources(options: RunOptions, cell: Cell) -> Mapping[str, str | Mapping[str,
     """Where the cell's own values came from, and those of the vLLM flags that were asked for."""
     asked = dict.fromkeys(_flag_names(options.vllm_args), options.sources.get("vllm_args", "command line"))
     flags = {**asked, **dict.fromkeys(_flag_names(cell.arm.args), SCENARIO)}
-    return {**key_sources(cell.scenario), "flags": {f"--{name}": source for name, source in flags.items()}}
+    keys = key_sources(cell.scenario)
+    if options.prompts is not None:
+        source = options.sources.get("prompts", "command line")
+        keys |= {name: source for name in keys if name.startswith("prompts.")}
+    return {**keys, "flags": {f"--{name}": source for name, source in flags.items()}}
 
 
 def _flag_names(words: Iterable[str]) -> list[str]:

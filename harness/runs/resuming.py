@@ -118,7 +118,7 @@ def _cells_of(description: RunDescription) -> list[Cell]:
         UsageError: a cell is not there any more, or asks something else than it did.
     """
     files = dict.fromkeys(Path(cell.scenario_file) for cell in description.cells.values())
-    found = {cell.id: cell for cell in load_cells(list(files))}
+    found = {cell.id: cell for cell in load_cells(list(files), prompts=description.options.prompts)}
     for name, was in description.cells.items():
         if name not in found or not _asks_the_same(found[name], was):
             raise UsageError(

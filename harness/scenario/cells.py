@@ -11,7 +11,8 @@ from harness.errors import UsageError, did_you_mean
 from harness.installation import shipped_scenarios
 from harness.scenario.corpus import CorpusPrompt, load_corpus
 from harness.scenario.loader import ScenarioFile, find_scenarios, load_scenario
-from harness.scenario.schema import Arm, Scenario
+from harness.scenario.prompts_file import load_prompts
+from harness.scenario.schema import Arm, PromptSet, Scenario
 from harness.scenario.script import flat_steps
 from harness.scenario.steps.requests import StartRequests
 
@@ -37,8 +38,12 @@ class Cell:
         return f"{self.scenario.name}.{self.arm_name}"
 
 
-def load_cells(paths: Sequence[Path], *, only_default: bool = False) -> list[Cell]:
+def load_cells(
+    paths: Sequence[Path], *, only_default: bool = False, prompts: Path | None = None
+) -> list[Cell]:
     """Load the scenarios named by ``paths``, files or folders, and expand them into cells.
+
+    ``prompts`` is a file of prompts that all of them ask instead of their own.
 
     Raises:
         ScenarioError: a file is wrong, or two scenarios have the same name.
@@ -46,6 +51,7 @@ def load_cells(paths: Sequence[Path], *, only_default: bool = False) -> list[Cel
     cells: list[Cell] = []
     seen: dict[str, Path] = {}
     corpora: _Corpora = {}
+    own = None if prompts is None else OwnPrompts.of(prompts)
     for path in find_scenarios(paths):
         loaded = load_scenario(path)
         scenario = loaded.scenario
@@ -57,8 +63,49 @@ def load_cells(paths: Sequence[Path], *, only_default: bool = False) -> list[Cel
             )
         seen[scenario.name] = path
         if scenario.default or not only_default:
-            cells.extend(_expand(loaded, corpora))
+            cells.extend(_expand(loaded, corpora) if own is None else own.asked_by(loaded))
     return cells
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnPrompts:
+    """The prompts of a user's own file, in place of those that a scenario asks by itself."""
+
+    name: str
+    prompts: tuple[CorpusPrompt, ...]
+
+    @classmethod
+    def of(cls, file: Path) -> OwnPrompts:
+        """Read them; their corpus is called after the file.
+
+        Raises:
+            ScenarioError: the file is wrong.
+        """
+        name = re.sub(r"[^a-z0-9._-]+", "-", file.stem.lower()).strip("-._")
+        return cls(name=name[:64] or "prompts", prompts=load_prompts(file))
+
+    def asked_by(self, loaded: ScenarioFile) -> list[Cell]:
+        """The cells of a scenario that asks all of these; up to a quarter of them is held out.
+
+        Raises:
+            ScenarioError: its script sends more requests at once than there are prompts.
+        """
+        held_out = min(loaded.scenario.prompts.held_out, len(self.prompts) // 4)
+        count = len(self.prompts) - held_out
+        steps = flat_steps(loaded.scenario.script)
+        sent = max(
+            (step.start_requests.count or 0 for step in steps if isinstance(step, StartRequests)), default=0
+        )
+        if sent > count:
+            raise loaded.refusal(
+                "script",
+                cause=f"it sends {sent} requests at once, and --prompts gives {count}",
+                remedy="give more prompts, or leave this scenario out",
+            )
+        asked = PromptSet(corpus=self.name, count=count, held_out=held_out)
+        return _cells(
+            loaded.scenario.model_copy(update={"prompts": asked}), loaded.file.path, corpus=self.prompts
+        )
 
 
 _Corpora = dict[tuple[Path, str], tuple[CorpusPrompt, ...]]
@@ -77,7 +124,7 @@ def _corpus_of(loaded: ScenarioFile, corpora: _Corpora) -> tuple[CorpusPrompt, .
 
 
 def _expand(loaded: ScenarioFile, corpora: _Corpora) -> list[Cell]:
-    scenario, path = loaded.scenario, loaded.file.path
+    scenario = loaded.scenario
     wanted = scenario.prompts.count + scenario.prompts.held_out
     corpus = _corpus_of(loaded, corpora)
     if len(corpus) < wanted:
@@ -95,15 +142,22 @@ def _expand(loaded: ScenarioFile, corpora: _Corpora) -> list[Cell]:
             cause=f"{without} sends token ids, and pictures of {scenario.prompts.corpus!r} have none",
             remedy="ask for warm, rehit, cold, sampled and unseen evidence alone, or choose another corpus",
         )
+    usable = tuple(prompt for prompt in corpus[wanted:] if not (without and prompt.picture))
+    return _cells(scenario, loaded.file.path, corpus=(*asked, *usable))
+
+
+def _cells(scenario: Scenario, path: Path, *, corpus: tuple[CorpusPrompt, ...]) -> list[Cell]:
+    """One cell an arm; ``corpus`` begins with what is asked and what is held out."""
+    count, wanted = scenario.prompts.count, scenario.prompts.count + scenario.prompts.held_out
     return [
         Cell(
             scenario=scenario,
             scenario_path=path,
             arm_name=name,
             arm=arm,
-            prompts=asked[: scenario.prompts.count],
-            held_out=asked[scenario.prompts.count :],
-            further=tuple(prompt for prompt in corpus[wanted:] if not (without and prompt.picture)),
+            prompts=corpus[:count],
+            held_out=corpus[count:wanted],
+            further=corpus[wanted:],
         )
         for name, arm in scenario.arms.items()
     ]

@@ -1,6 +1,7 @@
 """Prompt corpora: YAML files in a folder ``corpora``, each a list of chat requests.
 
-A picture that a request shows lies beside its corpus or below, as a PNG or JPEG file.
+A request is a text, or a whole chat.  A picture that it shows lies beside its corpus or below, as a PNG or
+JPEG file.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import base64
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from harness.errors import ScenarioError, did_you_mean
 from harness.scenario.reading import MEBIBYTE, read_file
@@ -20,15 +22,52 @@ from harness.scenario.yaml_file import YamlFile, load_yaml
 MOST_PICTURE_BYTES = 16 * MEBIBYTE
 
 
+class Turn(BaseModel):
+    """One message of a chat."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str = Field(min_length=1)
+
+
 class CorpusPrompt(BaseModel):
     """One request as a user would write it; the server's chat template makes a prompt of it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str = Field(pattern=r"^[a-z0-9-]+$")
-    text: str = Field(min_length=1)
+    text: str = ""
+    """What reports show; of a chat, all its turns."""
+    chat: tuple[Turn, ...] = ()
+    """The turns of a chat that is more than one text of a user."""
     picture: str | None = Field(default=None, min_length=1)
     """An image before the text: in the file a path from the corpus on, once loaded a ``data:`` URL."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _chats_are_shown(cls, value: object) -> object:
+        """A chat without a text of its own is shown turn by turn."""
+        if isinstance(value, dict) and isinstance(value.get("chat"), list) and "text" not in value:
+            turns = [turn for turn in value["chat"] if isinstance(turn, dict)]
+            return {
+                **value,
+                "text": "\n".join(f"{turn.get('role')}: {turn.get('content')}" for turn in turns),
+            }
+        return value
+
+    @model_validator(mode="after")
+    def _asks_something(self) -> Self:
+        if not self.text:
+            raise ValueError("a prompt has a `text`, or a `chat`")
+        if self.chat and self.picture:
+            raise ValueError("a chat has no `picture`")
+        return self
+
+    @property
+    def turns(self) -> tuple[Turn, ...]:
+        """What is sent, without its picture."""
+        return self.chat or (Turn(role="user", content=self.text),)
 
 
 _CORPUS = TypeAdapter(tuple[CorpusPrompt, ...])
