@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness import __version__
-from harness.cli import machine, stored_runs, watching, with_servers
+from harness.cli import machine, starting, stored_runs, watching, with_servers
 from harness.cli.option_sources import check_variables, note_sources, variables_taken
 from harness.cli.shared import write_out
 from harness.errors import ExitCode, SleepwakeError
@@ -29,6 +29,7 @@ app.register_install_completion_command(
     name="--install-completion", help="Let bash, zsh or fish complete commands and options."
 )
 for command in (
+    starting.init,
     *(with_servers.run, with_servers.bisect, with_servers.fuzz, with_servers.selftest, watching.watch),
     *(
         stored_runs.check,
