@@ -58,8 +58,8 @@ def _in_one_part(message: object) -> object:
     if not isinstance(message, dict) or not isinstance(message.get("content"), list):
         return message
     parts = message["content"]
-    texts = [part.get("text") if isinstance(part, dict) else None for part in parts]
-    return {**message, "content": "".join(texts)} if all(isinstance(text, str) for text in texts) else message
+    texts = [part["text"] for part in parts if isinstance(part, dict) and isinstance(part.get("text"), str)]
+    return {**message, "content": "".join(texts)} if len(texts) == len(parts) else message
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -79,10 +80,9 @@ def test_an_engine_in_a_program_gets_a_guard(project: Path) -> None:
 
 def test_own_prompts_become_a_corpus(project: Path) -> None:
     """Quotes, line breaks and chats survive."""
-    (project / "mine.jsonl").write_text(
-        '"a: \\"b\\"\\n# c"\n{"messages": [{"role": "system", "content": "x"}, '
-        '{"role": "user", "content": "é"}]}\n'
-    )
+    chat = {"messages": [{"role": "system", "content": "x"}, {"role": "user", "content": "é"}]}
+    lines = (json.dumps('a: "b"\n# c'), json.dumps(chat))
+    (project / "mine.jsonl").write_text("\n".join(lines))
     assert call(["init", "--endpoint", URL, "--prompts", "mine.jsonl"]) == ExitCode.CLEAN
     (cell,) = load_cells([SCENARIO])
     first, second = cell.prompts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shlex
 import subprocess
 import sys
 import venv
@@ -12,6 +12,8 @@ import pytest
 
 from harness.errors import ExitCode
 from harness.installation import shipped_names
+from tests.action_steps import Runner, bare_environment
+from tests.fake_vllm.behaviours import Fault, Misbehaviour
 from tests.fake_vllm.threads import Served
 from tests.small_scenario import SCENARIO
 
@@ -28,12 +30,10 @@ class Installed:
 
     def __call__(self, *command: str) -> subprocess.CompletedProcess[str]:
         """Run one of the environment's programs in the working folder."""
-        left_out = ("PYTHON", "SLEEPWAKE_", "GITHUB_")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
         return subprocess.run(
             [str(self.folder / "bin" / command[0]), *command[1:]],
             cwd=self.work,
-            env=environment,
+            env=bare_environment(),
             capture_output=True,
             text=True,
             check=False,
@@ -100,6 +100,46 @@ def test_a_run_is_made_judged_and_reported(installed: Installed, served: Served)
     assert installed.says("sleepwake", "report").strip().endswith("report.html")
     program = "import sleepwake; print(sleepwake.check('reports/latest').result.verdict)"
     assert installed.says("python", "-c", program) == "clean\n"
+
+
+def test_what_init_writes_is_run(installed: Installed, served: Served) -> None:
+    """From an empty folder to a verdict, word for word: by the command that it prints, and by pytest."""
+    endpoint = served.start()
+    words = shlex.split(installed.says("sleepwake", "init", "--endpoint", endpoint).splitlines()[-1])
+    assert "clean" in installed.says(*words)
+    said = installed.says("python", "-m", "pytest", "-W", "error", "--sleepwake", "--strict-markers")
+    assert "1 passed" in said
+    assert installed("sleepwake", "init", "--endpoint", endpoint).returncode == ExitCode.USAGE
+
+
+def test_own_prompts_are_asked_without_yaml(installed: Installed, served: Served) -> None:
+    """Their run is judged, and is carried on with the same prompts."""
+    prompts = ("".join(f"{word} " * 60) for word in ("river", "city", "music", "stone", "cloud"))
+    (installed.work / "mine.jsonl").write_text("".join(f'"{prompt}"\n' for prompt in prompts))
+    asked = ("run", "first-look", "--prompts", "mine.jsonl", "--endpoint", served.start())
+    installed.says("sleepwake", *asked)
+    assert "nothing to run" in installed.says("sleepwake", "run", "--resume", "latest")
+    (installed.work / "mine.jsonl").write_text('"something else"\n')
+    resumed = installed("sleepwake", "run", "--resume", "latest")
+    assert "has changed since the run began" in resumed.stderr
+
+
+def test_the_action_runs_the_wheel(installed: Installed, served: Served, tmp_path: Path) -> None:
+    """Its steps, as a runner runs them, on a healthy server and on one with the founding bug."""
+    (tmp_path / "temp").mkdir()
+    (tmp_path / "temp" / "sleepwake").symlink_to(installed.folder)
+    (tmp_path / "summary").touch()
+    on_github = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    runner = Runner(work=installed.work, temp=tmp_path / "temp", environ=bare_environment() | on_github)
+    done = runner.step("Sleep, wake up, compare", scenarios="first-look", endpoint=served.start())
+    assert (done.code, done.outputs["verdict"]) == (0, "clean"), done.output
+    faulty = served.start(Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE})))
+    done = runner.step("Sleep, wake up, compare", scenarios="first-look", endpoint=faulty)
+    assert (done.code, done.outputs["verdict"]) == (1, "corrupt"), done.output
+    assert "::error title=first-look" in done.output
+    assert "corrupt" in (tmp_path / "summary").read_text()
+    assert (Path(done.outputs["directory"]) / "report.html").is_file()
+    assert runner.step("Leave nothing behind").code == 0
 
 
 def test_the_search_over_releases_knows_scenario_and_recipes(installed: Installed) -> None:
