@@ -168,11 +168,11 @@ async def _complete(
 ) -> bytes:
     raw = await client.completions.with_raw_response.create(
         model=request.model,
-        prompt=list(request.prompt_token_ids),
+        prompt=None,
         max_tokens=request.max_tokens,
         temperature=request.temperature,
         seed=request.seed,
-        extra_body=own_fields(request, fields),
+        extra_body=prompt_and_own_fields(request, fields),
     )
     return raw.content
 
@@ -192,6 +192,17 @@ async def _chat(
         extra_body=own_fields(request, {"return_tokens_as_token_ids": True}),
     )
     return raw.content
+
+
+def prompt_and_own_fields(
+    request: GenerationRequest, fields: Mapping[str, JsonValue]
+) -> dict[str, JsonValue]:
+    """What a completion has besides what is said by name.
+
+    As an argument the prompt would cost milliseconds of every request: the client looks at each token
+    of it, once for each kind of thing that a prompt may be.
+    """
+    return {"prompt": list(request.prompt_token_ids), **own_fields(request, fields)}
 
 
 def own_fields(request: GenerationRequest, fields: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

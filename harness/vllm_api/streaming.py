@@ -15,7 +15,7 @@ import httpx
 
 from harness.vllm_api.calls import CallError, malformed
 from harness.vllm_api.completion import StreamedPart
-from harness.vllm_api.generation import GenerationRequest, own_fields, request_error
+from harness.vllm_api.generation import GenerationRequest, prompt_and_own_fields, request_error
 
 if TYPE_CHECKING:
     import openai
@@ -89,14 +89,14 @@ async def _read(
 ) -> None:
     parts = await client.completions.create(
         model=request.model,
-        prompt=list(request.prompt_token_ids),
+        prompt=None,
         max_tokens=request.max_tokens,
         temperature=request.temperature,
         seed=request.seed,
         logprobs=request.top_logprobs,
         stream=True,
         stream_options={"include_usage": True},
-        extra_body=own_fields(request, {"return_tokens_as_token_ids": True}),
+        extra_body=prompt_and_own_fields(request, {"return_tokens_as_token_ids": True}),
     )
     async with parts:
         on_accepted()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from statistics import median
 
-from scipy.stats import binomtest  # type: ignore[import-untyped]  # SciPy ships no types
+import scipy  # type: ignore[import-untyped]  # SciPy ships no types; what is used of it is loaded then
 
 from tests.benchmarks.contest import OURS, Outcome, Score
 
@@ -29,7 +29,9 @@ class Rate:
         """Clopper and Pearson's exact interval at 95%; everything is possible of nothing."""
         if not self.total:
             return 0.0, 1.0
-        low, high = binomtest(self.count, self.total).proportion_ci(confidence_level=0.95, method="exact")
+        low, high = scipy.stats.binomtest(self.count, self.total).proportion_ci(
+            confidence_level=0.95, method="exact"
+        )
         return float(low), float(high)
 
     @property

@@ -30,7 +30,7 @@ def order(recording: Recording) -> list[tuple[str, str]]:
 
 async def test_a_healthy_cell_is_recorded_whole(driver: Driver) -> None:
     """Every pass of the script is there, in order, with an answer to every prompt it sent."""
-    recording = await driver.run()
+    recording = await driver.ran()
     assert recording.finished
     assert recording.failure is None
     assert recording.server
@@ -51,13 +51,13 @@ async def test_a_healthy_cell_is_recorded_whole(driver: Driver) -> None:
 
 async def test_a_healthy_cell_is_clean_on_both_arms(driver: Driver) -> None:
     """Nothing planted, nothing found."""
-    result = judge(await driver.run())
+    result = judge(await driver.ran())
     assert (result.verdict, result.cause) == (Verdict.CLEAN, None), result.reason
 
 
 async def test_cold_passes_never_read_the_cache_and_rehits_always_do(driver: Driver) -> None:
     """The conditions are real: the server's own count of cached tokens says so."""
-    recording = await driver.run()
+    recording = await driver.ran()
     for each in recording.passes:
         cached = {answer.cached_tokens for answer in each.answers.values()}
         if each.start.cache is CacheCondition.COLD:
@@ -69,7 +69,7 @@ async def test_cold_passes_never_read_the_cache_and_rehits_always_do(driver: Dri
 
 async def test_transitions_are_confirmed_by_observations(driver: Driver) -> None:
     """Around every transition the engine is looked at from outside, and what is seen fits."""
-    recording = await driver.run()
+    recording = await driver.ran()
     states = [
         (recording.action_of_step[seen.step].action, seen.moment, seen.is_sleeping, seen.sleep_state)
         for seen in recording.observations
@@ -86,7 +86,7 @@ async def test_transitions_are_confirmed_by_observations(driver: Driver) -> None
 
 async def test_the_founding_bug_is_caught_and_named(driver: Driver) -> None:
     """Kept block hashes over discarded KV: corrupt, stale prefix cache, decided by the controls."""
-    result = judge(await driver.run(fault="keep-prefix-cache"))
+    result = judge(await driver.ran(fault="keep-prefix-cache"))
     assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.STALE_PREFIX_CACHE), result.reason
     assert result.witness is not None
 
@@ -109,14 +109,14 @@ async def test_the_founding_bug_cannot_show_without_prefix_caching(driver: Drive
 @pytest.mark.parametrize("arm", ["on", "off"])
 async def test_lost_weights_are_told_apart(driver: Driver, arm: str) -> None:
     """Weights that do not come back hurt both arms, and no fresh salt heals them."""
-    result = judge(await driver.run(arm, fault="lose-weights"))
+    result = judge(await driver.ran(arm, fault="lose-weights"))
     assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.LOST_WEIGHTS), result.reason
 
 
 @pytest.mark.cell
 async def test_controls_are_asked_once_and_in_order(driver: Driver) -> None:
     """Gentle questions first: a reload of the weights would heal what the others must see."""
-    recording = await driver.run(fault="lose-weights")
+    recording = await driver.ran(fault="lose-weights")
     asked = [each.start.control for each in recording.passes_of(Role.CONTROL)]
     assert asked == [
         *(Control.ASKED_AGAIN, Control.FRESH_SALT, Control.UNSEEN_PROMPTS),
@@ -128,7 +128,7 @@ async def test_controls_are_asked_once_and_in_order(driver: Driver) -> None:
 @pytest.mark.cell
 async def test_weights_that_compute_rightly_are_not_loaded_again(driver: Driver) -> None:
     """Where a fresh salt heals every answer there is nothing left that a reload could heal."""
-    recording = await driver.run(fault="keep-prefix-cache")
+    recording = await driver.ran(fault="keep-prefix-cache")
     asked = [each.start.control for each in recording.passes_of(Role.CONTROL)]
     assert asked == [
         *(Control.ASKED_AGAIN, Control.FRESH_SALT, Control.UNSEEN_PROMPTS),
@@ -253,7 +253,7 @@ async def test_a_full_disk_stops_the_cell_and_keeps_what_was_written(driver: Dri
 
 async def test_where_answers_part_is_recorded_in_words(driver: Driver) -> None:
     """The tokens around the first difference can be read, both the baseline's and the damaged answer's."""
-    recording = await driver.run(fault="keep-prefix-cache")
+    recording = await driver.ran(fault="keep-prefix-cache")
     witness = judge(recording).witness
     assert witness is not None
     parting = witness.first_difference

@@ -22,15 +22,14 @@ from harness.history.events import Event
 from harness.history.passes import Answer, PassStarted, Role
 from harness.history.recording import Recording, load_recording
 from harness.models.model import model_in_folder
-from harness.scenario.cells import load_cells
 from harness.servers.base import MachineTimes
-from tests.drive.conftest import SCENARIOS, Driver
+from tests.drive.conftest import Driver, shipped_cells
 from tests.fake_vllm.in_process import InProcessServer
 from tests.virtual_time import VirtualTimeLoop
 
 pytestmark = [pytest.mark.anyio, pytest.mark.cell]  # half a minute, all together
 
-CELLS = {cell.id: cell for cell in load_cells([SCENARIOS])}
+CELLS = {cell.id: cell for cell in shipped_cells()}
 LEVELS = ["prefix-cache-level1.prefix-cache-on", "prefix-cache-level2.prefix-cache-on"]
 
 SHOWS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ from harness.check.result import Cause, CellResult, Strength, Verdict
 from harness.check.verdict import noise_is_known
 from harness.history.passes import CacheCondition, Control, Role
 from harness.history.recording import Recording
-from tests.check.simulation import END_OF_SEQUENCE, VOCABULARY, Damage, Engine, Floats, Noise, Setup, simulate
+from tests.check.simulation import END_OF_SEQUENCE, VOCABULARY, Damage, Engine, Floats, Noise, Setup
+from tests.check.simulation import simulate as simulate_anew
 from tests.check.stories import calibration_of
 
 BF16 = Noise()
@@ -25,6 +27,18 @@ SEEDS = pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.cell) for seed in range(1, 3))]
 )
 """One engine of a kind is imagined in the fast tests, three in the gate."""
+
+
+@cache
+def simulate(seed: int, setup: Setup = Setup()) -> Recording:  # noqa: B008 - a setup is frozen
+    """The same engine is imagined once, for whichever tests read what it answered."""
+    return simulate_anew(seed, setup)
+
+
+@cache
+def judged(seed: int, setup: Setup = Setup()) -> CellResult:  # noqa: B008 - a setup is frozen
+    """Its verdict, likewise."""
+    return judge(simulate(seed, setup))
 
 
 def alarming(recording: Recording) -> set[str]:
@@ -101,7 +115,7 @@ def test_healthy_engines_raise_no_alarm(setup: Setup, seed: int) -> None:
 
 def test_healthy_engines_are_clean_although_most_answers_differ() -> None:
     """Exact comparison would alarm nearly always; the clean verdict says what could have been seen."""
-    result = judge(simulate(0))
+    result = judged(0)
     assert result.verdict is Verdict.CLEAN
     assert result.findings == ()
     assert result.noise is not None
@@ -132,14 +146,14 @@ def test_healthy_engines_are_clean_although_most_answers_differ() -> None:
 @SEEDS
 def test_damage_alarms(damage: Damage, alarm: str, seed: int) -> None:
     """Every kind of damage is seen by the test that is made for it."""
-    recording = simulate(seed, Setup(damage=damage))
-    assert alarm in alarming(recording)
-    assert judge(recording).verdict is Verdict.CORRUPT
+    result = judged(seed, Setup(damage=damage))
+    assert alarm in {finding.evidence.get("test") for finding in result.findings}
+    assert result.verdict is Verdict.CORRUPT
 
 
 def test_small_damage_in_most_passes_is_never_called_clean() -> None:
     """No further off than rounding takes a pass now and then, but in nearly all of them: that is doubt."""
-    result = judge(simulate(0, Setup(damage=biased(0.05))))
+    result = judged(0, Setup(damage=biased(0.05)))
 
     assert result.verdict is Verdict.INCONCLUSIVE
     assert result.reason.startswith("in 4 of 4 passes answers deviate together")
@@ -150,7 +164,7 @@ def test_small_damage_in_half_of_the_passes_is_what_noise_does() -> None:
     """Requests fall into other batches now and then, and move all answers of a pass."""
     setup = Setup(damage=biased(0.05), damaged_caches=(CacheCondition.COLD,))
 
-    assert judge(simulate(0, setup)).verdict is Verdict.CLEAN
+    assert judged(0, setup).verdict is Verdict.CLEAN
 
 
 def test_damage_from_the_third_cycle_on_alarms() -> None:
@@ -170,7 +184,7 @@ def test_one_noisier_pass_is_not_damage() -> None:
 
 def test_an_alarm_is_told_with_its_p_value() -> None:
     """The finding names pass, effect and the p-value after correction, which is never 0."""
-    result = judge(simulate(0, Setup(damage=scaled(0.96))))
+    result = judged(0, Setup(damage=scaled(0.96)))
     dense = [finding for finding in result.findings if finding.evidence.get("test") == "dense"]
     assert len(dense) == 4
     assert dense[0].message.startswith("cycle 1, warm: answers typically deviate ")
@@ -185,7 +199,7 @@ def test_an_alarm_is_told_with_its_p_value() -> None:
 
 def test_a_gross_answer_is_told_with_its_limit() -> None:
     """The finding names prompt, token, distance and the most that noise explains."""
-    result = judge(simulate(0, Setup(damage=one_prompt)))
+    result = judged(0, Setup(damage=one_prompt))
     [first, *_] = [finding for finding in result.findings if finding.evidence.get("test") == "gross"]
     assert first.prompt == "p3"
     distance, limit = first.evidence["deviation"], first.evidence["limit"]
@@ -203,28 +217,27 @@ def test_a_gross_answer_is_told_with_its_limit() -> None:
 
 def test_differences_within_the_noise_are_not_told() -> None:
     """Beside the damaged prompt most others differ as well; no finding accuses them."""
-    result = judge(simulate(0, Setup(damage=one_prompt)))
+    result = judged(0, Setup(damage=one_prompt))
     assert {finding.prompt for finding in result.findings if finding.prompt} == {"p3"}
 
 
 def test_too_few_null_passes_are_inconclusive() -> None:
     """Three null passes do not measure noise well enough, and the reason says how many would."""
-    recording = simulate(0, Setup(null_passes=1))
-    result = judge(recording)
+    result = judged(0, Setup(null_passes=1))
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "give null_transition 4 or more passes" in result.reason
 
 
 def test_too_few_prompts_are_inconclusive() -> None:
     """With three prompts nothing could alarm, so nothing can be clean."""
-    result = judge(simulate(0, Setup(prompts=3)))
+    result = judged(0, Setup(prompts=3))
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "3 prompts are too few to tell damage from noise: use 4" in result.reason
 
 
 def test_too_much_noise_is_inconclusive() -> None:
     """Where an answer could be garbage and not show, the limit is never loosened to clean."""
-    result = judge(simulate(0, Setup(noise=Noise(sd=0.5))))
+    result = judged(0, Setup(noise=Noise(sd=0.5)))
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "the noise is so large" in result.reason
 
@@ -233,7 +246,7 @@ def test_null_passes_that_happen_to_agree_do_not_make_bf16_exact() -> None:
     """A move of one rounding step is no damage, though no null answer showed one."""
     setup = Setup(noise=Noise(sd=0.0), damage=one_step, cycles=1)
     assert alarming(simulate(0, setup)) == set()
-    assert judge(simulate(0, setup)).verdict is Verdict.CLEAN
+    assert judged(0, setup).verdict is Verdict.CLEAN
 
 
 ALONE = Setup(noise=Noise(sd=0.0), concurrency=1, cycles=1)
@@ -252,8 +265,8 @@ ALONE = Setup(noise=Noise(sd=0.0), concurrency=1, cycles=1)
 )
 def test_what_always_came_again_must_come_again(setup: Setup, verdict: Verdict) -> None:
     """A request that is alone cannot fall into another batch: then no rounding step is excused."""
-    assert judge(simulate(0, setup)).verdict is not Verdict.CORRUPT
-    assert judge(simulate(0, replace(setup, damage=one_step))).verdict is verdict
+    assert judged(0, setup).verdict is not Verdict.CORRUPT
+    assert judged(0, replace(setup, damage=one_step)).verdict is verdict
 
 
 def test_another_part_from_the_cache_need_not_come_again_bit_by_bit() -> None:
@@ -275,7 +288,7 @@ def test_another_part_from_the_cache_need_not_come_again_bit_by_bit() -> None:
 
 def test_quiet_engines_need_one_null_pass() -> None:
     """In float32 a single null pass suffices: whatever is visible is no rounding error."""
-    result = judge(simulate(0, Setup(noise=QUIET, null_passes=1)))
+    result = judged(0, Setup(noise=QUIET, null_passes=1))
     assert result.verdict is Verdict.CLEAN
     assert result.bound is not None
     assert result.bound.smallest_single_shift == pytest.approx(4e-3)
@@ -286,7 +299,7 @@ def test_quiet_engines_need_one_null_pass() -> None:
 )
 def test_quiet_engines_show_the_slightest_damage(damage: Damage) -> None:
     """In float32 every kind of damage is gross, far below what bf16 could show."""
-    result = judge(simulate(0, Setup(noise=QUIET, null_passes=1, damage=damage, cycles=1)))
+    result = judged(0, Setup(noise=QUIET, null_passes=1, damage=damage, cycles=1))
     assert result.verdict is Verdict.CORRUPT
 
 

@@ -6,10 +6,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+import scipy  # type: ignore[import-untyped]  # SciPy ships no types; what is used of it is loaded then
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import binomtest, false_discovery_control, kendalltau  # type: ignore[import-untyped] # scipy ships no types
 
 from harness.check.noise.exact_tests import (
     RankTest,
@@ -58,9 +58,9 @@ def test_one_null_answer_makes_it_the_sign_test(higher: int, lower: int) -> None
     scores = np.array([[0.0, 1.0]] * higher + [[1.0, 0.0]] * lower + [[1.0, 1.0]] * 3)
     found = rank_test(scores)
     if higher + lower:
-        expected = binomtest(higher, higher + lower, alternative="greater").pvalue
+        expected = scipy.stats.binomtest(higher, higher + lower, alternative="greater").pvalue
         assert found.higher == pytest.approx(expected)
-        assert found.two_sided == pytest.approx(binomtest(higher, higher + lower).pvalue)
+        assert found.two_sided == pytest.approx(scipy.stats.binomtest(higher, higher + lower).pvalue)
     else:
         assert found == RankTest(higher=1.0, lower=1.0)
 
@@ -132,13 +132,13 @@ def test_holm_lies_between_nothing_and_bonferroni(p_values: list[float]) -> None
     for before, after in zip(p_values, adjusted, strict=True):
         assert before <= after <= min(1.0, before * len(p_values)) + 1e-12
     assert min(adjusted) == pytest.approx(min(1.0, min(p_values) * len(p_values)))
-    assert (np.array(adjusted) >= false_discovery_control(p_values) - 1e-12).all()
+    assert (np.array(adjusted) >= scipy.stats.false_discovery_control(p_values) - 1e-12).all()
 
 
 @given(st.permutations(range(7)))
 def test_a_rise_is_judged_as_by_kendall(order: list[int]) -> None:
     """Scipy computes the same exact probability."""
-    expected = kendalltau(range(7), order, alternative="greater", method="exact").pvalue
+    expected = scipy.stats.kendalltau(range(7), order, alternative="greater", method="exact").pvalue
     assert rising([float(each) for each in order]) == pytest.approx(expected)
 
 
@@ -150,5 +150,5 @@ def test_equal_values_do_not_rise() -> None:
 @given(st.integers(0, 12), st.floats(0.0, 1.0))
 def test_hits_are_counted_as_by_the_binomial_test(hits: int, rate: float) -> None:
     """Scipy computes the same exact probability."""
-    expected = binomtest(hits, 12, rate, alternative="greater").pvalue
+    expected = scipy.stats.binomtest(hits, 12, rate, alternative="greater").pvalue
     assert at_least(hits, of=12, rate=rate) == pytest.approx(expected, abs=1e-12)
