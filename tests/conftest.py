@@ -100,19 +100,21 @@ def toy_model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working directory with one small scenario, which is all that ships, and a bare environment.
+    """A working directory with one small scenario, which is all that ships, and a bare environment."""
+    settle_in(tmp_path, monkeypatch)
+    return tmp_path
 
-    Nothing of ours or of GitHub's is in that environment.
-    """
-    write_scenario(tmp_path)
-    monkeypatch.setattr(installation, "working_copy", lambda: tmp_path)
+
+def settle_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in ``folder``, where one small scenario ships, in a bare environment."""
+    write_scenario(folder)
+    monkeypatch.setattr(installation, "working_copy", lambda: folder)
     for name in [name for name in os.environ if name.startswith("SLEEPWAKE_")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
-    monkeypatch.setenv("SLEEPWAKE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLEEPWAKE_CACHE", str(folder / "cache"))
+    monkeypatch.chdir(folder)
     leave_undrawn(monkeypatch)
-    return tmp_path
 
 
 def leave_undrawn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,12 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Literal
 
@@ -24,20 +28,56 @@ from harness.servers.attached import AttachedRuntime
 from harness.servers.owner import Owner
 from harness.servers.process.runtime import ProcessRuntime
 from harness.servers.select import Choice
+from tests.conftest import settle_in
 from tests.fake_vllm.behaviours import Behaviour, Fault, Misbehaviour
 from tests.fake_vllm.threads import Served
 from tests.small_scenario import SCENARIO
 
+KEEPS_BLOCKS = Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE}))
+"""The founding bug."""
 
-def test_a_clean_run_ends_with_zero_and_a_report(
-    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
-) -> None:
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """A run of the small scenario that several tests read: how it ended, what it said, what it left."""
+
+    code: int
+    output: str
+    reports: Path
+
+    def copy_to(self, reports: Path) -> Path:
+        """Put the run into another folder of reports; return its directory."""
+        shutil.copytree(self.reports, reports, symlinks=True)
+        return reports / "latest"
+
+
+def ran(folder: Path, misbehaviour: Misbehaviour | None = None) -> Ran:
+    """Run it once on a server that is gone afterwards."""
+    server, output = Served(), StringIO()
+    with pytest.MonkeyPatch.context() as monkeypatch, redirect_stdout(output):
+        settle_in(folder, monkeypatch)
+        code = call(["run", "--endpoint", server.start(misbehaviour)])
+    server.stop()
+    return Ran(code=code, output=output.getvalue(), reports=folder / "reports")
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run of a healthy server."""
+    return ran(tmp_path_factory.mktemp("healthy"))
+
+
+@pytest.fixture(scope="module")
+def faulty(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """A run of a server that has the founding bug."""
+    return ran(tmp_path_factory.mktemp("faulty"), KEEPS_BLOCKS)
+
+
+def test_a_clean_run_ends_with_zero_and_a_report(healthy: Ran) -> None:
     """The last line names the report, and the run directory holds everything it should."""
-    code = call(["run", "--endpoint", served.start()])
-    output = capsys.readouterr().out
-    assert code == ExitCode.CLEAN, output
-    assert output.strip().splitlines()[-1].startswith("report: ")
-    run = here / "reports" / "latest"
+    assert healthy.code == ExitCode.CLEAN, healthy.output
+    assert healthy.output.strip().splitlines()[-1].startswith("report: ")
+    run = healthy.reports / "latest"
     assert {path.name for path in run.iterdir()} == {
         "run.json",
         "cells",
@@ -50,26 +90,17 @@ def test_a_clean_run_ends_with_zero_and_a_report(
     assert json.loads((run / "run.json").read_text())["interrupted"] is False
 
 
-def test_output_off_a_terminal_is_plain(
-    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_output_off_a_terminal_is_plain(healthy: Ran) -> None:
     """A log gets lines without escape codes, one a step."""
-    call(["run", "--endpoint", served.start()])
-    output = capsys.readouterr().out
-    assert "\x1b" not in output
-    assert "sleep level=1" in output
-    assert here.exists()
+    assert "\x1b" not in healthy.output
+    assert "sleep level=1" in healthy.output
 
 
-def test_a_corrupt_run_ends_with_one_and_names_the_cause(
-    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_corrupt_run_ends_with_one_and_names_the_cause(faulty: Ran) -> None:
     """The founding bug in an attached server: exit 1, cause and witness on the screen and in verdict.json."""
-    code = call(["run", "--endpoint", served.start(Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE})))])
-    output = capsys.readouterr().out
-    assert code == ExitCode.CORRUPT_OR_DEGRADED, output
-    assert "stale prefix cache" in output
-    cell = json.loads((here / "reports" / "latest" / "verdict.json").read_text())["cells"][0]
+    assert faulty.code == ExitCode.CORRUPT_OR_DEGRADED, faulty.output
+    assert "stale prefix cache" in faulty.output
+    cell = json.loads((faulty.reports / "latest" / "verdict.json").read_text())["cells"][0]
     assert (cell["verdict"], cell["cause"]) == ("corrupt", "stale prefix cache")
 
 
@@ -109,33 +140,31 @@ def test_a_baseline_that_never_answers_is_inconclusive(here: Path, served: Serve
 
 
 def test_checking_repeats_the_verdict_without_a_server(
-    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
+    here: Path, faulty: Ran, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`sleepwake check` reads the history alone, and says the same; its page is not drawn once more."""
-    code = call(["run", "--endpoint", served.start(Misbehaviour({}, frozenset({Fault.LOSE_WEIGHTS})))])
-    before = (here / "reports" / "latest" / "verdict.json").read_text()
-    drawn = (here / "reports" / "latest" / "report.html").stat().st_mtime_ns
-    served.stop()
-    capsys.readouterr()
-    assert call(["check", "reports/latest"]) == code == ExitCode.CORRUPT_OR_DEGRADED
-    assert (here / "reports" / "latest" / "verdict.json").read_text() == before
-    assert (here / "reports" / "latest" / "report.html").stat().st_mtime_ns == drawn
-    assert "lost weights" in capsys.readouterr().out
+    run = faulty.copy_to(here / "reports")
+    before = (run / "verdict.json").read_text()
+    drawn = (run / "report.html").stat().st_mtime_ns
+    assert call(["check", "reports/latest"]) == faulty.code == ExitCode.CORRUPT_OR_DEGRADED
+    assert (run / "verdict.json").read_text() == before
+    assert (run / "report.html").stat().st_mtime_ns == drawn
+    assert "stale prefix cache" in capsys.readouterr().out
 
 
-def test_checking_a_run_that_was_cut_short_never_says_clean(here: Path, served: Served) -> None:
+def test_checking_a_run_that_was_cut_short_never_says_clean(here: Path, healthy: Ran) -> None:
     """A history cut in the middle of a line is read up to there, and is inconclusive; so says its page."""
-    call(["run", "--endpoint", served.start()])
-    history = next((here / "reports" / "latest" / "cells").glob("*/history.jsonl"))
+    run = healthy.copy_to(here / "reports")
+    history = next((run / "cells").glob("*/history.jsonl"))
     content = history.read_bytes()
     history.write_bytes(content[: len(content) // 2])
     assert call(["check"]) == ExitCode.INCONCLUSIVE
-    assert "<title>inconclusive: " in (here / "reports" / "latest" / "report.html").read_text()
+    assert "<title>inconclusive: " in (run / "report.html").read_text()
 
 
-def test_checking_imports_neither_torch_nor_vllm(here: Path, served: Served) -> None:
+def test_checking_imports_neither_torch_nor_vllm(here: Path, healthy: Ran) -> None:
     """Judging works on a laptop: no engine is imported, and no container library either."""
-    call(["run", "--endpoint", served.start()])
+    healthy.copy_to(here / "reports")
     program = (
         "import sys; from harness.cli import call; code = call(['check']);"
         "print(sorted({'torch', 'vllm', 'docker', 'openai'} & set(sys.modules))); sys.exit(code)"
@@ -148,13 +177,11 @@ def test_checking_imports_neither_torch_nor_vllm(here: Path, served: Served) -> 
 
 
 def test_two_runs_are_set_side_by_side(
-    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
+    here: Path, healthy: Ran, faulty: Ran, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`sleepwake compare` names the verdict that changed, in lines, Markdown and HTML, and ends with 0."""
-    call(["run", "--endpoint", served.start(), "--out", "healthy"])
-    faulty = Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE}))
-    call(["run", "--endpoint", served.start(faulty), "--out", "faulty"])
-    capsys.readouterr()
+    healthy.copy_to(here / "healthy")
+    faulty.copy_to(here / "faulty")
     both = ["compare", "healthy/latest", "faulty/latest"]
     assert call([*both, "--html", "both.html"]) == ExitCode.CLEAN
     output = capsys.readouterr().out
@@ -257,7 +284,7 @@ def test_a_bug_report_shows_the_bug_again(
     here: Path, served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its repro.py diverges on the server that was corrupt and matches on a healthy one."""
-    faulty = served.start(Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE})))
+    faulty = served.start(KEEPS_BLOCKS)
     call(["run", "--endpoint", faulty])
     capsys.readouterr()
     assert call(["bug-report", "--out", "bug"]) == ExitCode.CLEAN
@@ -280,8 +307,7 @@ def test_a_job_on_github_gets_annotations_and_a_summary(
     """Where GitHub Actions says so; nothing the report prints can be taken for a command."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(here / "summary"))
-    faulty = Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE}))
-    call(["run", "--endpoint", served.start(faulty)])
+    call(["run", "--endpoint", served.start(KEEPS_BLOCKS)])
     output = capsys.readouterr().out
     assert "::error title=small / only%3A corrupt (stale prefix cache),file=scenarios/small.yaml::" in output
     assert output.index("::stop-commands::") < output.index("sleepwake: corrupt")
@@ -319,17 +345,16 @@ def test_kept_servers_are_named_and_cleaned_up(
 
 
 def test_history_lists_runs_and_says_when_there_are_none(
-    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
+    here: Path, healthy: Ran, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One line a run under the headings; before the first run a sentence."""
     assert call(["history"]) == ExitCode.CLEAN
     assert capsys.readouterr().out == "no run in reports\n"
-    call(["run", "--endpoint", served.start()])
-    capsys.readouterr()
+    latest = healthy.copy_to(here / "reports")
     assert call(["history"]) == ExitCode.CLEAN
     heading, run, *_ = capsys.readouterr().out.splitlines()
     assert heading.split() == ["run", "started", "runtime", "vLLM", "cells", "verdict"]
-    assert run.split()[0] == (here / "reports" / "latest").resolve().name
+    assert run.split()[0] == latest.resolve().name
     assert run.split()[3:] == ["attached", "0.32.0", "1", "clean", "clean"]
 
 
@@ -359,9 +384,9 @@ for word in ("check", "schema", "history"):
 """
 
 
-def test_a_reader_that_leaves_changes_no_exit_code(here: Path, served: Served) -> None:
+def test_a_reader_that_leaves_changes_no_exit_code(here: Path, healthy: Ran) -> None:
     """`sleepwake check | head` ends as without `head`, and complains of nothing."""
-    call(["run", "--endpoint", served.start()])
+    healthy.copy_to(here / "reports")
     nobody, output = os.pipe()
     os.close(nobody)
     program = [sys.executable, "-c", THREE_COMMANDS]
