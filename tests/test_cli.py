@@ -188,6 +188,11 @@ def test_two_runs_are_set_side_by_side(
     assert output.startswith("1 of 1 verdict changed: 1 worse.")
     assert "corrupt (stale prefix cache)  worse" in output
     assert "1 of 1 verdict changed: 1 worse." in (here / "both.html").read_text()
+    assert call([*both, "--fail-on", "worse"]) == ExitCode.CORRUPT_OR_DEGRADED
+    assert call(["pin", "healthy/latest"]) == ExitCode.CLEAN
+    assert call(["compare", "faulty/latest", "pinned", "--fail-on", "worse"]) == ExitCode.CLEAN
+    assert call(["compare", "pinned", "faulty/latest", "--fail-on", "changed"]) == 1
+    capsys.readouterr()
     assert call([*both, "--markdown"]) == ExitCode.CLEAN
     assert "| small.only | clean | corrupt (stale prefix cache) | worse |" in capsys.readouterr().out
 

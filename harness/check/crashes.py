@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
-from harness.check.result import Crash
+from harness.check.result import CellResult, Crash, Grounds, Lack, Verdict
 from harness.check.wording import counted
 
 _Result = TypeVar("_Result")
@@ -36,6 +36,20 @@ class Attempts:
             trace = traceback.format_exc()
             self._crashes[part] = Crash(part=part, error=f"{type(error).__name__}: {error}", traceback=trace)
             return otherwise
+
+    def told_in(self, judged: CellResult) -> CellResult:
+        """Return ``judged`` with what crashed on the way to it."""
+        sentence = self.sentence()
+        if not sentence:
+            return judged
+        grounds = Grounds(what=sentence)
+        if judged.reason:
+            told = judged.grounds or Grounds(what=judged.reason)
+            grounds = told.model_copy(update={"further": (*told.further, sentence)})
+        if judged.verdict is Verdict.INCONCLUSIVE:
+            grounds = grounds.model_copy(update={"lacks": (*grounds.lacks, Lack.CRASH)})
+        reason = "; ".join(filter(None, (judged.reason, sentence)))
+        return judged.model_copy(update={"reason": reason, "grounds": grounds, "crashes": self.crashes})
 
     def sentence(self) -> str:
         """What crashed, for an operator; empty where nothing did."""

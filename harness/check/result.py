@@ -168,6 +168,46 @@ class NoiseFloor(_Frozen):
     largest_logprob_shift: float | None = None
 
 
+class Lack(StrEnum):
+    """What keeps a cell from a verdict, by what is to be done about it."""
+
+    RELEASE = "release"
+    """The release does not have what the script needs."""
+    RECORDING = "recording"
+    """The recording stops early, or answers are missing from it."""
+    SCRIPT = "script"
+    """The script asks for nothing that could be judged, or left steps out."""
+    BASELINE = "baseline"
+    """The engine was not sound before it slept, or did not agree with itself."""
+    DAMAGED_LATER = "damaged later"
+    """What the next cell on the same server saw, this cell's probes did not."""
+    TIME = "time"
+    """The machine was too busy, or stopped, for what time decides."""
+    LONE_ANSWER = "lone answer"
+    """One answer is off, and nothing joins it."""
+    NOISE = "noise"
+    """Answers differ by themselves too much, or too little is known of how much."""
+    CACHE = "cache"
+    """What was cached after waking was never read."""
+    OTHERS = "others"
+    """Requests of others may be what differs."""
+    CRASH = "crash"
+    """A part of the judgement raised."""
+
+
+class Grounds(_Frozen):
+    """``reason`` taken apart, for those who show it as a list."""
+
+    what: str = Field(description="what was found, in one sentence")
+    because: tuple[str, ...] = Field(
+        default=(), description="what speaks for the cause, one observation each"
+    )
+    further: tuple[str, ...] = Field(default=(), description="what else there is to say")
+    lacks: tuple[Lack, ...] = Field(
+        default=(), description="of an inconclusive cell: what kept it from a verdict, the weightiest first"
+    )
+
+
 class Crash(_Frozen):
     """A part of the judgement that raised: what it would have said is not known."""
 
@@ -190,6 +230,11 @@ class CellResult(_Frozen):
         exclude_if=lambda causes: not causes,
     )
     reason: str = Field(description="the verdict in one sentence")
+    grounds: Grounds | None = Field(
+        default=None,
+        description="the reason taken apart; left out in verdicts of older versions",
+        exclude_if=lambda grounds: grounds is None,
+    )
     findings: tuple[Finding, ...] = ()
     witness: Witness | None = None
     controls: tuple[ControlOutcome, ...] = ()

@@ -23,10 +23,21 @@ from harness.check.checkers import CHECKERS, About, Checker, speed
 from harness.check.crashes import Attempts
 from harness.check.diagnosis import cause, inconclusive, witness_choice
 from harness.check.diagnosis.cause import Attribution
+from harness.check.diagnosis.inconclusive import Obstacle
 from harness.check.evidence import Evidence
 from harness.check.noise import limits
 from harness.check.noise.budget import OF_ONE_CELL, ErrorBudget, told
-from harness.check.result import Cause, CellResult, Finding, RunResult, Strength, Verdict, Witness
+from harness.check.result import (
+    Cause,
+    CellResult,
+    Finding,
+    Grounds,
+    Lack,
+    RunResult,
+    Strength,
+    Verdict,
+    Witness,
+)
 from harness.check.wording import counted, describe
 from harness.errors import ExitCode, FlagsRefusedError
 from harness.history.recording import Recording
@@ -56,9 +67,7 @@ class _Judgement:
 
     def result(self) -> CellResult:
         """Give the verdict, with what crashed on the way to it."""
-        judged = self._judged()
-        reason = "; ".join(filter(None, (judged.reason, self._attempts.sentence())))
-        return judged.model_copy(update={"reason": reason, "crashes": self._attempts.crashes})
+        return self._attempts.told_in(self._judged())
 
     def _judged(self) -> CellResult:
         failure = self._evidence.recording.failure
@@ -72,12 +81,18 @@ class _Judgement:
         if proofs and crashed <= {About.ENGINE}:
             return self._broken(Verdict.DEGRADED, proofs)
         # Who would have told of answers crashed: degraded says that they hold.
-        reasons = (*_summary(proofs), *self._obstacles())
+        obstacles = self._obstacles()
+        reasons = (*_summary(proofs), *(each.sentence for each in obstacles))
         if not reasons and not self._attempts.crashes:
             clean = self._attempts.attempt("the bound of a clean verdict", self._clean, otherwise=None)
             if clean is not None:
                 return clean
-        return self._with(verdict=Verdict.INCONCLUSIVE, reason="; ".join(reasons))
+        lacks = tuple(dict.fromkeys(each.lack for each in obstacles))
+        return self._with(
+            verdict=Verdict.INCONCLUSIVE,
+            reason="; ".join(reasons),
+            grounds=Grounds(what=reasons[0], further=reasons[1:], lacks=lacks) if reasons else None,
+        )
 
     def _corrupt(self, proofs: Sequence[Finding]) -> CellResult:
         evidence = self._evidence
@@ -97,20 +112,25 @@ class _Judgement:
             lambda: tuple(each.sentence for each in evidence.disagreements),
             otherwise=nothing_odd,
         )
-        sentences = (
-            self._attempts.attempt(
-                "the headline", partial(_headline, evidence, damaged, proofs), otherwise=proofs[0].message
-            ),
-            f"{attribution.cause.value}: {attribution.because}" if attribution.because else "",
+        headline = self._attempts.attempt(
+            "the headline", partial(_headline, evidence, damaged, proofs), otherwise=proofs[0].message
+        )
+        further = (
             *(f"and {other.value}: {because}" for other, because in attribution.others),
             *before,
-            f"the run then stopped: {failure.error}" if failure else "",
+            *([f"the run then stopped: {failure.error}"] if failure else ()),
+        )
+        sentences = (
+            headline,
+            f"{attribution.cause.value}: {attribution.because}" if attribution.because else "",
+            *further,
         )
         return self._with(
             verdict=Verdict.CORRUPT,
             cause=attribution.cause,
             other_causes=tuple(other for other, _ in attribution.others),
             reason="; ".join(filter(None, sentences)),
+            grounds=Grounds(what=headline, because=attribution.observations, further=further),
             witness=self._witness(damaged, proofs),
             controls=attribution.controls,
             ruled_out=attribution.ruled_out,
@@ -118,10 +138,12 @@ class _Judgement:
 
     def _broken(self, verdict: Verdict, proofs: Sequence[Finding]) -> CellResult:
         """Every probe was answered as before: what is broken is not what computes answers."""
+        sentences = (*_summary(proofs), *(each.sentence for each in self._obstacles()))
         return self._with(
             verdict=verdict,
             cause=next(checker.cause for checker, found in self._found.items() if proofs[0] in (found or ())),
-            reason="; ".join((*_summary(proofs), *self._obstacles())),
+            reason="; ".join(sentences),
+            grounds=Grounds(what=sentences[0], further=sentences[1:]),
             witness=self._witness((), proofs),
         )
 
@@ -162,13 +184,13 @@ class _Judgement:
         """What checkers that crashed would have told about."""
         return {checker.about for checker, findings in self._found.items() if findings is None}
 
-    def _obstacles(self) -> tuple[str, ...]:
+    def _obstacles(self) -> tuple[Obstacle, ...]:
         find = partial(inconclusive.find, self._evidence)
-        lacking: tuple[str, ...] = self._attempts.attempt(
+        lacking: tuple[Obstacle, ...] = self._attempts.attempt(
             "the search for what a verdict lacks", find, otherwise=()
         )
         disturbed = self._attempts.attempt("the look at requests of others", self._disturbed, otherwise=None)
-        return (*lacking, disturbed) if disturbed else lacking
+        return (*lacking, Obstacle(Lack.OTHERS, disturbed)) if disturbed else lacking
 
     def _disturbed(self) -> str | None:
         return others.obstacle(self._evidence.recording, disturbed=self._rests_on_measures())

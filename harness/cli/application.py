@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from harness import __version__
-from harness.cli import machine, starting, stored_runs, watching, with_servers
+from harness.cli import machine, showing, starting, stored_runs, watching, with_servers
 from harness.cli.option_sources import check_variables, note_sources, variables_taken
 from harness.cli.shared import write_out
 from harness.errors import ExitCode, SleepwakeError
@@ -34,7 +34,9 @@ for command in (
     *(
         stored_runs.check,
         stored_runs.report,
+        showing.show,
         stored_runs.compare,
+        stored_runs.pin,
         stored_runs.merge,
         stored_runs.bug_report,
         stored_runs.history,

@@ -5,19 +5,20 @@ What only one of them needs is imported by it, so that judging a run starts in a
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
 from harness.cli.option_sources import runs_folder
 from harness.cli.shared import OutOption, RunArgument, new_console, print_lines
-from harness.errors import ExitCode
+from harness.errors import ExitCode, UsageError
 from harness.extras import require
 from harness.report import show_report, write_report
 from harness.report.tables import show_table
 from harness.report.writer import HTML_FILE, VERDICT_FILE
-from harness.runs.finding import REPORTS, find_run
+from harness.runs.finding import REPORTS, find_run, pin_run
 from harness.runs.judging import judge_directory
 
 
@@ -75,14 +76,17 @@ def compare(
     second: Annotated[str, Parameter(name="B")],
     /,
     *,
+    fail_on: Literal["changed", "worse"] | None = None,
     markdown: Annotated[bool, Parameter(negative=())] = False,
     html: Path | None = None,
 ) -> int:
     """Set two stored runs side by side: verdicts, times, memory, noise floors.
 
     Args:
-        first: A run directory.
+        first: A run directory, or pinned.
         second: Another one.
+        fail_on: End with 1 if a verdict changed, or if one became worse; with 3 if that cannot be told,
+            because a cell has no verdict any more. Without it the end is 0.
         markdown: Print Markdown, for comments and summaries.
         html: Write the comparison to this file as well.
     """
@@ -102,6 +106,18 @@ def compare(
         from harness.report.two_runs_page import two_runs_html
 
         replace_file(html, two_runs_html(runs))
+    return runs.held_against(fail_on) if fail_on else ExitCode.CLEAN
+
+
+def pin(name: RunArgument = None, /) -> int:
+    """Pin a run: from now on `pinned` names it, for example in `sleepwake compare pinned latest`.
+
+    Args:
+        name: A run directory. Without one: the latest.
+    """
+    directory = _find_run(name)
+    link = pin_run(directory, out=runs_folder(REPORTS))
+    print_lines([f"pinned: {link} is {directory.name}"])
     return ExitCode.CLEAN
 
 
@@ -139,19 +155,47 @@ def bug_report(
     return ExitCode.CLEAN
 
 
-def history(*, out: OutOption = REPORTS) -> int:
+def history(*, html: Path | None = None, last: int = 30, out: OutOption = REPORTS) -> int:
     """List the runs on disk, the newest last.
 
     Args:
+        html: Write a page with the verdicts, noise, times and memory of every cell over time.
+        last: How many runs the page shows at most, the newest.
         out: The folder that holds the run directories.
     """
     from harness.runs.listing import past_runs, past_runs_table
+
+    if html is not None:
+        return _write_trends(html, last=last, out=out)
 
     runs = past_runs(out)
     if runs:
         show_table(past_runs_table(runs), new_console())
     else:
         print_lines([f"no run in {out}"])
+    return ExitCode.CLEAN
+
+
+def _write_trends(html: Path, *, last: int, out: Path) -> int:
+    require("report", for_what="--html")
+    from harness.history.files import replace_file
+    from harness.report.trends import trends_html
+    from harness.runs.trends import past_cells
+
+    if last < 1:
+        raise UsageError(f"--last: {last} is less than 1", remedy="give the number of runs to show")
+    runs = past_cells(out, last=last)
+    if not runs:
+        raise UsageError(
+            f"--html: no judged run in {out}", remedy="run scenarios first, or name another --out"
+        )
+    links = {
+        run.name: Path(os.path.relpath(out / run.name / HTML_FILE, html.parent)).as_posix()
+        for run in runs
+        if (out / run.name / HTML_FILE).exists()
+    }
+    replace_file(html, trends_html(runs, links=links))
+    print_lines([str(html)])
     return ExitCode.CLEAN
 
 

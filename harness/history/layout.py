@@ -11,6 +11,8 @@ CELLS_FOLDER = "cells"
 """One folder a cell, named after it."""
 HISTORY_FILE = "history.jsonl"
 SERVER_LOG = "server.log"
+PINNED_LINK = "pinned"
+"""The run that later ones are held against."""
 LATEST_LINK = "latest"
 """Beside the run directories; points at the newest."""
 

@@ -18,7 +18,13 @@ from harness.report.words import outcome_of
 SUMMARY_LIMIT_BYTES = 1024 * 1024
 """GitHub refuses a step's summary beyond it."""
 
-_LEVELS = {"corrupt": "error", "degraded": "error", "error": "warning", "inconclusive": "warning"}
+_LEVELS = {
+    "corrupt": "error",
+    "degraded": "error",
+    "error": "warning",
+    "inconclusive": "warning",
+    "interrupted": "warning",
+}
 _MESSAGE_SHOWN = 1_000
 
 

@@ -21,6 +21,8 @@ from harness.report.model import CellReport, Report
 from harness.report.plain import cell_lines
 from harness.report.text import one_line
 
+_NO_VERDICT = frozenset({"error", "interrupted"})
+
 
 def junit_xml(report: Report) -> str:
     """Return the document, with an XML declaration."""
@@ -34,7 +36,7 @@ def junit_xml(report: Report) -> str:
 
 def _suite(scenario: str, cells: Sequence[CellReport], *, number: int, run_started: JsonValue) -> ET.Element:
     outcomes = [cell.outcome for cell in cells]
-    errors = outcomes.count("error")
+    errors = sum(outcome in _NO_VERDICT for outcome in outcomes)
     attributes = {
         "name": one_line(scenario),
         "package": "sleepwake",
@@ -86,7 +88,7 @@ def _case(cell: CellReport) -> ET.Element:
     }
     case = ET.Element("testcase", attributes)
     if cell.outcome != "clean":
-        problem = ET.SubElement(case, "error" if cell.outcome == "error" else "failure")
+        problem = ET.SubElement(case, "error" if cell.outcome in _NO_VERDICT else "failure")
         problem.set("type", cell.outcome)
         problem.set("message", one_line(cell.result.reason))
         problem.text = "\n".join(cell_lines(cell))

@@ -18,12 +18,17 @@ class Measure:
 
     name: str
     value: float
-    unit: Literal["s", "bytes"]
+    unit: Literal["s", "bytes", "nat"]
 
     @property
     def words(self) -> str:
         """The number as people read it."""
-        return seconds(self.value) if self.unit == "s" else mebibytes(round(self.value))
+        match self.unit:
+            case "s":
+                return seconds(self.value)
+            case "bytes":
+                return mebibytes(round(self.value))
+        return f"{self.value:.3g} nat"
 
 
 def measures(recording: Recording) -> list[Measure]:

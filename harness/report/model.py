@@ -14,6 +14,9 @@ from harness.history.run_description import DescribedCell, RunDescription
 IN_ITS_USERS_PROCESS = "inprocess"
 """The runtime of an engine that a guard asks."""
 
+SEVERITY = ("corrupt", "degraded", "error", "interrupted", "inconclusive", "clean")
+"""The outcomes of a cell, worst first."""
+
 _UNDESCRIBED = RunDescription(run="", cells={})
 
 
@@ -28,6 +31,8 @@ class CellReport:
     """The end of what the server printed."""
     batches_matter: CellResult | None = None
     """Of a cell whose engine answers alike in any batch: the one that differs by nothing else."""
+    interrupted: bool = False
+    """Whether it was the user, or a signal, who stopped it."""
 
     @property
     def token_texts(self) -> Mapping[int, str]:
@@ -46,8 +51,10 @@ class CellReport:
 
     @property
     def outcome(self) -> str:
-        """The verdict in one word; ``error`` where the machine got in the way."""
-        return self.result.verdict.value if self.result.verdict else "error"
+        """The verdict in one word; ``error`` where the machine got in the way, or else ``interrupted``."""
+        if self.result.verdict:
+            return self.result.verdict.value
+        return "interrupted" if self.interrupted else "error"
 
     @property
     def seconds(self) -> float:
@@ -93,11 +100,24 @@ def assemble(
                 reproduce=reproduce_command(cell, described),
                 server_log=server_logs.get(cell.cell, ""),
                 batches_matter=_where_batches_matter(cell, result.cells, recordings),
+                interrupted=_was_interrupted(recordings.get(cell.cell), described),
             )
             for cell in result.cells
         ),
         run=described,
     )
+
+
+def _was_interrupted(recording: Recording | None, run: RunDescription) -> bool:
+    """Whether a cell was stopped by its user, or never begun because the run was."""
+    if recording is None:
+        return bool(run.interrupted)
+    return recording.failure is not None and recording.failure.interrupted
+
+
+def worst_first(cells: Sequence[CellReport]) -> list[CellReport]:
+    """The cells by outcome, those of one outcome in their order."""
+    return sorted(cells, key=lambda cell: SEVERITY.index(cell.outcome))
 
 
 def _where_batches_matter(

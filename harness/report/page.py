@@ -1,25 +1,31 @@
 """``report.html``: one file that opens offline, needs no script and loads nothing.
 
-Templates escape everything they are given; a content security policy in the page itself
-forbids scripts and requests, should anything ever get past them.
+Templates escape everything they are given; a content security policy in the page itself forbids requests
+and every script but the page's own, which it knows by its checksum, should anything ever get past them.
+What that script adds (filter, search, buttons that copy) is not there without it, and nothing is missing.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import JsonValue
 
 from harness.check.evidence import Evidence
-from harness.check.result import Witness
+from harness.check.result import Cause, Finding, Strength, Witness
 from harness.report import text, words
+from harness.report.advice import advice
 from harness.report.changes import Change, Spread, agreements, changes, shapes, spreads
-from harness.report.model import CellReport, Report
+from harness.report.measures import Measure, measures
+from harness.report.model import CellReport, Report, worst_first
 from harness.report.plots import agreement_plot, memory_plot, shape_plot
 from harness.report.remarks import Remark, remarks
 from harness.report.spending import spending
@@ -35,6 +41,10 @@ _STRIPS_SHOWN = 12
 _ROWS_SHOWN = 500
 _TEXT_SHOWN = 20_000
 _LINE_SHOWN = 2_000
+_PLOTTED_CELLS = 16
+"""Cells with plots, the worst first: each plot weighs some twenty kilobytes."""
+_COLUMNS = 4
+"""Arms up to which the cells stand in columns, one an arm."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +69,8 @@ class CellView:
     report: CellReport
     anchor: str
     is_open: bool
+    is_featured: bool
+    """Whether the first screen tells its reason and its witness."""
     remarks: list[Remark]
     witness: WitnessView | None
     changes: list[tuple[Change, Strip | None]]
@@ -66,6 +78,10 @@ class CellView:
     changes_left_out: int
     spreads: list[Spread]
     moments: list[Moment]
+    proofs: list[Finding]
+    """The first proof of every checker."""
+    memory: list[Measure]
+    """Where memory is what is wrong: how much was in use, awake and asleep."""
     plots: list[tuple[str, str, Markup]]
     log: list[str]
     """The end of what the server printed."""
@@ -73,12 +89,20 @@ class CellView:
 
 def report_html(report: Report) -> str:
     """Return the page.  Takes about a second for the first plot and a tenth for each further one."""
-    order = sorted(report.cells, key=lambda cell: words.SEVERITY.index(cell.outcome))
-    worst = [cell.result.cell for cell in order if cell.outcome != "clean"][:_OPEN_CELLS]
+    order = worst_first(report.cells)
+    anchors = {cell.result.cell: f"cell-{number}" for number, cell in enumerate(report.cells, start=1)}
     cells = [
-        _cell_view(cell, anchor=f"cell-{number}", is_open=cell.result.cell in worst)
-        for number, cell in enumerate(report.cells, start=1)
+        _cell_view(
+            cell,
+            anchor=anchors[cell.result.cell],
+            is_open=cell.outcome != "clean" and place < _OPEN_CELLS,
+            is_featured=place == 0,
+            is_plotted=place < _PLOTTED_CELLS,
+        )
+        for place, cell in enumerate(order)
     ]
+    arms = list(dict.fromkeys(cell.result.arm for cell in report.cells))
+    script = _script()
     return (
         page_environment()
         .get_template("report.html.j2")
@@ -87,9 +111,16 @@ def report_html(report: Report) -> str:
             outcome=words.run_outcome(report),
             headline=words.headline(report),
             lead=words.lead(report),
+            advice=advice(report),
+            featured=cells[0] if cells else None,
             cells=cells,
+            anchors=anchors,
+            outcomes=list(dict.fromkeys(cell.outcome for cell in order)),
             scenarios=list(dict.fromkeys(cell.result.scenario for cell in report.cells)),
-            arms=list(dict.fromkeys(cell.result.arm for cell in report.cells)),
+            arms=arms,
+            in_columns=len(arms) <= _COLUMNS,
+            script=script,
+            script_checksum=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             grounds=_grounds(report),
             false_alarms=words.false_alarms(report),
             spending=spending(report),
@@ -97,6 +128,12 @@ def report_html(report: Report) -> str:
             rows_shown=_ROWS_SHOWN,
         )
     )
+
+
+@cache
+def _script() -> Markup:
+    """The page's own script, exactly as it stands between its tags."""
+    return Markup((files("harness.report") / "templates" / "report.js").read_text(encoding="utf-8"))  # noqa: S704 - ours
 
 
 @cache
@@ -125,13 +162,16 @@ def _made_visible(value: object) -> object:
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
-def _cell_view(cell: CellReport, *, anchor: str, is_open: bool) -> CellView:
+def _cell_view(
+    cell: CellReport, *, anchor: str, is_open: bool, is_featured: bool, is_plotted: bool
+) -> CellView:
     evidence = Evidence(cell.recording) if cell.recording else None
     changed = changes(evidence) if evidence else []
     return CellView(
         report=cell,
         anchor=anchor,
         is_open=is_open,
+        is_featured=is_featured,
         remarks=list(remarks(cell, findings=0)),
         witness=_witness_view(cell),
         changes=[
@@ -146,9 +186,21 @@ def _cell_view(cell: CellReport, *, anchor: str, is_open: bool) -> CellView:
         changes_left_out=max(0, len(changed) - _CHANGES_SHOWN),
         spreads=spreads(evidence) if evidence else [],
         moments=moments(evidence) if evidence else [],
-        plots=list(_plots(evidence)) if evidence else [],
+        proofs=[
+            group.findings[0]
+            for group in words.grouped(cell.result.findings)
+            if group.strength is Strength.PROOF
+        ],
+        memory=_memory(cell),
+        plots=list(_plots(evidence)) if evidence and is_plotted else [],
         log=_log(cell),
     )
+
+
+def _memory(cell: CellReport) -> list[Measure]:
+    if cell.result.cause is not Cause.MEMORY or cell.recording is None:
+        return []
+    return [each for each in measures(cell.recording) if each.unit == "bytes"]
 
 
 def _log(cell: CellReport) -> list[str]:
@@ -183,14 +235,15 @@ def _picture(witness: Witness, cell: CellReport) -> str | None:
 
 
 def _plots(evidence: Evidence) -> Iterator[tuple[str, str, Markup]]:
-    """Title, what to look for, and the picture."""
-    if picture := agreement_plot(agreements(evidence)):
+    """Title, what to look for, and the picture; of answers only where any of them differs."""
+    differ = not all(pair.identical for pair in (*evidence.null, *evidence.after))
+    if differ and (picture := agreement_plot(agreements(evidence))):
         yield (
             "Agreement with the baseline",
             "The index of the first token that differs; = where all are equal.",
             picture,
         )
-    if picture := shape_plot(shapes(evidence)):
+    if differ and (picture := shape_plot(shapes(evidence))):
         yield (
             "Length and repetition",
             "A cross inside its circle is an answer shaped like its baseline.",

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from harness.report.advice import advice
 from harness.report.model import CellReport, Report
 from harness.report.remarks import remarks, remarks_on_run
 from harness.report.text import one_line
 from harness.report.witness import ENDS_HERE, facts, parting, where_they_part
-from harness.report.words import headline, outcome_of, run_outcome
+from harness.report.words import headline, outcome_of, run_outcome, tile
 
 _COLUMN = 14
 """Width of the labels, as wide as the longest of them."""
@@ -22,10 +23,15 @@ _FINDINGS_SHOWN = 10
 def plain_lines(report: Report) -> Iterator[str]:
     """Yield the whole report, line by line."""
     yield f"sleepwake: {run_outcome(report)}. {headline(report)}"
+    step = advice(report)
+    yield f"do this next: {one_line(step.sentence)}"
+    if step.command:
+        yield f"  {one_line(step.command)}"
     yield ""
     width = max((len(cell.outcome) for cell in report.cells), default=0)
     for cell in report.cells:
-        yield f"{cell.outcome:<{width}}  {one_line(cell.title)}: {one_line(cell.result.reason)}"
+        told = tile(cell)
+        yield f"{cell.outcome:<{width}}  {one_line(cell.title)}" + (f": {told}" if told else "")
     yield ""
     for label, text in remarks_on_run(report):
         yield f"{label}: {one_line(text)}"

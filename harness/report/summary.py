@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 
 from harness.check.result import Witness
+from harness.report.advice import advice
 from harness.report.model import CellReport, Report
 from harness.report.remarks import remarks
 from harness.report.spending import spending_md
@@ -17,7 +18,14 @@ from harness.report.words import cause_of, false_alarms, headline, run_outcome, 
 LIMIT_BYTES = 1_000_000
 """A GitHub job summary over 1 MiB is refused whole."""
 
-SYMBOLS = {"clean": "✅", "corrupt": "❌", "degraded": "🔻", "inconclusive": "❔", "error": "⚠️"}
+SYMBOLS = {
+    "clean": "✅",
+    "corrupt": "❌",
+    "degraded": "🔻",
+    "inconclusive": "❔",
+    "error": "⚠️",
+    "interrupted": "⏹️",
+}
 
 _ANSWER_SHOWN = 2_000
 _FINDINGS_SHOWN = 8
@@ -64,6 +72,12 @@ def _overview(report: Report) -> Iterator[str]:
     yield f"## {SYMBOLS[outcome]} sleepwake: {outcome}"
     yield ""
     yield escaped(headline(report))
+    yield ""
+    next_step = advice(report)
+    yield f"**Do this next:** {escaped(next_step.sentence)}"
+    if next_step.command:
+        yield ""
+        yield block(next_step.command)
     yield ""
     yield "| verdict | scenario | arm | cause | findings | bound | vLLM |"
     yield "|---|---|---|---|---:|---|---|"

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.check.result import Witness
+from harness.report.advice import advice
 from harness.report.model import CellReport, Report
 from harness.report.plain import plain_lines
 from harness.report.remarks import remarks, remarks_on_run
@@ -30,6 +31,7 @@ STYLES = {
     "degraded": "bold yellow",
     "inconclusive": "bold magenta",
     "error": "bold blue",
+    "interrupted": "bold",
 }
 
 _SHARED_SHOWN = 160
@@ -66,13 +68,26 @@ def show_report(report: Report, console: Console, *, written: WrittenReport | No
 def render_terminal(report: Report, *, width: int) -> RenderableType:
     """Return the report for a terminal of ``width`` columns."""
     said = Text.assemble(_outcome(run_outcome(report)), "  ", (headline(report), "bold"))
-    parts: list[RenderableType] = ["", said, _cells(report, width=width)]
+    parts: list[RenderableType] = ["", said, *_next(report), _cells(report, width=width)]
     parts += (_labelled(label, text) for label, text in remarks_on_run(report))
     for cell in report.cells:
         if cell.outcome != "clean":
             details = Padding(Group(*_details(cell, width=width)), (0, 0, 0, 2))
             parts += ["", _title(cell), details, _command(cell)]
     return Group(*parts)
+
+
+def _next(report: Report) -> Iterator[Text]:
+    step = advice(report)
+    yield _labelled("do this next", step.sentence)
+    if step.command:
+        yield _whole(Text(f"  {one_line(step.command)}", style="bold"))
+
+
+def _whole(line: Text) -> Text:
+    """A line that the terminal itself wraps, so that it can be copied in one piece."""
+    line.no_wrap, line.overflow = True, "ignore"
+    return line
 
 
 def _outcome(outcome: str) -> Text:
@@ -122,9 +137,7 @@ def _short(text: str) -> str:
 
 
 def _command(cell: CellReport) -> Text:
-    command = Text.assemble(("  reproduce: ", "dim"), (one_line(cell.reproduce), "bold"))
-    command.no_wrap, command.overflow = True, "ignore"
-    return command
+    return _whole(Text.assemble(("  reproduce: ", "dim"), (one_line(cell.reproduce), "bold")))
 
 
 def _details(cell: CellReport, *, width: int) -> Iterator[RenderableType]:

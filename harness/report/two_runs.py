@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal, TypeAlias
 
 from rich.console import Console
 from rich.text import Text
 
 from harness.check.result import NoiseFloor
+from harness.errors import ExitCode
 from harness.report.measures import Measure, measures
 from harness.report.model import CellReport, Report
 from harness.report.summary import escaped
@@ -20,6 +22,9 @@ from harness.report.words import outcome_of, run_outcome
 _BADNESS = {"clean": 0, "degraded": 1, "corrupt": 2}
 """The outcomes that say something about the engine; between the others there is no better or worse."""
 _NOTHING = "-"
+
+FailOn: TypeAlias = Literal["changed", "worse"]
+"""What a job fails on that holds one run against another."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,25 @@ class TwoRuns:
     def tone(self) -> str:
         """What became of the whole: the worst that happened to any cell."""
         return next((tone for tone in ("worse", "changed", "better") if tone in self.tones.values()), "same")
+
+    def held_against(self, what: FailOn) -> ExitCode:
+        """How a job that holds the second run against the first ends.
+
+        With ``changed`` any difference in a verdict fails; with ``worse`` what broke, or is broken and new.
+        What cannot be told is never passed over: a cell that had a verdict and has none now leaves a doubt.
+        """
+        if what == "changed":
+            return ExitCode.CORRUPT_OR_DEGRADED if self.tone != "same" else ExitCode.CLEAN
+        new = [other for one, other in self.cells.values() if one is None and other is not None]
+        if "worse" in self.tones.values() or any(_BADNESS.get(cell.outcome) for cell in new):
+            return ExitCode.CORRUPT_OR_DEGRADED
+        lost = [
+            name
+            for name, (one, other) in self.cells.items()
+            if one and one.outcome in _BADNESS and (other is None or other.outcome not in _BADNESS)
+        ]
+        none_told = not any(one and other for one, other in self.cells.values())
+        return ExitCode.INCONCLUSIVE if lost or none_told else ExitCode.CLEAN
 
     @property
     def headline(self) -> str:

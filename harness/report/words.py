@@ -14,18 +14,28 @@ from harness.errors import FlagsRefusedError
 from harness.history.observations import StepStarted
 from harness.history.passes import Control, Method, Role
 from harness.history.recording import Recording
-from harness.report.model import CellReport, Report
+from harness.report.model import SEVERITY, CellReport, Report, worst_first
 from harness.report.text import count, one_line, pairs, percent, seconds
 
-SEVERITY = ("corrupt", "degraded", "error", "inconclusive", "clean")
-"""The outcomes of a cell, worst first."""
-
-SYMBOLS = {"clean": "✓", "corrupt": "✗", "degraded": "▼", "inconclusive": "?", "error": "!"}
+SYMBOLS = {
+    "clean": "✓",
+    "corrupt": "✗",
+    "degraded": "▼",
+    "inconclusive": "?",
+    "error": "!",
+    "interrupted": "■",
+}
 
 
 def run_outcome(report: Report) -> str:
-    """The verdict of the run in one word; ``error`` where none has one, or where only clean cells have."""
-    return report.result.verdict.value if report.result.verdict else "error"
+    """The verdict of the run in one word.
+
+    Where no cell has one, or only clean cells have: ``error``, or ``interrupted`` if nothing else happened.
+    """
+    if report.result.verdict:
+        return report.result.verdict.value
+    stopped = {cell.outcome for cell in report.cells} - {"clean"}
+    return "interrupted" if stopped == {"interrupted"} else "error"
 
 
 def headline(report: Report) -> str:
@@ -36,7 +46,12 @@ def headline(report: Report) -> str:
         return "No cell was run."
     if tally["clean"] == total:
         everywhere = "The cell is" if total == 1 else f"All {total} cells are"
-        return f"{everywhere} clean: the model that woke up is the model that fell asleep."
+        same = "the model that woke up is the model that fell asleep"
+        bounds = [cell.result.bound for cell in report.cells if cell.result.bound]
+        if not bounds:
+            return f"{everywhere} clean: {same}."
+        strongest = min(bounds, key=lambda bound: bound.affected_prompts_below)
+        return f"{everywhere} clean: {same} ({short_bound(strongest)})."
     worst, *others = [
         _tally(report, outcome, number=tally[outcome]) for outcome in SEVERITY if tally[outcome]
     ]
@@ -47,6 +62,10 @@ def headline(report: Report) -> str:
 
 
 def _tally(report: Report, outcome: str, *, number: int) -> str:
+    if outcome == "interrupted":
+        begun = all(cell.recording for cell in report.cells if cell.outcome == outcome)
+        was = "was" if number == 1 else "were"
+        return f"{number} {was} interrupted by you" + ("" if begun else ", or not begun by then")
     if outcome == "error":
         problems = dict.fromkeys(_problem(cell) for cell in report.cells if cell.outcome == outcome)
         return f"{number} {'has' if number == 1 else 'have'} no verdict ({', '.join(problems)})"
@@ -65,17 +84,25 @@ def _join(parts: list[str]) -> str:
 
 
 def lead(report: Report) -> str:
-    """What to read after the headline: the worst cell's reason, or what a clean run could still hide.
+    """What to read after the headline: what the worst cell showed, or what a clean run could still hide.
 
     The cell that compared most says it: one that asks four prompts, to look at something else, hides more,
     but the run as a whole does not.  Where some engines answer with noise and others without there are two.
     """
     broken = [cell for cell in report.cells if cell.outcome != "clean"]
     if broken:
-        worst = min(broken, key=lambda cell: SEVERITY.index(cell.outcome))
-        return f"{worst.title}: {worst.result.reason}"
+        worst = worst_first(broken)[0]
+        if worst.outcome == "interrupted":
+            return ""
+        what = what_was_found(worst)
+        return what if len(report.cells) == 1 else f"{worst.title}: {what}"
     hidden = "; ".join(_strongest_bounds(report))
     return f"What could still be hidden: {hidden}." if hidden else ""
+
+
+def what_was_found(cell: CellReport) -> str:
+    """What was found, without why; in verdicts of older versions the whole reason."""
+    return cell.result.grounds.what if cell.result.grounds else cell.result.reason
 
 
 def _strongest_bounds(report: Report) -> Iterator[str]:
@@ -133,12 +160,14 @@ def short_bound(bound: Bound | None) -> str:
     """What a clean verdict does not exclude, as short as a table wants it."""
     if bound is None:
         return ""
-    return f"affected < {percent(bound.affected_prompts_below)} at {bound.confidence:.0%}"
+    return f"affected prompts < {percent(bound.affected_prompts_below)} at {bound.confidence:.0%}"
 
 
 def tile(cell: CellReport) -> str:
     """What a cell's field in the matrix says under its verdict."""
-    instead = {"error": "no verdict", "inconclusive": "cannot tell"}.get(cell.outcome, "")
+    instead = {"error": "no verdict", "interrupted": "by you", "inconclusive": "cannot tell"}.get(
+        cell.outcome, ""
+    )
     return cause_of(cell) or short_bound(cell.result.bound) or instead
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from harness.errors import HistoryError, UsageError, did_you_mean
-from harness.history.layout import LATEST_LINK, RUN_FILE
+from harness.history.layout import LATEST_LINK, PINNED_LINK, RUN_FILE
 
 REPORTS = Path("reports")
 """Where runs are written unless told otherwise."""
@@ -45,7 +45,7 @@ def new_run_directory(parent: Path, *, now: datetime | None = None) -> Path:
     try:
         parent.mkdir(parents=True, exist_ok=True)
         directory = _first_free(parent, moment.strftime(NAMED_AFTER))
-        _point_latest_at(directory)
+        _point_at(directory, link=parent / LATEST_LINK)
     except OSError as error:
         raise UsageError(
             f"--out: cannot write to {parent}: {error.strerror}", remedy="choose another place with --out"
@@ -66,8 +66,26 @@ def _first_free(parent: Path, stem: str) -> Path:
             return directory
 
 
-def _point_latest_at(directory: Path) -> None:
-    temporary = directory.parent / f".{LATEST_LINK}-{os.getpid()}"
+def pin_run(directory: Path, *, out: Path) -> Path:
+    """Let ``pinned`` name the run from now on, in every place where a run is named; return the link.
+
+    Raises:
+        UsageError: ``out`` cannot be written.
+    """
+    link = out / PINNED_LINK
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _point_at(directory, link=link)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write to {out}: {error.strerror}", remedy="choose another SLEEPWAKE_OUT"
+        ) from error
+    return link
+
+
+def _point_at(directory: Path, *, link: Path) -> None:
+    beside = directory.resolve().parent == link.parent.resolve()
+    temporary = link.parent / f".{link.name}-{os.getpid()}"
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(directory.name, target_is_directory=True)
-    temporary.replace(directory.parent / LATEST_LINK)
+    temporary.symlink_to(directory.name if beside else directory.resolve(), target_is_directory=True)
+    temporary.replace(link)

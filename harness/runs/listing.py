@@ -35,6 +35,8 @@ class PastRun:
     outcome: str
     """The verdict that was written, or why there is none."""
     tone: str
+    result: RunResult | None = None
+    """What was judged, where it was and can be read."""
 
 
 def past_runs(out: Path) -> list[PastRun]:
@@ -91,6 +93,7 @@ def _past_run(folder: Path) -> PastRun:
         cells=_tally(told) if told else count(len(description.cells), "cell"),
         outcome=outcome,
         tone=_TONES.get(outcome, "damaged"),
+        result=told,
     )
 
 
@@ -110,7 +113,7 @@ def _outcome(folder: Path, description: RunDescription) -> tuple[str, RunResult 
     except (OSError, ValidationError):
         verdict = f"damaged: {VERDICT_FILE} cannot be read; `sleepwake report` writes it again"
     if description.interrupted:
-        return f"{verdict}, interrupted", result
+        return "interrupted" if verdict == "error" else f"{verdict}, interrupted", result
     if description.finished_at is None:
         return f"{verdict}, unfinished", result
     return verdict, result

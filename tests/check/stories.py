@@ -274,6 +274,12 @@ class Story:
             CellFailed(t=self.now(), error=error, cause="the server is gone", remedy="try again")
         )
 
+    def interrupt(self) -> Story:
+        """Let the user stop the run."""
+        cause, error = "the run was interrupted", "InterruptedRunError"
+        stopped = CellFailed(t=self.now(), error=error, cause=cause, remedy="", interrupted=True)
+        return self.tell(stopped)
+
     def recording(self) -> Recording:
         """What has been recorded so far."""
         return gather(self.events)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.check import judge
-from harness.check.result import Cause, Strength, Verdict
+from harness.check.result import Cause, Lack, Strength, Verdict
+from harness.history.passes import Control
 from tests.check.stories import (
     Change,
     Story,
@@ -113,6 +114,19 @@ def test_one_odd_answer_that_stays_alone_is_inconclusive(*, again: bool) -> None
         f"{when}: run the cell again, with more cycles"
     )
     assert {finding.strength for finding in result.findings} == {Strength.HINT}
+
+
+def test_a_reason_is_also_told_in_parts() -> None:
+    """What was found, and what speaks for the cause, one observation each; a doubt is named by its kind."""
+    story = clean_story(cycles=0).sleep(keeps_cache=True).wake().probe(warm=TWO)
+    result = story.control(Control.FRESH_SALT, asked=list(TWO)).judged()
+    assert result.grounds is not None
+    assert result.grounds.because
+    told = f"{result.grounds.what}; {result.cause}: {'; '.join(result.grounds.because)}"
+    assert result.reason == told
+    doubtful = Story().sleep().wake().probe().judged()
+    assert doubtful.grounds
+    assert doubtful.grounds.lacks[0] is Lack.BASELINE
 
 
 def test_an_odd_answer_in_each_of_two_cycles_is_corrupt() -> None:

@@ -38,6 +38,48 @@ def test_better_and_worse(before: CellResult, after: CellResult, tone: str) -> N
     assert pair(before, after).tone == tone
 
 
+DOUBT = examples.inconclusive_cell()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed", "worse"),
+    [
+        (CLEAN, CLEAN, 0, 0),
+        (CLEAN, CORRUPT, 1, 1),
+        (CORRUPT, CLEAN, 1, 0),
+        (CORRUPT, CORRUPT, 0, 0),
+        (CLEAN, DOUBT, 1, 3),
+        (CLEAN, examples.failed_cell(), 1, 3),
+        (DOUBT, CLEAN, 1, 0),
+        (DOUBT, DOUBT, 0, 0),
+    ],
+)
+def test_a_job_fails_on_what_it_names(
+    before: CellResult, after: CellResult, changed: int, worse: int
+) -> None:
+    """What broke ends with 1; a cell that lost its verdict ends with 3, and is never passed over."""
+    runs = pair(before, after)
+    assert runs.held_against("changed") == changed
+    assert runs.held_against("worse") == worse
+
+
+def test_a_cell_that_is_missing_or_new_is_not_passed_over() -> None:
+    """A run that leaves a clean cell out is in doubt; a new cell that is corrupt is worse than none."""
+    one, both, broken = (
+        assemble(examples.result_of(*cells), {})
+        for cells in (
+            (CLEAN,),
+            (CLEAN, DEGRADED.model_copy(update={"verdict": Verdict.CLEAN})),
+            (CLEAN, CORRUPT),
+        )
+    )
+    assert TwoRuns(first=both, second=one).held_against("worse") == 3
+    assert TwoRuns(first=one, second=both).held_against("worse") == 0
+    assert TwoRuns(first=one, second=broken).held_against("worse") == 1
+    nothing = assemble(examples.result_of(), {})
+    assert TwoRuns(first=one, second=nothing).held_against("worse") == 3
+
+
 def test_the_headline_counts_what_changed() -> None:
     """Cells that only one run has are told apart from verdicts that changed."""
     first = assemble(examples.result_of(CLEAN, DEGRADED), {})

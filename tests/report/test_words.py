@@ -32,7 +32,10 @@ from tests.report import examples
         ((), "No cell was run."),
         (
             (examples.clean_cell(),),
-            "The cell is clean: the model that woke up is the model that fell asleep.",
+            (
+                "The cell is clean: the model that woke up is the model that fell asleep "
+                "(affected prompts < 52.7% at 95%)."
+            ),
         ),
         ((examples.corrupt_cell(),), "The cell is corrupt (stale prefix cache)."),
         (

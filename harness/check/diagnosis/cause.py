@@ -60,11 +60,16 @@ class Attribution:
 
     cause: Cause
     because: str
-    """Why, in half a sentence; empty for an unknown cause."""
+    """Why: observations with a semicolon between them; empty for an unknown cause."""
     controls: tuple[ControlOutcome, ...] = ()
     ruled_out: tuple[str, ...] = ()
     others: tuple[tuple[Cause, str], ...] = ()
     """Further causes that damage of their own proves, and why."""
+
+    @property
+    def observations(self) -> tuple[str, ...]:
+        """What speaks for the cause, one observation each."""
+        return tuple(filter(None, self.because.split("; ")))
 
 
 def attribute(evidence: Evidence) -> Attribution:

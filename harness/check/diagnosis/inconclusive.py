@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from harness.check import lateness
 from harness.check.checkers import conservation, protocol, speed, state
 from harness.check.diagnosis import broken_baseline, unread_cache
 from harness.check.evidence import Evidence
+from harness.check.result import Lack
 from harness.check.wording import counted, occasion
 from harness.history.event_base import UNTIMELY
 from harness.history.events import CERTAIN
@@ -15,29 +17,38 @@ from harness.history.passes import Control, Role
 from harness.history.recording import Recording
 
 
-def find(evidence: Evidence) -> tuple[str, ...]:
-    """Every reason to withhold a verdict, each with what would settle it; the weightiest first."""
+class Obstacle(NamedTuple):
+    """One reason to withhold a verdict, with what would settle it."""
+
+    lack: Lack
+    sentence: str
+
+
+def find(evidence: Evidence) -> tuple[Obstacle, ...]:
+    """Every reason to withhold a verdict, the weightiest first."""
     if unavailable := evidence.recording.unavailable:
-        return (f"not available in vLLM {unavailable.vllm_version}: {', '.join(unavailable.lacking)}",)
+        lacking = ", ".join(unavailable.lacking)
+        return (Obstacle(Lack.RELEASE, f"not available in vLLM {unavailable.vllm_version}: {lacking}"),)
     if not evidence.recording.finished:
-        return ("the recording stops before the end of the script: run the cell again",)
+        stopped = "the recording stops before the end of the script: run the cell again"
+        return (Obstacle(Lack.RECORDING, stopped),)
     if evidence.recording.skipped:
-        return (_left_out(evidence.recording),)
+        return (Obstacle(Lack.SCRIPT, _left_out(evidence.recording)),)
     return tuple(
-        obstacle
-        for obstacles in (
-            _left_damaged(evidence),
-            _missing(evidence),
-            _unsound_baseline(evidence),
-            _nothing_happened(evidence),
-            conservation.obstacles(evidence),
-            lateness.obstacles(evidence),
-            speed.obstacles(evidence),
-            _lone_answer(evidence),
-            _noise(evidence),
-            unread_cache.obstacles(evidence),
+        Obstacle(lack, sentence)
+        for lack, sentences in (
+            (Lack.DAMAGED_LATER, _left_damaged(evidence)),
+            (Lack.RECORDING, _missing(evidence)),
+            (Lack.BASELINE, _unsound_baseline(evidence)),
+            (Lack.SCRIPT, _nothing_happened(evidence)),
+            (Lack.SCRIPT, conservation.obstacles(evidence)),
+            (Lack.TIME, lateness.obstacles(evidence)),
+            (Lack.TIME, speed.obstacles(evidence)),
+            (Lack.LONE_ANSWER, _lone_answer(evidence)),
+            (Lack.NOISE, _noise(evidence)),
+            (Lack.CACHE, unread_cache.obstacles(evidence)),
         )
-        for obstacle in obstacles
+        for sentence in sentences
     )
 
 

@@ -17,10 +17,9 @@ from harness.report.bug_report.issue import issue_md
 from harness.report.bug_report.private import Private, is_telling
 from harness.report.bug_report.reproduction import reproduction
 from harness.report.bug_report.scripts import repro_py, repro_sh, repro_test_py
-from harness.report.model import CellReport, Report
+from harness.report.model import CellReport, Report, worst_first
 from harness.report.page import report_html
 from harness.report.verdict_json import verdict_json
-from harness.report.words import SEVERITY
 from harness.report.writer import HTML_FILE, VERDICT_FILE
 
 FOLDER = "bug-reports"
@@ -49,12 +48,12 @@ def choose_cell(report: Report, name: str | None) -> CellReport:
         hint = did_you_mean(name, cells, otherwise=f"the cells are: {', '.join(cells)}")
         raise UsageError(f"--cell: unknown cell {name!r}", remedy=hint)
     candidates = [cells[name]] if name is not None else list(report.cells)
-    broken = [cell for cell in candidates if cell.outcome != "clean" and cell.recording]
+    broken = [cell for cell in candidates if cell.outcome not in {"clean", "interrupted"} and cell.recording]
     if not broken:
         raise UsageError(
             "there is nothing to report: every cell that was run is clean", remedy="name another run"
         )
-    return min(broken, key=lambda cell: SEVERITY.index(cell.outcome))
+    return worst_first(broken)[0]
 
 
 def write_bug_report(

@@ -11,12 +11,18 @@ from harness.history.passes import Role
 from tests.check.stories import WARM, Story, clean_story, failing, garbage, shifted, updated
 
 
+def sentences(story: Story) -> tuple[str, ...]:
+    """What keeps a story from a verdict, in words."""
+    return tuple(each.sentence for each in inconclusive.find(story.evidence()))
+
+
 def reasons(story: Story) -> tuple[str, ...]:
     """Every obstacle of a story told to its end; the cell must then be inconclusive, if there is any."""
     result = story.judged()
-    found = inconclusive.find(story.evidence())
+    found = sentences(story)
     assert result.verdict is (Verdict.INCONCLUSIVE if found else Verdict.CLEAN)
     assert result.reason == "; ".join(found) or not found
+    assert not found or (result.grounds and (result.grounds.what, *result.grounds.further) == found)
     return found
 
 
@@ -28,9 +34,7 @@ def test_a_clean_story_has_none() -> None:
 def test_a_recording_that_breaks_off() -> None:
     """Without the end of the script there is no clean verdict."""
     story = clean_story()
-    assert inconclusive.find(story.evidence()) == (
-        "the recording stops before the end of the script: run the cell again",
-    )
+    assert sentences(story) == ("the recording stops before the end of the script: run the cell again",)
 
 
 def test_a_missing_answer() -> None:
@@ -186,7 +190,7 @@ def test_a_release_that_lacks_what_the_script_needs() -> None:
     """Nothing else is said where the script was never begun."""
     story = Story()
     story.tell(CellUnavailable(t=1, lacking=("sleep", "LoRA"), vllm_version="0.5.0"))
-    assert inconclusive.find(story.evidence()) == ("not available in vLLM 0.5.0: sleep, LoRA",)
+    assert sentences(story) == ("not available in vLLM 0.5.0: sleep, LoRA",)
 
 
 def test_what_a_baseline_lacks_is_told_in_full() -> None:
@@ -216,7 +220,7 @@ def test_a_baseline_that_ends_in_two_ways() -> None:
     assert (
         "the baseline itself is unsound (p1, null transition, warm: the same tokens have two different "
         "endings): fix that first"
-    ) in inconclusive.find(story.finish().evidence())
+    ) in sentences(story.finish())
 
 
 def test_every_endpoint_the_server_lacks_is_named_once() -> None:

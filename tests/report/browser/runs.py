@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -50,11 +50,23 @@ def inconclusive() -> Story:
     return story.null(changes).sleep().wake().probe(warm=changes, cold=changes)
 
 
+def error() -> Story:
+    """An engine that is gone before anything could be compared."""
+    return Story().baseline().fail()
+
+
+def interrupted() -> Story:
+    """A run that its user stopped."""
+    return Story().baseline().interrupt()
+
+
 STORIES: Mapping[str, Callable[[], Story]] = {
     "clean": clean,
     "corrupt": corrupt,
     "degraded": degraded,
     "inconclusive": inconclusive,
+    "error": error,
+    "interrupted": interrupted,
 }
 
 
@@ -62,9 +74,13 @@ def write_run(directory: Path, stories: Mapping[str, Story]) -> Path:
     """Write a run of one cell an arm into ``directory``, judge it, and return its ``report.html``."""
     cells = {f"sleep-level1.{arm}": (arm, story) for arm, story in stories.items()}
     directory.mkdir(parents=True)
+    stopped = any(
+        (failure := story.recording().failure) and failure.interrupted for story in stories.values()
+    )
     description = {
         "run": directory.name,
         "cells": {name: {"arm": arm} for name, (arm, _) in cells.items()},
+        "interrupted": stopped,
         "command": ["sleepwake", "run", "scenarios/sleep_level1.yaml"],
         "machine": {"cores": 2, "system": "Linux", "memory_bytes": 25769803776},
     }
@@ -72,7 +88,9 @@ def write_run(directory: Path, stories: Mapping[str, Story]) -> Path:
     for name, (arm, story) in cells.items():
         folder = directory / CELLS_FOLDER / name
         with HistoryWriter(folder / HISTORY_FILE) as history:
-            for event in story.finish().events:
+            if story.recording().failure is None:
+                story.finish()
+            for event in story.events:
                 history.write(_named(event, cell=name, arm=arm))
                 if isinstance(event, StepStarted):
                     history.write(StepFinished(t=event.t, step=event.step, seconds=1.0))
@@ -106,7 +124,12 @@ _SCRIPT: tuple[Mapping[str, JsonValue], ...] = (
 )
 
 
-def four_cells() -> dict[str, Story]:
-    """A run of the default scenarios' size, all clean but one."""
-    names = ("prefix-cache-on", "prefix-cache-off", "quantized")
-    return {"damaged": corrupt(), **{name: clean_story(prompts=16, cycles=3) for name in names}}
+def forty_cells() -> dict[str, Story]:
+    """A run as large as the shipped scenarios make it, most of it clean."""
+    made: Iterable[Callable[[], Story]] = (
+        *[corrupt] * 6,
+        *[degraded] * 3,
+        *[inconclusive] * 3,
+        *[lambda: clean_story(prompts=16, cycles=3)] * 28,
+    )
+    return {f"arm-{number}": make() for number, make in enumerate(made, start=1)}

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser
 from harness.report.page import report_html
 from tests.report import examples
 from tests.report.browser.chromium import DESK, PHONE, Watched, offline_browser, opened
-from tests.report.browser.runs import STORIES, four_cells, write_run
+from tests.report.browser.runs import STORIES, forty_cells, write_run
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
@@ -50,16 +50,65 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
 
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_first_screen(browser: Browser, reports: Mapping[str, Path], verdict: str) -> None:
-    """Without a click or a scroll: the verdict, the cells, what was compared and what is emulated."""
-    with opened(browser, reports[verdict]) as watched:
-        page = watched.page
-        assert page.title().startswith(f"{verdict}: ")
-        assert verdict in page.locator("h1").inner_text()
-        assert verdict in page.locator(".matrix .tile").inner_text()
-        for shown in ("h1", ".matrix .tile", "text=token for token", "text=stands in for the real one"):
-            box = page.locator(shown).first.bounding_box()
-            assert box
-            assert box["y"] + box["height"] < 900, f"{shown} is below the first screen"
+    """Without a click or a scroll: the verdict, what to do next, what is emulated, and the example."""
+    for width in (PHONE, DESK):
+        with opened(browser, reports[verdict], width=width) as watched:
+            page = watched.page
+            assert page.title().startswith(f"{verdict}: ")
+            assert verdict.replace("error", "no verdict") in page.locator("h1").inner_text()
+            assert verdict in page.locator(".matrix .tile").inner_text()
+            for shown in ("h1", "text=Do this next", "text=emulated: CPU sleep mode", "#example h2"):
+                box = page.locator(shown).first.bounding_box()
+                assert box
+                assert box["y"] + box["height"] < 900, f"{shown} is below the first screen"
+
+
+def test_the_witness_stands_on_the_first_screen(browser: Browser, reports: Mapping[str, Path]) -> None:
+    """Baseline beside after, whole, also on a phone."""
+    for width in (PHONE, DESK):
+        with opened(browser, reports["corrupt"], width=width) as watched:
+            sides = [each.bounding_box() for each in watched.page.locator("#example .side").all()]
+            assert len(sides) == 2
+            assert all(box and box["y"] + box["height"] < 900 for box in sides)
+            assert len({box["y"] for box in sides if box}) == 1
+
+
+def test_filter_and_search(browser: Browser, reports: Mapping[str, Path]) -> None:
+    """Where scripts run, cells are sought by any word in them and by their outcome; a tile undoes it."""
+    with opened(browser, reports["mixed"]) as watched:
+        shown = watched.page.locator(".cell:visible")
+        watched.page.get_by_role("searchbox").fill("boot small")
+        assert shown.count() == 1
+        watched.page.get_by_role("searchbox").fill("")
+        watched.page.locator(".filter button.clean").click()
+        assert shown.count() == 1
+        assert watched.page.locator("output").inner_text() == "1 of 5 cells"
+        watched.page.locator(".tile.corrupt").click()
+        assert shown.count() == 5
+
+
+def test_the_command_is_copied(browser: Browser, reports: Mapping[str, Path]) -> None:
+    """One click takes the command; without scripts there is no button, and all else is there."""
+    with opened(browser, reports["corrupt"]) as watched:
+        button = watched.page.locator(".next .copy")
+        button.click()
+        watched.page.wait_for_function("document.querySelector('.next .copy').textContent !== 'Copy'")
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(reports["corrupt"].as_uri())
+    assert page.locator(".copy:visible").count() == 0
+    assert page.locator("#example .side:visible").count() == 2
+    context.close()
+
+
+def test_contents_stay_in_sight(browser: Browser, reports: Mapping[str, Path]) -> None:
+    """The line with the verdict and the contents sticks to the top, and leads there."""
+    with opened(browser, reports["mixed"]) as watched:
+        watched.page.get_by_role("link", name="How it was run").click()
+        box = watched.page.locator(".contents").bounding_box()
+        assert box
+        assert box["y"] == 0
+        assert "corrupt" in watched.page.locator(".contents").inner_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -179,6 +228,11 @@ def test_likely_tokens_on_hover(browser: Browser, reports: Mapping[str, Path], w
             assert title.count("%") > 1
 
 
-def test_four_cells_stay_below_two_megabytes(tmp_path: Path) -> None:
-    """A run of four cells, three cycles of sixteen prompts each, makes a file of less than 2 MB."""
-    assert write_run(tmp_path / "run", four_cells()).stat().st_size < 2_000_000
+def test_forty_cells_stay_below_three_megabytes(browser: Browser, tmp_path: Path) -> None:
+    """A run of forty cells of every verdict makes a page of less than 3 MB, on which nothing sticks out."""
+    report = write_run(tmp_path / "run", forty_cells())
+    assert report.stat().st_size < 3_000_000
+    with opened(browser, report, width=PHONE) as watched:
+        assert watched.overflowing() == []
+        watched.page.get_by_role("searchbox").fill("corrupt")
+        assert watched.page.locator(".cell:visible").count() == 6
