@@ -1,16 +1,18 @@
-"""What runs inside vLLM's processes: a sleep mode for CPU engines, and planted faults.
+"""What runs inside vLLM's processes: a sleep mode for CPU engines, planted faults, weights from files.
 
 vLLM finds the two functions below through entry points and calls them in each of its processes.  They do
 nothing unless the environment asks for it, so having this package installed changes no engine:
 
-==========================  =====================================================================
-``SLEEPWAKE_CPU_SLEEP=1``   gives a CPU engine the sleep mode that vLLM has on GPUs only
-``SLEEPWAKE_DISCARD``       what discarded memory holds afterwards: ``zero`` (default), ``poison``, ``stale``
-``SLEEPWAKE_FAULT``         ``NAME[,NAME...]`` or ``/path/FILE.py:function``: damage to plant on purpose
-==========================  =====================================================================
+===============================  ================================================================
+``SLEEPWAKE_CPU_SLEEP=1``        gives a CPU engine the sleep mode that vLLM has on GPUs only
+``SLEEPWAKE_DISCARD``            what discarded memory holds: ``zero`` (default), ``poison``, ``stale``
+``SLEEPWAKE_FAULT``              ``NAME[,NAME...]`` or ``/path/FILE.py:function``: damage to plant
+``SLEEPWAKE_WEIGHT_TRANSFER=1``  lets ``--weight-transfer-config '{"backend": "sleepwake"}'`` take
+                                 new weights from the files of a folder
+===============================  ================================================================
 
 This package is copied into containers that have one vLLM version or another and nothing else of the harness:
-it imports vllm, torch and the standard library only.
+it imports vllm, torch, safetensors and the standard library only.
 """
 
 from __future__ import annotations
@@ -42,6 +44,10 @@ def load() -> None:
         PluginError: A setting has a value that does not exist; the engine does not start.
     """
     settings = Settings.from_environment(os.environ)
+    if settings.weight_transfer:
+        from harness.engine_plugin import compat
+
+        compat.register_weight_transfer()
     if settings.cpu_sleep:
         from harness.engine_plugin import compat
 

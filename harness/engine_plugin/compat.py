@@ -60,6 +60,16 @@ def engine_core() -> type[EngineCore]:
     return EngineCore
 
 
+def register_weight_transfer() -> None:
+    """Let engines take new weights from files (``weight_transfer.py``), in releases that can."""
+    try:
+        from vllm.distributed.weight_transfer import WeightTransferEngineFactory as Factory
+    except ImportError:
+        logger.warning("SLEEPWAKE_WEIGHT_TRANSFER=1 has no effect: this release has no weight transfer.")
+        return
+    Factory.register_engine("sleepwake", "harness.engine_plugin.weight_transfer", "FileTransferEngine")
+
+
 @contextmanager
 def without_cuda_allocator(model_config: ModelConfig) -> Iterator[None]:
     """Load weights, or allocate the KV cache, without the CUDA memory pool that sleep mode implies.

@@ -34,6 +34,7 @@ class Settings:
     cpu_sleep: bool
     discard: Discard
     faults: tuple[str, ...]
+    weight_transfer: bool = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -46,6 +47,7 @@ class Settings:
             cpu_sleep=_one_of(environment, "SLEEPWAKE_CPU_SLEEP", ("0", "1")) == "1",
             discard=Discard(_one_of(environment, "SLEEPWAKE_DISCARD", tuple(Discard))),
             faults=_faults(environment.get("SLEEPWAKE_FAULT", "")),
+            weight_transfer=_one_of(environment, "SLEEPWAKE_WEIGHT_TRANSFER", ("0", "1")) == "1",
         )
 
 

@@ -16,7 +16,8 @@ SLEEPING = "harness.engine_plugin.cpu_platform.SleepingCpuPlatform"
 
 @pytest.fixture(autouse=True)
 def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("SLEEPWAKE_CPU_SLEEP", "SLEEPWAKE_DISCARD", "SLEEPWAKE_FAULT", "VLLM_TARGET_DEVICE"):
+    ours = ("CPU_SLEEP", "DISCARD", "FAULT", "WEIGHT_TRANSFER")
+    for variable in ("VLLM_TARGET_DEVICE", *(f"SLEEPWAKE_{name}" for name in ours)):
         monkeypatch.delenv(variable, raising=False)
 
 

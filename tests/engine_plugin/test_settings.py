@@ -32,6 +32,11 @@ class TestSettings:
         with pytest.raises(PluginError, match=f"{variable}={value} does not exist: use one of {valid}"):
             Settings.from_environment({variable: value})
 
+    def test_weights_may_come_from_files(self) -> None:
+        """Asked for by a variable of its own, on every device."""
+        assert Settings.from_environment({"SLEEPWAKE_WEIGHT_TRANSFER": "1"}).weight_transfer
+        assert not Settings.from_environment({"SLEEPWAKE_CPU_SLEEP": "1"}).weight_transfer
+
     def test_splits_names_of_faults(self) -> None:
         """Several faults are named with commas between them."""
         assert Settings.from_environment({"SLEEPWAKE_FAULT": "a,b"}).faults == ("a", "b")

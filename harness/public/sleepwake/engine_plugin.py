@@ -9,7 +9,7 @@ import os
 
 from sleepwake._own import use_own_harness
 
-_ASKING = ("SLEEPWAKE_CPU_SLEEP", "SLEEPWAKE_DISCARD", "SLEEPWAKE_FAULT")
+_ASKING = ("SLEEPWAKE_CPU_SLEEP", "SLEEPWAKE_DISCARD", "SLEEPWAKE_FAULT", "SLEEPWAKE_WEIGHT_TRANSFER")
 
 
 def platform() -> str | None:
