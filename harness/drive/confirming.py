@@ -40,6 +40,16 @@ def unconfirmed(
     ]
 
 
+def wrong_version(told: str | None, expected: str | None) -> list[str]:
+    """Say in words what ``/weight_info`` told after an update, where that cannot be.
+
+    What an engine calls its weights before any update has named them is its own affair.
+    """
+    if None in {told, expected} or told == expected:
+        return []
+    return [f"/weight_info says {told}, expected {expected}"]
+
+
 def _failed(step: Transition, result: CallResult) -> Iterator[str]:
     call = f"{result.method} {result.path}"
     if result.error is None and step.must_fail:

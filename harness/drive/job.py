@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.drive.faults import fault_file
-from harness.drive.needs import LORA_ENV, Needs, forcing_flags, lora_flags, needs_of
+from harness.drive.needs import (
+    LORA_ENV,
+    TRANSFER_ENV,
+    Needs,
+    forcing_flags,
+    lora_flags,
+    needs_of,
+    transfer_flags,
+)
 from harness.history.layout import SERVER_LOG
 from harness.models.model import Model
 from harness.models.variants import Variants, variants_of
@@ -56,10 +64,16 @@ class CellJob:
             served_model_name=self.model.served_name,
             args=(
                 *(lora_flags(chosen) if needs.adapters else ()),
+                *(transfer_flags(chosen) if needs.transfer else ()),
                 *forcing_flags(self.cell.scenario, chosen),
                 *map(self._filled_in, chosen),
             ),
-            env={**(LORA_ENV if needs.adapters else {}), **self.cell.arm.env, **fault_env},
+            env={
+                **(LORA_ENV if needs.adapters else {}),
+                **(TRANSFER_ENV if needs.transfer else {}),
+                **self.cell.arm.env,
+                **fault_env,
+            },
             files=(*filter(None, wanted), *adapters),
             log_path=self.directory / SERVER_LOG,
             boot_deadline_s=self.cell.scenario.deadlines.boot,

@@ -13,6 +13,7 @@ from harness.scenario.schema import Arm, Scenario
 from harness.scenario.script import Step, flat_steps
 from harness.scenario.steps.asking import EvidenceName
 from harness.scenario.steps.loading import LoadAdapter, ReloadWeights
+from harness.scenario.steps.updating import InitWeightTransfer, StartWeightUpdate, UpdateWeights
 from harness.servers.flags import flag_name
 from harness.vllm_api.versions import Feature
 
@@ -22,6 +23,9 @@ LORA_FLAGS: tuple[tuple[str, ...], ...] = (
     ("--max-loras", "2"),
 )
 LORA_ENV: Mapping[str, str] = MappingProxyType({"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"})
+
+TRANSFER_FLAGS: tuple[tuple[str, ...], ...] = (("--weight-transfer-config", '{"backend": "sleepwake"}'),)
+TRANSFER_ENV: Mapping[str, str] = MappingProxyType({"SLEEPWAKE_WEIGHT_TRANSFER": "1"})
 
 FORCING_FLAGS: tuple[tuple[str, ...], ...] = (("--enable-scale-out",), ("--enable-trace-replay",))
 
@@ -49,9 +53,11 @@ class Needs:
 
     adapters: bool
     other_weights: bool
+    transfer: bool = False
+    """Whether weights arrive from the model's folder, so that it has to be one."""
 
     def __bool__(self) -> bool:
-        return self.adapters or self.other_weights
+        return self.adapters or self.other_weights or self.transfer
 
 
 def needs_of(script: tuple[Step, ...]) -> Needs:
@@ -60,8 +66,11 @@ def needs_of(script: tuple[Step, ...]) -> Needs:
     return Needs(
         adapters=any(isinstance(step, LoadAdapter) for step in steps),
         other_weights=any(
-            isinstance(step, ReloadWeights) and step.reload_weights.weights == "other" for step in steps
+            (isinstance(step, ReloadWeights) and step.reload_weights.weights == "other")
+            or (isinstance(step, UpdateWeights) and step.update_weights.weights == "other")
+            for step in steps
         ),
+        transfer=any(isinstance(step, InitWeightTransfer | StartWeightUpdate) for step in steps),
     )
 
 
@@ -84,6 +93,11 @@ def require_variants(cells: Iterable[Cell], model: Model) -> None:
 def lora_flags(chosen: Sequence[str]) -> tuple[str, ...]:
     """The flags a server needs to load adapters, without those that ``chosen`` words set already."""
     return _without(chosen, LORA_FLAGS)
+
+
+def transfer_flags(chosen: Sequence[str]) -> tuple[str, ...]:
+    """The flags a server needs to be handed weights, without those that ``chosen`` words set already."""
+    return _without(chosen, TRANSFER_FLAGS)
 
 
 def forcing_flags(scenario: Scenario, chosen: Sequence[str]) -> tuple[str, ...]:

@@ -190,6 +190,8 @@ async def _probe(session: Session, step: Probe) -> None:
     if role is Role.BASELINE:
         await session.record_weight_checksums(target.reference)
     elif role is Role.AFTER:
+        if session.state.weight_version is not None:  # whose weights are they that it names?
+            await session.record_weight_checksums(target.reference)
         asked = plan(session.scenario, step.probe, role=role)
         await ask_controls(session, suspects, target=target, concurrency=asked.concurrency)
     await time_first_tokens(session)

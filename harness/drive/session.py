@@ -146,6 +146,17 @@ class Session:
             return self.variants.own_weights
         return str(self.variants.other_weights if weights == "other" else self.variants.missing_weights)
 
+    def folder_of_weights(self, weights: Literal["own", "other", "missing"]) -> str:
+        """The folder from which an update takes them."""
+        folders = {"other": self.variants.other_weights, "missing": self.variants.missing_weights}
+        return str(folders.get(weights, self.variants.own_weights))
+
+    async def weight_version(self) -> str | None:
+        """What the engine calls its weights; None where it does not tell."""
+        result = await lifecycle.weight_info(self.connection.http, deadline_s=OBSERVATION_DEADLINE_S)
+        told = result.field("weight_version")
+        return told if isinstance(told, str) else None
+
     @property
     def base_model(self) -> Target | None:
         """The base model, where a baseline was taken of it with the weights that are loaded."""
@@ -253,6 +264,7 @@ class Session:
                 step=self.step,
                 reference=reference.name,
                 checksums=_checksums(told) if isinstance(told, dict) else None,
+                version=await self.weight_version() if self.state.weight_version is not None else None,
                 buffers=buffers,
             )
         )
@@ -285,14 +297,23 @@ def _truth(value: JsonValue) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _parameters(result: CallResult) -> dict[str, str | list[str]]:
+def _parameters(result: CallResult) -> dict[str, JsonValue]:
     """Query parameters by name; one that is given several times holds a list."""
     values: dict[str, list[str]] = {}
     for name, value in result.params:
         values.setdefault(name, []).append(value)
     if isinstance(result.payload, dict):
-        values.update({name: [str(value)] for name, value in result.payload.items()})
-    return {name: given[0] if len(given) == 1 else given for name, given in values.items()}
+        return {**_query(values), **{name: _told(value) for name, value in result.payload.items()}}
+    return _query(values)
+
+
+def _query(values: Mapping[str, list[str]]) -> dict[str, JsonValue]:
+    return {name: given[0] if len(given) == 1 else list[JsonValue](given) for name, given in values.items()}
+
+
+def _told(value: JsonValue) -> JsonValue:
+    """What stands in JSON bodies, as histories have always had it: words, but for what has parts."""
+    return value if value is None or isinstance(value, dict | list) else str(value)
 
 
 def _counters(snapshot: MetricsSnapshot | None) -> dict[str, float]:

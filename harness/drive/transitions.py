@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from harness.drive.confirming import rests_on, unconfirmed
+from harness.drive.confirming import rests_on, unconfirmed, wrong_version
 from harness.drive.machine_load import machine_seen
 from harness.drive.session import OBSERVATION_DEADLINE_S, Session
 from harness.errors import StorageError
@@ -25,6 +25,12 @@ from harness.scenario.steps.loading import (
     UnloadAdapter,
 )
 from harness.scenario.steps.requests import AbortRequests
+from harness.scenario.steps.updating import (
+    FinishWeightUpdate,
+    InitWeightTransfer,
+    StartWeightUpdate,
+    UpdateWeights,
+)
 from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallResult
 from harness.vllm_api.versions import Feature
@@ -49,7 +55,7 @@ async def change_engine(session: Session, step: Transition) -> list[str]:
         session.state = step.leaves(before)
     seen = await session.observe("after")
     session.rests_on = rests_on(session.state, seen)
-    return unconfirmed(
+    found = unconfirmed(
         step,
         result,
         before=before,
@@ -57,6 +63,9 @@ async def change_engine(session: Session, step: Transition) -> list[str]:
         seen=seen,
         sleeping_pauses=not session.lacks(Feature.LEVEL_ZERO),
     )
+    if isinstance(step, FinishWeightUpdate):
+        found += wrong_version(await session.weight_version(), session.state.weight_version)
+    return found
 
 
 async def reset_prefix_cache(session: Session) -> list[str]:
@@ -92,7 +101,7 @@ async def _make_call_remembered(session: Session, step: Transition) -> CallResul
     return result
 
 
-async def make_call(session: Session, step: Transition) -> CallResult:  # noqa: C901, PLR0911 - one case a step
+async def make_call(session: Session, step: Transition) -> CallResult:  # noqa: C901, PLR0911, PLR0912 - one case a step
     """Make the one call that a step is, and return what it answered."""
     http, deadline_s = session.connection.http, session.scenario.deadlines.transition
     match step:
@@ -111,6 +120,21 @@ async def make_call(session: Session, step: Transition) -> CallResult:  # noqa: 
         case ReloadWeights(reload_weights=options):
             path = session.path_of_weights(options.weights)
             return await lifecycle.reload_weights(http, path=path, deadline_s=deadline_s)
+        case InitWeightTransfer():
+            return await lifecycle.init_weight_transfer_engine(http, deadline_s=deadline_s)
+        case StartWeightUpdate():
+            return await lifecycle.start_weight_update(http, deadline_s=deadline_s)
+        case UpdateWeights(update_weights=options):
+            return await lifecycle.update_weights(
+                http,
+                folder=session.folder_of_weights(options.weights),
+                chunk=options.chunk,
+                chunks=options.chunks,
+                leave_out=options.leave_out,
+                deadline_s=deadline_s,
+            )
+        case FinishWeightUpdate(finish_weight_update=options):
+            return await lifecycle.finish_weight_update(http, version=options.version, deadline_s=deadline_s)
         case LoadAdapter(load_adapter=options):
             return await _load_adapter(session, options)
         case UnloadAdapter(unload_adapter=options):

@@ -100,6 +100,9 @@ class WeightChecksums(Timed):
     step: str | None
     reference: str | None = Field(default=None, description="the baseline whose weights they ought to be")
     checksums: Mapping[str, str] | None
+    version: str | None = Field(
+        default=None, description="what /weight_info called the weights then; None where no update named any"
+    )
     buffers: Mapping[str, str] | None = Field(
         default=None, description="checksum of every buffer of the model; None where nobody tells"
     )

@@ -28,6 +28,7 @@ from harness.scenario.steps.requests import (
     StartRequests,
     StartRequestsOptions,
 )
+from harness.scenario.steps.updating import FinishWeightUpdate, UpdateWeights
 
 Keys: TypeAlias = tuple[str | int, ...]
 
@@ -100,6 +101,12 @@ def _follow(story: _Story, step: Step, *, keys: Keys, repeated: bool) -> Iterato
             yield from _start(story, step.start_requests, keys=(*keys, "start_requests"))
         case FinishRequests():
             yield from _finish(story, step.finish_requests, keys=(*keys, "finish_requests"))
+        case UpdateWeights() | FinishWeightUpdate() if not (step.must_fail or story.engine.updating):
+            yield Mistake(
+                keys=(*keys, step.key()),
+                message="no update has begun here, so vLLM refuses this",
+                remedy="begin one before: `start_weight_update: {}`, or say `must_fail: true`",
+            )
         case CancelRequests():
             story.running.pop(step.cancel_requests.name, None)
         case _:
@@ -110,7 +117,9 @@ def _follow(story: _Story, step: Step, *, keys: Keys, repeated: bool) -> Iterato
 def _rests(engine: EngineState, *, keys: Keys) -> Mistake:
     """Of a step that would wait for answers in vain."""
     does, remedy = "paused", "resume it before: `resume: {}`"
-    if engine.asleep:
+    if engine.updating:
+        does, remedy = "left without weights, in an update", "end it before: `finish_weight_update: {}`"
+    elif engine.asleep:
         whole = engine.asleep == ALL_TAGS
         does = "put to sleep" if whole else f"left asleep in part ({', '.join(engine.asleep)})"
         remedy = "wake it before: `wake_up: {}`"

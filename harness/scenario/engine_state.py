@@ -36,13 +36,19 @@ class EngineState:
     """Which were loaded last."""
     weights_lost: bool = False
     """Whether they were thrown away since."""
+    updating: bool = False
+    """Whether an update has begun and not ended: there are no weights then that it could use."""
+    arrived: Weights | None = None
+    """Which weights have arrived in the update."""
+    weight_version: str | None = None
+    """What the last update called its weights; None where none has called them anything."""
     adapters: Mapping[str, AdapterName] = field(default_factory=dict)
     """Which adapter is loaded under a name."""
 
     @property
     def rests(self) -> bool:
         """Whether it will not begin with a request now."""
-        return self.paused or bool(self.asleep)
+        return self.paused or bool(self.asleep) or self.updating
 
     @property
     def is_sleeping(self) -> bool | None:
@@ -87,6 +93,25 @@ class EngineState:
     def after_reload(self, weights: Weights) -> EngineState:
         """These weights are there again."""
         return replace(self, weights=weights, weights_lost=False)
+
+    def after_update_began(self) -> EngineState:
+        """Nothing has arrived yet."""
+        return replace(self, updating=True, arrived=None)
+
+    def after_arrival(self, weights: Weights) -> EngineState:
+        """These are on their way."""
+        return replace(self, arrived=weights)
+
+    def after_update_ended(self, version: str | None) -> EngineState:
+        """What has arrived is loaded; where nothing has, everything is as before."""
+        return replace(
+            self,
+            updating=False,
+            arrived=None,
+            weights=self.arrived or self.weights,
+            weights_lost=self.weights_lost and self.arrived is None,
+            weight_version=version or self.weight_version,
+        )
 
     def after_load(self, name: str, adapter: AdapterName) -> EngineState:
         """An adapter is loaded, in the place of any other of this name."""

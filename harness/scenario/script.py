@@ -16,6 +16,12 @@ from harness.scenario.steps.caches import ResetEncoderCache, ResetMmCache, Reset
 from harness.scenario.steps.lifecycle import Pause, ReleaseKvCacheMemory, Resume, Sleep, WakeUp
 from harness.scenario.steps.loading import LoadAdapter, ReloadWeights, UnloadAdapter
 from harness.scenario.steps.requests import AbortRequests, CancelRequests, FinishRequests, StartRequests
+from harness.scenario.steps.updating import (
+    FinishWeightUpdate,
+    InitWeightTransfer,
+    StartWeightUpdate,
+    UpdateWeights,
+)
 
 Transition: TypeAlias = (
     Sleep
@@ -24,6 +30,10 @@ Transition: TypeAlias = (
     | Resume
     | ReleaseKvCacheMemory
     | ReloadWeights
+    | InitWeightTransfer
+    | StartWeightUpdate
+    | UpdateWeights
+    | FinishWeightUpdate
     | LoadAdapter
     | UnloadAdapter
     | ResetPrefixCache

@@ -151,6 +151,47 @@ async def weight_info(http: httpx.AsyncClient, *, deadline_s: float) -> CallResu
     return await call(http, "GET", "/weight_info", deadline_s=deadline_s)
 
 
+async def init_weight_transfer_engine(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """Let the engine agree with a trainer on how weights are carried; ours need no agreement."""
+    payload: dict[str, JsonValue] = {"init_info": {}}
+    return await call(http, "POST", "/init_weight_transfer_engine", payload=payload, deadline_s=deadline_s)
+
+
+async def start_weight_update(http: httpx.AsyncClient, *, deadline_s: float) -> CallResult:
+    """Begin an update; until it ends the engine has no weights that it could use."""
+    return await call(http, "POST", "/start_weight_update", deadline_s=deadline_s)
+
+
+async def update_weights(
+    http: httpx.AsyncClient,
+    *,
+    folder: str,
+    chunk: int = 1,
+    chunks: int = 1,
+    leave_out: Sequence[str] = (),
+    deadline_s: float,
+) -> CallResult:
+    """Have a part of the weights in ``folder`` arrive, through the plugin's own weight transfer engine.
+
+    An engine that carries weights in another way does not know these words.
+    """
+    told: dict[str, JsonValue] = {
+        "folder": folder,
+        "chunk": chunk,
+        "chunks": chunks,
+        "leave_out": list(leave_out),
+    }
+    return await call(http, "POST", "/update_weights", payload={"update_info": told}, deadline_s=deadline_s)
+
+
+async def finish_weight_update(
+    http: httpx.AsyncClient, *, version: str | None = None, deadline_s: float
+) -> CallResult:
+    """End an update, and call what has arrived by a version."""
+    payload: dict[str, JsonValue] = {"weight_version": version}
+    return await call(http, "POST", "/finish_weight_update", payload=payload, deadline_s=deadline_s)
+
+
 async def load_lora_adapter(
     http: httpx.AsyncClient, *, name: str, path: str, load_inplace: bool = False, deadline_s: float
 ) -> CallResult:

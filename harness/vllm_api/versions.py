@@ -53,6 +53,8 @@ class Feature(StrEnum):
     ABORT_REQUESTS = ("/abort_requests", (0, 26, 0))
     RELEASE_KV_CACHE_MEMORY = ("/release_kv_cache_memory", (0, 31, 0))
     WEIGHT_CHECKER = ("/weight_checker", (0, 32, 0))
+    WEIGHT_TRANSFER = ("/start_weight_update, /update_weights and /finish_weight_update", (0, 32, 0))
+    """As it is spoken here; releases before had parts of it, in other words."""
 
 
 SLEEP_STATE_METRIC = "vllm:engine_sleep_state"

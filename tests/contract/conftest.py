@@ -11,7 +11,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from pydantic import JsonValue
 
-from harness.drive.needs import LORA_ENV, lora_flags
+from harness.drive.needs import LORA_ENV, TRANSFER_ENV, lora_flags, transfer_flags
 from harness.models.model import provide_model
 from harness.models.variants import ADAPTERS, AdapterName, Variants, provide_variants, variants_of
 from harness.scenario.corpus import load_corpus
@@ -155,8 +155,8 @@ async def real_server(log_path: Path) -> AsyncIterator[Running]:
         cell="contract",
         model=model.location,
         served_model_name=model.served_name,
-        args=("--enable-prefix-caching", "--enable-scale-out", *lora_flags(())),
-        env=LORA_ENV,
+        args=("--enable-prefix-caching", "--enable-scale-out", *lora_flags(()), *transfer_flags(())),
+        env={**LORA_ENV, **TRANSFER_ENV},
         log_path=log_path,
         boot_deadline_s=_BOOT_DEADLINE_S,
     )

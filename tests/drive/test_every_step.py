@@ -20,7 +20,11 @@ from tests.fake_vllm.options import Options
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
-REQUIRED = {"load_adapter": {"name": "x", "adapter": "first"}, "unload_adapter": {"name": "x"}}
+REQUIRED: dict[str, dict[str, str]] = {
+    "load_adapter": {"name": "x", "adapter": "first"},
+    "unload_adapter": {"name": "x"},
+    "update_weights": {"weights": "own"},
+}
 """Options of the steps that cannot do without."""
 
 calls = pytest.mark.parametrize("model", get_args(Transition), ids=lambda model: model.key())
@@ -50,6 +54,7 @@ async def test_it_is_a_call_that_the_fake_serves_and_the_contract_holds(
             connection=SimpleNamespace(http=http),
             scenario=SimpleNamespace(deadlines=Deadlines()),
             path_of_weights=lambda _: None,
+            folder_of_weights=lambda _: "/",
             variants=SimpleNamespace(adapter=lambda *_, **__: ROOT),
         )
         step = model.model_validate({model.key(): REQUIRED.get(model.key(), {})})

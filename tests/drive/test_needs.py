@@ -53,6 +53,7 @@ def script(*steps: dict[str, object]) -> tuple[Step, ...]:
         ({"release_kv_cache_memory": {}}, {Feature.RELEASE_KV_CACHE_MEMORY}),
         ({"reload_weights": {}}, {Feature.COLLECTIVE_RPC}),
         ({"reload_weights": {"weights": "other"}}, {Feature.COLLECTIVE_RPC, Feature.RELOAD_FROM_PATH}),
+        ({"update_weights": {"weights": "own", "must_fail": True}}, {Feature.WEIGHT_TRANSFER}),
         ({"load_adapter": {"name": "x", "adapter": "first"}}, set()),
         (
             {"load_adapter": {"name": "x", "adapter": "first", "in_place": True}},
@@ -78,6 +79,11 @@ def test_steps_say_what_a_release_must_have(step: dict[str, object], features: s
     [
         ({"reload_weights": {}}, Needs(adapters=False, other_weights=False)),
         ({"reload_weights": {"weights": "other"}}, Needs(adapters=False, other_weights=True)),
+        ({"start_weight_update": {}}, Needs(adapters=False, other_weights=False, transfer=True)),
+        (
+            {"update_weights": {"weights": "other", "must_fail": True}},
+            Needs(adapters=False, other_weights=True),
+        ),
         (
             {"repeat": 1, "steps": [{"load_adapter": {"name": "x", "adapter": "first"}}]},
             Needs(adapters=True, other_weights=False),

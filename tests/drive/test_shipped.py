@@ -23,6 +23,7 @@ EXPECTED = {
     "level2-without-reload.prefix-cache-on": Verdict.CORRUPT,
     "lora-replaced-by-unload-load.prefix-cache-on": Verdict.CORRUPT,
     "lora-replaced-in-place.prefix-cache-on": Verdict.CORRUPT,
+    "transfer-incomplete.prefix-cache-on": Verdict.CORRUPT,
     "weight-update-without-reset.prefix-cache-on": Verdict.CORRUPT,
 }
 """What vLLM does wrong without a fault and the fake does as well; all others are clean here."""
@@ -40,7 +41,11 @@ FORGETS_NOTHING = {
     "own-weights-reload-is-idempotent.prefix-cache-on",
     "pause-resume.prefix-cache-on",
     "release-kv-memory.prefix-cache-on",
+    "transfer-begun-again.prefix-cache-on",
+    "transfer-with-requests-in-flight.prefix-cache-on",
+    "transfer-without-a-pause.prefix-cache-on",
     "weight-update-with-reset.prefix-cache-on",
+    "weights-transferred.prefix-cache-on",
 }
 """Where nothing throws KV blocks away by a sleep, so that hashes that outlive one do no harm."""
 
@@ -58,7 +63,7 @@ async def test_the_founding_bug_is_called_by_its_name_wherever_it_shows(driver: 
     result = await _run(driver, cell, fault="keep-prefix-cache")
     spared = cell.id in FORGETS_NOTHING or "--no-enable-prefix-caching" in cell.arm.args
     cause = None if spared else Cause.STALE_PREFIX_CACHE
-    if cell.scenario.name == "level2-without-reload":
+    if cell.scenario.name in {"level2-without-reload", "transfer-incomplete"}:
         cause = Cause.LOST_WEIGHTS
     assert result.cause is cause, result.reason
     assert result.verdict is (Verdict.CORRUPT if cause else Verdict.CLEAN)

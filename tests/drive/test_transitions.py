@@ -44,6 +44,9 @@ async def on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[S
         ({"resume": {}}, "/resume"),
         ({"release_kv_cache_memory": {}}, "/release_kv_cache_memory"),
         ({"reload_weights": {}}, "/collective_rpc"),
+        ({"init_weight_transfer": {}}, "/init_weight_transfer_engine"),
+        ({"start_weight_update": {}}, "/start_weight_update"),
+        ({"update_weights": {"weights": "own"}}, "/update_weights"),
         ({"load_adapter": {"name": "x", "adapter": "first"}}, "/v1/load_lora_adapter"),
         ({"unload_adapter": {"name": "x"}}, "/v1/unload_lora_adapter"),
         ({"reset_prefix_cache": {"external": True}}, "/reset_prefix_cache?reset_external=true"),
@@ -133,6 +136,26 @@ async def test_what_must_be_refused_is(on: Stage, status: int, told: list[str]) 
     written = {"reload_weights": {"weights": "missing", "must_fail": True}}
     assert await change_engine(on.session, step(written)) == told
     assert on.session.state.weights == "own"
+
+
+@pytest.mark.parametrize(
+    ("named", "told"), [("v1", []), ("default", ["/weight_info says default, expected v1"]), (None, [])]
+)
+async def test_an_update_is_confirmed_by_the_version(on: Stage, named: str | None, told: list[str]) -> None:
+    """That the call succeeded proves nothing; an engine that does not tell is not accused."""
+    on.engine.told["/weight_info"] = lambda _: httpx.Response(200, json={"weight_version": named})
+    assert await change_engine(on.session, step({"finish_weight_update": {"version": "v1"}})) == told
+    assert on.session.state.weight_version == "v1"
+
+
+async def test_what_arrives_is_recorded_as_it_was_sent(on: Stage) -> None:
+    """A report can send it again: what has parts is no word."""
+    arriving = {"weights": "own", "chunk": 2, "chunks": 3, "leave_out": ["*.mlp.*"]}
+    await change_engine(on.session, step({"update_weights": arriving}))
+    (call,) = [event for event in on.events if isinstance(event, Call) and event.path == "/update_weights"]
+    assert call.parameters == {
+        "update_info": {"folder": "/own", "chunk": 2, "chunks": 3, "leave_out": ["*.mlp.*"]}
+    }
 
 
 async def test_a_release_without_an_endpoint_is_left_as_it_was(on: Stage) -> None:

@@ -16,7 +16,16 @@ from starlette.routing import Route
 from tests.fake_vllm.behaviours import Behaviour, Fault
 from tests.fake_vllm.engine import Engine, EngineError
 from tests.fake_vllm.options import Options
-from tests.fake_vllm.requests import AbortRequest, PauseQuery, RpcRequest, SleepQuery, WeightCheckerRequest
+from tests.fake_vllm.requests import (
+    AbortRequest,
+    FinishUpdateRequest,
+    InitTransferRequest,
+    PauseQuery,
+    RpcRequest,
+    SleepQuery,
+    UpdateWeightsRequest,
+    WeightCheckerRequest,
+)
 
 _TENSOR_PREFIX = "dp0:pp0:pcp0:tp0:"
 
@@ -42,6 +51,10 @@ class DevelopmentRoutes:
             Route("/collective_rpc", self._collective_rpc, methods=["POST"]),
             Route("/weight_checker", self._weight_checker, methods=["POST"]),
             Route("/weight_info", self._weight_info),
+            Route("/init_weight_transfer_engine", self._init_weight_transfer_engine, methods=["POST"]),
+            Route("/start_weight_update", self._start_weight_update, methods=["POST"]),
+            Route("/update_weights", self._update_weights, methods=["POST"]),
+            Route("/finish_weight_update", self._finish_weight_update, methods=["POST"]),
             Route("/update_weight_version", self._update_weight_version, methods=["POST"]),
             Route("/reset_prefix_cache", self._reset_prefix_cache, methods=["POST"]),
             Route("/reset_mm_cache", self._reset_nothing, methods=["POST"]),
@@ -135,6 +148,37 @@ class DevelopmentRoutes:
 
     async def _weight_info(self, _: Request) -> Response:
         return JSONResponse({"weight_version": self._engine.weight_version})
+
+    async def _init_weight_transfer_engine(self, request: Request) -> Response:
+        InitTransferRequest.model_validate_json(await request.body())
+        return JSONResponse({"message": "Weight transfer initialized"})
+
+    async def _start_weight_update(self, _: Request) -> Response:
+        if self._engine.memory.update_is_active:
+            raise EngineError("start_weight_update called while a weight update is already active.")
+        self._engine.memory.update_is_active = True
+        return JSONResponse({"message": "Weight update started"})
+
+    async def _update_weights(self, request: Request) -> Response:
+        told = UpdateWeightsRequest.model_validate_json(await request.body()).update_info
+        if not self._engine.memory.update_is_active:
+            raise EngineError("start_weight_update must be called before update_weights.")
+        try:
+            self._engine.memory.update_weights(
+                told.folder, chunk=told.chunk, chunks=told.chunks, leave_out=told.leave_out
+            )
+        except FileNotFoundError as missing:
+            self._engine.memory.update_is_active = False
+            raise EngineError(f"Worker failed with error '{missing}'") from missing
+        return JSONResponse({"message": "Weights updated"})
+
+    async def _finish_weight_update(self, request: Request) -> Response:
+        body = FinishUpdateRequest.model_validate_json(await request.body() or "{}")
+        if not self._engine.memory.update_is_active:
+            raise EngineError("finish_weight_update called without a matching start_weight_update.")
+        self._engine.memory.update_is_active = False
+        self._engine.weight_version = body.weight_version or self._engine.weight_version
+        return JSONResponse({"message": "Weight update finished"})
 
     async def _update_weight_version(self, request: Request) -> Response:
         self._engine.weight_version = (await request.json())["new_version"]

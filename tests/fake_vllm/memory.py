@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ class Memory:
         self._fill = {"zero": 0.0, "poison": _POISON, "stale": None}[discard]
         self._faults = faults
         self._loses_next_reload = False
+        self.update_is_active = False
 
     def sleep(self, level: int) -> None:
         """Back the weights up (level 1 only) and discard everything, unless they sleep already."""
@@ -79,6 +81,21 @@ class Memory:
             return
         for name, tensor in load_weights(Path(self._loaded_from).name).items():
             self.weights[name][...] = tensor
+
+    def update_weights(self, folder: str, *, chunk: int, chunks: int, leave_out: Sequence[str]) -> None:
+        """Have a part of the weights arrive that are known by the folder's name.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+        """
+        if folder != self._model and not Path(folder).exists():
+            raise FileNotFoundError(folder)
+        weights = load_weights(Path(folder).name)
+        names = sorted(weights)
+        first, last = (len(names) * number // chunks for number in (chunk - 1, chunk))
+        for name in names[first:last]:
+            if not any(fnmatch(name, pattern) for pattern in leave_out):
+                self.weights[name][...] = weights[name]
 
     def _restore_weights(self) -> None:
         if Fault.LOSE_WEIGHTS in self._faults:

@@ -130,6 +130,33 @@ class WeightCheckerRequest(BaseModel):
     action: Literal["checksum", "reset"]
 
 
+class InitTransferRequest(BaseModel):
+    """The body of ``POST /init_weight_transfer_engine``."""
+
+    init_info: dict[str, str]
+
+
+class UpdateInfo(BaseModel):
+    """What the plugin's own weight transfer engine is told."""
+
+    folder: str
+    chunk: int = 1
+    chunks: int = 1
+    leave_out: list[str] = Field(default_factory=list)
+
+
+class UpdateWeightsRequest(BaseModel):
+    """The body of ``POST /update_weights``."""
+
+    update_info: UpdateInfo
+
+
+class FinishUpdateRequest(BaseModel):
+    """The body of ``POST /finish_weight_update``."""
+
+    weight_version: str | None = None
+
+
 class LoadAdapterRequest(BaseModel):
     """The body of ``POST /v1/load_lora_adapter``."""
 

@@ -91,6 +91,23 @@ def load(folder: Path, steps: str) -> None:
   - finish_requests: {name: r, expect: ended}
   - probe: after
 """,
+        """\
+  - finish_weight_update: {must_fail: true}
+  - start_weight_update: {}
+  - update_weights: {weights: other, chunk: 2, chunks: 3}
+  - update_weights: {weights: missing, must_fail: true}
+  - start_weight_update: {}
+  - update_weights: {weights: other}
+  - finish_weight_update: {version: v1}
+  - probe: {name: other, baseline: true}
+  - start_weight_update: {}
+  - update_weights: {weights: own}
+  - finish_weight_update: {must_fail: true}
+  - probe: {name: still-other, same_as: other}
+  - start_weight_update: {}
+  - finish_weight_update: {}
+  - probe: {name: other-still, same_as: other}
+""",
     ],
 )
 def test_scripts_that_fit_are_read(tmp_path: Path, steps: str) -> None:
@@ -152,6 +169,18 @@ def test_scripts_that_fit_are_read(tmp_path: Path, steps: str) -> None:
             "has put to sleep",
         ),
         ("  - sleep: {level: 0}\n  - probe: p\n", "8:5", "has paused"),
+        ("  - start_weight_update: {}\n  - probe: p\n", "8:5", "has left without weights, in an update"),
+        ("  - update_weights: {weights: own}\n  - probe: p\n", "7:5", "no update has begun here"),
+        (
+            """\
+  - start_weight_update: {}
+  - update_weights: {weights: other}
+  - finish_weight_update: {}
+  - probe: p
+""",
+            "10:5",
+            "the model's other weights",
+        ),
         ("  - pause: {}\n  - probe: p\n  - resume: {}\n  - probe: q\n", "8:5", "has paused"),
         (
             "  - sleep: {}\n  - wake_up: {tags: [weights]}\n  - probe: p\n",
@@ -189,6 +218,8 @@ def test_steps_that_do_not_fit_are_refused(tmp_path: Path, steps: str, place: st
     ("steps", "reason"),
     [
         ("  - reload_weights: {weights: missing}\n  - probe: p\n", "missing weights cannot be loaded"),
+        ("  - update_weights: {weights: missing}\n  - probe: p\n", "missing weights cannot arrive"),
+        ("  - update_weights: {weights: own, chunk: 3, chunks: 2}\n  - probe: p\n", "no part 3 of 2"),
         (
             "  - probe: {name: p, baseline: true, same_as: base}\n",
             "a probe is a baseline, or it must equal one",

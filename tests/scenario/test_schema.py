@@ -46,6 +46,17 @@ OPTIONS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "resume": st.just({}),
     "release_kv_cache_memory": st.fixed_dictionaries({"must_fail": st.booleans()}),
     "reload_weights": st.fixed_dictionaries({"weights": st.sampled_from(["own", "other"])}),
+    "init_weight_transfer": st.just({}),
+    "start_weight_update": st.fixed_dictionaries({"must_fail": st.booleans()}),
+    "update_weights": st.fixed_dictionaries(
+        {
+            "weights": st.sampled_from(["own", "other"]),
+            "chunk": st.integers(1, 3),
+            "chunks": st.integers(3, 9),
+        },
+        optional={"leave_out": st.lists(st.just("*.mlp.*"), max_size=2)},
+    ),
+    "finish_weight_update": st.fixed_dictionaries({"version": st.none() | names}),
     "load_adapter": st.fixed_dictionaries(
         {"name": names, "adapter": ADAPTERS, "in_place": st.booleans(), "same_path": st.booleans()}
     ),

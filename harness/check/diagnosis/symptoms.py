@@ -191,7 +191,8 @@ class Symptoms:
             if of(each) is not None and each.reference == reference
         ]
         before = [each for each in told if each.t < changed_from]
-        after = [each for each in told if each.t >= changed_from]
+        damaged_from = min((each.reply.start.t for each in self.damaged), default=changed_from)
+        after = [each for each in told if each.t >= max(changed_from, damaged_from)]
         if not before or not after:
             return None
         # By default the first look after the transition: a later one may follow a reload.

@@ -12,6 +12,7 @@ from harness.scenario.script import Step
 from harness.scenario.steps.asking import NullTransition
 from harness.scenario.steps.lifecycle import Pause, ReleaseKvCacheMemory, Sleep
 from harness.scenario.steps.loading import LoadAdapter, ReloadWeights
+from harness.scenario.steps.updating import StartWeightUpdate
 
 _SLEEP = "puts it to sleep"
 _DEEDS: Mapping[type, str] = {
@@ -19,6 +20,7 @@ _DEEDS: Mapping[type, str] = {
     Pause: "pauses it",
     ReleaseKvCacheMemory: "releases its KV cache",
     ReloadWeights: "loads weights",
+    StartWeightUpdate: "updates its weights",
     LoadAdapter: "loads an adapter",
 }
 

@@ -53,7 +53,7 @@ class Owed(BaseModel):
             update={
                 "asleep": self.asleep or bool(state.asleep or state.levels),
                 "paused": self.paused or state.paused,
-                "weights": self.weights or state.weights_lost or state.weights != "own",
+                "weights": self.weights or _lacks_own(state),
                 "own_weights": own_weights if state.weights != "own" else self.own_weights,
                 "adapters": tuple(dict.fromkeys((*self.adapters, *state.adapters))),
             }
@@ -64,7 +64,7 @@ class Owed(BaseModel):
 
         What a look shows when the server is given back stays: whether it rests, and what is loaded.
         """
-        return self.model_copy(update={"weights": state.weights_lost or state.weights != "own"})
+        return self.model_copy(update={"weights": _lacks_own(state)})
 
     @property
     def mended_by(self) -> str:
@@ -117,6 +117,11 @@ class Ledger:
 
     def _path(self, owed: Owed) -> Path:
         return self._folder / f"{owed.marker}.json"
+
+
+def _lacks_own(state: EngineState) -> bool:
+    """Whether the model's own weights are not there, or not all of them."""
+    return state.weights_lost or state.updating or state.weights != "own"
 
 
 def curl(endpoint: str, path: str, body: str | None = None) -> str:
