@@ -99,6 +99,23 @@ def weights_missing(recording: Recording, *, at: float) -> bool:
     return not any(discarded < call.t < at and _reloads(call) for call in recording.calls)
 
 
+def last_loading(recording: Recording, *, before: float) -> Call | None:
+    """The last call before ``before`` that left other weights or none."""
+    return next(
+        (
+            call
+            for call in reversed(recording.calls)
+            if call.t < before
+            and (
+                _reloads(call)
+                or (call.path == "/finish_weight_update" and _succeeded(call))
+                or (call.path == "/sleep" and _succeeded(call) and _level(call) >= DISCARDS_WEIGHTS)
+            )
+        ),
+        None,
+    )
+
+
 def _reloads(call: Call) -> bool:
     rpc = call.path == "/collective_rpc" and call.parameters.get("method") in _LOADING
     return (rpc or call.path.removeprefix("/") in _LOADING) and _succeeded(call)

@@ -74,6 +74,7 @@ CheckerName: TypeAlias = Literal[
     "cache",
     "drafts",
     "state",
+    "weights",
     "memory",
     "speed",
 ]

@@ -16,6 +16,7 @@ from harness.check.checkers import (
     speed,
     state,
     unchanged_answers,
+    weights,
 )
 from harness.check.evidence import Evidence
 from harness.check.result import Cause, Finding
@@ -55,6 +56,7 @@ CHECKERS = (
     Checker(name="unused cache", about=About.ENGINE, find=cache.unused, cause=Cause.SCHEDULER),
     Checker(name="drafts", about=About.ENGINE, find=drafts.check, cause=Cause.DRAFT_MODEL),
     Checker(name="state", about=About.ENGINE, find=state.check, cause=Cause.SCHEDULER),
+    Checker(name="weights", about=About.ENGINE, find=weights.check, cause=Cause.LOST_WEIGHTS),
     Checker(name="memory", about=About.ENGINE, find=memory_use.check, cause=Cause.MEMORY),
     Checker(name="speed", about=About.ENGINE, find=speed.check, cause=Cause.SPEED),
 )
