@@ -68,11 +68,12 @@ class FileTransferEngine(WeightTransferEngine[FromFiles, SomeFiles]):
         Raises:
             FileNotFoundError: The folder has no ``.safetensors`` files.
         """
-        self.model.load_weights(_tensors(update_info))
+        model: Any = self.model  # every model of vLLM's has the method, its base class has not
+        model.load_weights(_tensors(update_info))
 
     def finish_weight_update(self) -> None:
         """Have vLLM process what has arrived."""
-        finalize_layerwise_reload(self.model, self.model_config)
+        finalize_layerwise_reload(self.model, self.model_config)  # type: ignore[no-untyped-call]
 
     def shutdown(self) -> None:
         """Do nothing: nothing is held."""
