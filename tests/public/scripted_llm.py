@@ -57,6 +57,7 @@ class ScriptedLLM:
     dtype: str = "torch.float32"
     weights: str = "own"
     asked: list[list[dict[str, Any]]] = field(default_factory=list)
+    adapters: list[object] = field(default_factory=list)
     mistakes: int = 0
     raises: BaseException | None = None
     _asleep: set[str] = field(default_factory=set)
@@ -87,8 +88,10 @@ class ScriptedLLM:
         sampling_params: SamplingParams,
         *,
         use_tqdm: bool,
+        lora_request: object = None,
     ) -> list[SimpleNamespace]:
         """As vLLM's."""
+        self.adapters.append(lora_request)
         assert not self._asleep, "an engine that rests lets requests wait for ever"
         assert not use_tqdm
         if self.raises is not None:

@@ -57,6 +57,15 @@ def test_a_verdict_is_an_object(llm: ScriptedLLM, guard: sleepwake.Guard, tmp_pa
 
 
 @pytest.mark.cell
+def test_an_adapter_may_be_guarded(llm: ScriptedLLM, tmp_path: Path) -> None:
+    """It is named with every question, as vLLM's own requests name it."""
+    adapter = object()
+    with sleepwake.guard(llm, lora_request=adapter, out=tmp_path) as guard:
+        guard.check()
+    assert set(llm.adapters) == {adapter}
+
+
+@pytest.mark.cell
 def test_a_step_is_checked_after_each_call(llm: ScriptedLLM, guard: sleepwake.Guard) -> None:
     """It returns what it returns as long as nothing is wrong, and raises where something is."""
 

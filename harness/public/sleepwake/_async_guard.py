@@ -37,10 +37,11 @@ class AsyncGuard:
     Requests of others go on meanwhile.  :func:`async_guard` makes one.
     """
 
-    def __init__(self, llm: Any) -> None:
+    def __init__(self, llm: Any, *, lora_request: Any = None) -> None:
         self.directory: Path | None = None
         """The run directory: ``sleepwake check`` and ``sleepwake report`` read it."""
-        self._engine = GuardedAsyncLLM(llm)
+        self._lora_request = lora_request
+        self._engine = GuardedAsyncLLM(llm, lora_request)
         self._child = Child()
         self._noticing = Noticing(llm)
         self._one_at_a_time = asyncio.Lock()
@@ -82,7 +83,7 @@ class AsyncGuard:
         if reference is None:
             await self._tell({"order": "expect_new_weights", "reference": None})
             return
-        other = GuardedAsyncLLM(reference)
+        other = GuardedAsyncLLM(reference, self._lora_request)
         if await other.is_asleep():
             raise GuardError("the reference is asleep: wake it, for its answers are needed")
         await self._tell({"order": "expect_new_weights", "reference": other.facts()}, reference=other)
@@ -151,6 +152,7 @@ async def async_guard(
     prompts: Sequence[str | Sequence[int]] | None = None,
     max_tokens: int = 16,
     budget_tokens: int = 512,
+    lora_request: Any = None,
     out: str | Path = "reports",
 ) -> AsyncGuard:
     """Guard an engine that answers in this event loop: take its baseline now, compare at every check.
@@ -160,6 +162,7 @@ async def async_guard(
         prompts: As for :func:`sleepwake.guard`, and so are the others.
         max_tokens: How long an answer may be.
         budget_tokens: How many tokens a check may generate.
+        lora_request: The adapter that is asked, as ``generate`` takes it; without it the base model.
         out: The folder that holds run directories.
 
     Raises:
@@ -171,6 +174,6 @@ async def async_guard(
         raise GuardError(f"{type(llm).__name__} is no vllm.AsyncLLM: `sleepwake.guard` takes a vllm.LLM")
     if await llm.is_sleeping():
         raise GuardError("the engine is asleep: wake it before it is guarded, for its answers are needed")
-    guard = AsyncGuard(llm)
+    guard = AsyncGuard(llm, lora_request=lora_request)
     await guard.begin(settings_of(prompts, max_tokens=max_tokens, budget_tokens=budget_tokens, out=out))
     return guard

@@ -91,8 +91,9 @@ class Guard:
     directory: Path | None
     """The run directory: ``sleepwake check`` and ``sleepwake report`` read it."""
 
-    def __init__(self, llm: Any, settings: Mapping[str, Any]) -> None:
-        self._engine = GuardedLLM(llm)
+    def __init__(self, llm: Any, settings: Mapping[str, Any], *, lora_request: Any = None) -> None:
+        self._lora_request = lora_request
+        self._engine = GuardedLLM(llm, lora_request)
         if self._engine.is_asleep:
             raise GuardError("the engine is asleep: wake it before it is guarded, for its answers are needed")
         self._child = Child()
@@ -135,7 +136,7 @@ class Guard:
         if reference is None:
             self._tell({"order": "expect_new_weights", "reference": None})
             return
-        other = GuardedLLM(reference)
+        other = GuardedLLM(reference, self._lora_request)
         if other.is_asleep:
             raise GuardError("the reference is asleep: wake it, for its answers are needed")
         self._tell({"order": "expect_new_weights", "reference": other.facts()}, reference=other)
@@ -201,6 +202,7 @@ def guard(
     prompts: Sequence[str | Sequence[int]] | None = None,
     max_tokens: int = 16,
     budget_tokens: int = 512,
+    lora_request: Any = None,
     out: str | Path = "reports",
 ) -> Guard:
     """Guard an engine in this process: take its baseline now, and compare with it at every check.
@@ -211,6 +213,7 @@ def guard(
             They should be longer than two blocks of the KV cache.
         max_tokens: How long an answer may be.
         budget_tokens: How many tokens a check may generate. A finding is followed by further questions.
+        lora_request: The adapter that is asked, as ``generate`` takes it; without it the base model.
         out: The folder that holds run directories.
 
     Raises:
@@ -219,7 +222,8 @@ def guard(
     if os.environ.get(SWITCH) == "off":
         return _NoGuard()
     _require_llm(llm)
-    return Guard(llm, settings_of(prompts, max_tokens=max_tokens, budget_tokens=budget_tokens, out=out))
+    settings = settings_of(prompts, max_tokens=max_tokens, budget_tokens=budget_tokens, out=out)
+    return Guard(llm, settings, lora_request=lora_request)
 
 
 def settings_of(

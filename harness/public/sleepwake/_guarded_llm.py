@@ -18,10 +18,11 @@ _TOLD = {
 
 
 class GuardedLLM:
-    """What the guard says to an ``LLM``, and what comes back."""
+    """What the guard says to an ``LLM``, and what comes back; ``lora_request`` names the adapter it asks."""
 
-    def __init__(self, llm: Any) -> None:
+    def __init__(self, llm: Any, lora_request: Any = None) -> None:
         self._llm = llm
+        self._adapter = {} if lora_request is None else {"lora_request": lora_request}
 
     @property
     def is_asleep(self) -> bool:
@@ -45,15 +46,16 @@ class GuardedLLM:
         # The class is that of this release, wherever it has it.
         sampling = type(self._llm.get_default_sampling_params())(**question["sampling"])
         began = time.monotonic()
-        outputs = self._llm.generate(prompts_of(question), sampling, use_tqdm=False)
+        outputs = self._llm.generate(prompts_of(question), sampling, use_tqdm=False, **self._adapter)
         return answers_of(outputs, seconds=time.monotonic() - began)
 
 
 class GuardedAsyncLLM:
-    """What the guard says to an ``AsyncLLM``, and what comes back."""
+    """What the guard says to an ``AsyncLLM``, and what comes back; as :class:`GuardedLLM`."""
 
-    def __init__(self, llm: Any) -> None:
+    def __init__(self, llm: Any, lora_request: Any = None) -> None:
         self._llm = llm
+        self._adapter = {} if lora_request is None else {"lora_request": lora_request}
 
     async def is_asleep(self) -> bool:
         """Whether the engine rests: it would let every request wait for ever."""
@@ -84,7 +86,8 @@ class GuardedAsyncLLM:
     async def _last(self, prompt: Mapping[str, Any], sampling: Any) -> Any:
         """The whole answer, which every output adds to."""
         last = None
-        async for output in self._llm.generate(prompt, sampling, f"sleepwake-{uuid.uuid4().hex}"):
+        number = f"sleepwake-{uuid.uuid4().hex}"
+        async for output in self._llm.generate(prompt, sampling, number, **self._adapter):
             last = output
         return last
 
