@@ -22,11 +22,15 @@ from harness.vllm_api.calls import CallResult
 from harness.vllm_api.connection import Connection, connect
 from harness.vllm_api.generation import Generation, GenerationRequest, generate
 from harness.vllm_api.metrics import MetricsSnapshot, read_metrics
+from tests.fake_vllm.behaviours import Behaviour, Misbehaviour
 from tests.fake_vllm.options import DEFAULT_MODEL, Options
 from tests.fake_vllm.serving import serve
 
 CALL_DEADLINE_S = 60.0
 """The first request of a real CPU engine takes up to half a minute."""
+
+SLOW = Misbehaviour({Behaviour.SLOW: 1})
+"""The fake waits a millisecond before each token, so that who asks gets a word in without long answers."""
 
 _CORPORA = Path(__file__).parents[2] / "scenarios" / "corpora"
 _BOOT_DEADLINE_S = 300.0
@@ -136,11 +140,11 @@ async def fake_server(folder: Path) -> AsyncIterator[Running]:
     own, other = folder / DEFAULT_MODEL, folder / "other"
     own.mkdir()
     other.mkdir()
-    async with serve(Options(max_model_len=2048)) as base_url:
+    async with serve(Options(max_model_len=2048, misbehaviour=SLOW)) as base_url:
         yield await _running(
             base_url,
             DEFAULT_MODEL,
-            long_answer=1500,
+            long_answer=500,
             variants=Variants(own_weights=str(own), other_weights=other, adapters=adapters, exchanged=folder),
         )
 
