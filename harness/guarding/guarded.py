@@ -8,13 +8,12 @@ from pathlib import Path
 from harness.check.noise.budget import budget_of_check
 from harness.check.result import CellResult, Verdict, Witness
 from harness.errors import EngineFailedError
-from harness.guarding import canaries
+from harness.guarding import canaries, run_directory
 from harness.guarding.asking import Holder
 from harness.guarding.baseline import OF_A_REFERENCE, OF_NEW_WEIGHTS, History, take_baseline
 from harness.guarding.checking import check
 from harness.guarding.messages import Begin, Example, Facts, NoticedCall, Told
 from harness.guarding.passes import Asker, fresh_salt
-from harness.guarding.run_directory import RunDirectory
 from harness.guarding.steps import beginning, record_calls
 from harness.history.events import CellFailed
 from harness.history.layout import HISTORY_FILE
@@ -38,19 +37,19 @@ class Guarded:
             takes_salt=order.facts.takes_salt,
         )
         self._passes = order.budget_tokens // self._asker.tokens_of_a_pass
-        self._run = RunDirectory(order.out, order.facts)
+        self._run = run_directory.begin(order.out, order.facts)
         self._checks = 0
         self._salt = fresh_salt()
         self._new_weights = False
         """Whether the next check meets weights that no baseline is known of."""
         self._baseline = take_baseline(
-            self._asker, self._facts, self._run.next_baseline(), run=self._run.path.name, salt=self._salt
+            self._asker, self._facts, self._run.next_baseline(), run=self._run.directory.name, salt=self._salt
         )
 
     @property
     def directory(self) -> str:
         """The run directory."""
-        return str(self._run.path)
+        return str(self._run.directory)
 
     def check(self, calls: Sequence[NoticedCall]) -> Told:
         """Ask again, and judge what comes back.
@@ -72,7 +71,7 @@ class Guarded:
             record_calls(history.recorder, calls, since=since, first=history.next_step)
         result = self._judged(history, salt=salt, compared=compared)
         if result.verdict is Verdict.CLEAN:
-            self._run.note_clean(folder)
+            self._run.note_sound(folder.name)
         return Told(
             verdict=_verdict(result),
             cause=result.cause.value if result.cause else None,
@@ -94,7 +93,7 @@ class Guarded:
                 self._asker,
                 reference,
                 self._run.next_baseline(),
-                run=self._run.path.name,
+                run=self._run.directory.name,
                 salt=fresh_salt(),
                 of="reference",
                 why=OF_A_REFERENCE,
@@ -102,7 +101,7 @@ class Guarded:
 
     def close(self) -> None:
         """Nothing more is asked."""
-        self._run.finish()
+        self._run.finish(interrupted=False)
 
     def _take_up_new_weights(self, calls: Sequence[NoticedCall]) -> None:
         """Ask under another salt: what old weights left in the prefix cache is no part of the baseline."""
@@ -111,7 +110,7 @@ class Guarded:
             self._asker,
             self._facts,
             self._run.next_baseline(),
-            run=self._run.path.name,
+            run=self._run.directory.name,
             salt=salt,
             after=calls,
             why=OF_NEW_WEIGHTS,
@@ -122,7 +121,7 @@ class Guarded:
         """A history that begins with the baseline."""
         begin = beginning(
             self._facts,
-            run=self._run.path.name,
+            run=self._run.directory.name,
             cell=folder.name,
             t=0.0,
             max_tokens=self._asker.max_tokens,

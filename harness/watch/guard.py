@@ -312,7 +312,7 @@ class Guard:
             because = self.eye.why_given_up if result is None else result.reason
             self.tell(f"{happened.words}: the check was given up: {because}")
             return None
-        self.record.add(job.cell, met.ready, number=number, is_sound=result.verdict is Verdict.CLEAN)
+        self.record.add_check(job.cell, met.ready, number=number, is_sound=result.verdict is Verdict.CLEAN)
         self._conclude(result, happened)
         costs = f"{took:.1f} s, {count(self.status.tokens - spent, 'token')}"
         self.tell(f"{happened.words}: {_said_of(result)} ({costs})")

@@ -5,22 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.history.events import ServerReady
 from harness.history.layout import HISTORY_FILE, cell_folder
 from harness.history.run_description import read_description
+from harness.runs.growing import baseline_folder
 from harness.runs.options import RunOptions
 from harness.watch.canaries import Canaries
 from harness.watch.record import (
     WatchRecord,
-    baseline_folder,
     begin,
     fitting_baseline,
     named_baseline,
-    too_many,
 )
 
 ENDPOINT = "http://host"
@@ -33,21 +30,10 @@ def a_record(folder: Path, *, keep: int = 2, **known: object) -> WatchRecord:
     folder.mkdir()
     record = begin(folder, RunOptions(endpoint=ENDPOINT), keep=keep, command=("sleepwake", "watch"))
     record.note(**{"model": "m", "started": 1.0, "baselines": 1, **known})
-    history = baseline_folder(folder, record.watched) / HISTORY_FILE
+    history = baseline_folder(folder, record.watched.baselines) / HISTORY_FILE
     history.parent.mkdir()
     history.touch()
     return record
-
-
-@given(st.lists(st.booleans(), max_size=30), st.integers(0, 10))
-def test_sound_checks_make_room_oldest_first(sound: list[bool], keep: int) -> None:
-    """What is removed was sound and is older than all the sound ones that stay, of which there are enough."""
-    cells = {f"{number:02}": each for number, each in enumerate(sound)}
-    gone = too_many(cells, keep=keep)
-    stay = [cell for cell, is_sound in cells.items() if is_sound and cell not in gone]
-    assert all(cells[cell] for cell in gone)
-    assert len(stay) == min(keep, sum(sound))
-    assert not gone or not stay or max(gone) < min(stay)
 
 
 def test_every_check_is_judged_with_its_own_part(tmp_path: Path) -> None:
@@ -56,7 +42,7 @@ def test_every_check_is_judged_with_its_own_part(tmp_path: Path) -> None:
     for number, is_sound in enumerate((False, True, True), start=1):
         cell = CANARIES.cell(f"wake-{number}")
         cell_folder(record.directory, cell.id).mkdir(parents=True)
-        record.add(cell, READY, number=number, is_sound=is_sound)
+        record.add_check(cell, READY, number=number, is_sound=is_sound)
     told = read_description(record.directory)
     assert {cell: each.one_of for cell, each in told.cells.items()} == {"watch.wake-1": 2, "watch.wake-3": 12}
     assert told.servers.keys() == told.cells.keys()
