@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from harness.drive.cell import cell_started, ended_in_order
 from harness.drive.conditions import Condition
+from harness.drive.guest.counting import counted_between
 from harness.drive.introduction import caches_prompts, configuration_of, introduced, served_model
 from harness.drive.job import CellJob
 from harness.drive.prompts import prepare_prompts
@@ -14,7 +15,7 @@ from harness.drive.recorder import Recorder, Watcher
 from harness.drive.script import PlacedStep, run_step
 from harness.drive.session import OBSERVATION_DEADLINE_S, Reference, Session
 from harness.errors import RuntimeUnavailableError
-from harness.history.events import RequestsCounted, ServerReady
+from harness.history.events import ServerReady
 from harness.history.layout import HISTORY_FILE
 from harness.history.observations import StepFinished, StepStarted
 from harness.history.passes import Role
@@ -124,7 +125,10 @@ async def check(
             _record_seen(session, f"3.{number}", action, options)
         await run_step(session, PlacedStep(path="4", cycle=0, step=QUESTIONS))
         after, asked = await _counted(session), session.connection.asked.number
-        recorder.record(counted_between(before, after, own=asked - asked_before, t=recorder.now()))
+        under_way = (after.requests_running or 0) + (after.requests_waiting or 0) if after else 0
+        recorder.record(
+            counted_between(before, after, own=asked - asked_before, t=recorder.now(), under_way=under_way)
+        )
 
 
 def _record_seen(session: Session, path: str, action: str, options: dict[str, int | str]) -> None:
@@ -150,21 +154,3 @@ def _record_seen(session: Session, path: str, action: str, options: dict[str, in
 async def _counted(session: Session) -> MetricsSnapshot | None:
     reading = await read_metrics(session.connection.http, deadline_s=OBSERVATION_DEADLINE_S)
     return reading.snapshot
-
-
-def counted_between(
-    before: MetricsSnapshot | None, after: MetricsSnapshot | None, *, own: int, t: float
-) -> RequestsCounted:
-    """What the server counted of everybody's requests between two looks, none of ours being under way."""
-
-    def more(name: str) -> int | None:
-        counts = [getattr(seen, name) for seen in (before, after)]
-        return None if None in counts else counts[1] - counts[0]
-
-    return RequestsCounted(
-        t=t,
-        ended=more("requests_ended"),
-        aborted=more("requests_aborted"),
-        own=own,
-        under_way=(after.requests_running or 0) + (after.requests_waiting or 0) if after else 0,
-    )

@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from harness.drive.guest.counting import counted_between
 from harness.drive.guest.giving_back import give_back
 from harness.drive.guest.owed import Ledger, Owed
 from harness.drive.job import CellJob
 from harness.drive.session import OBSERVATION_DEADLINE_S, Session
-from harness.history.events import RequestsCounted
 from harness.vllm_api.metrics import MetricsSnapshot, read_metrics
 
 
@@ -42,7 +42,8 @@ async def as_a_guest(session: Session, job: CellJob) -> AsyncIterator[None]:
     before = await _counted(session)
     try:
         yield
-        _record_others(session, before, await _counted(session))
+        after, own = await _counted(session), session.connection.asked.number
+        session.recorder.record(counted_between(before, after, own=own, t=session.recorder.now()))
     finally:
         if owed.anything:
             with anyio.CancelScope(shield=True):
@@ -53,18 +54,3 @@ async def as_a_guest(session: Session, job: CellJob) -> AsyncIterator[None]:
 async def _counted(session: Session) -> MetricsSnapshot | None:
     reading = await read_metrics(session.connection.http, deadline_s=OBSERVATION_DEADLINE_S)
     return reading.snapshot
-
-
-def _record_others(session: Session, before: MetricsSnapshot | None, after: MetricsSnapshot | None) -> None:
-    def more(name: str) -> int | None:
-        counts = [getattr(seen, name) for seen in (before, after)]
-        return None if None in counts else counts[1] - counts[0]
-
-    session.recorder.record(
-        RequestsCounted(
-            t=session.recorder.now(),
-            ended=more("requests_ended"),
-            aborted=more("requests_aborted"),
-            own=session.connection.asked.number,
-        )
-    )
