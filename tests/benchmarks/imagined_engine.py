@@ -9,7 +9,7 @@ that of the others is what the models of noise differ in.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count
 
@@ -100,22 +100,51 @@ def history(seed: int, noise: Noise, damage: Damage = HEALTHY, *, rounded: bool 
     requests = _requests()
     first = random.integers(0, CONTEXTS, size=PROMPTS)[requests.prompts]
     contexts = np.where(requests.after, damage.begins(first.copy(), requests, random), first)
-    draw, model = noise(requests, random), _model()
-    ids = np.zeros((len(first), TOKENS, TOP_K), dtype=np.int32)
-    values = np.zeros((len(first), TOKENS, TOP_K), dtype=np.float32)
-    previous = np.full(len(first), -1)
-    for position in range(TOKENS):
-        logits = (model.hidden[contexts] + draw()) @ model.matrix
-        token = Token(position=position, logits=logits.copy(), previous=previous)
-        logits = np.where(requests.after[:, np.newaxis], damage.changes(token, requests, random), logits)
+    draw = noise(requests, random)
+
+    def change(token: Token) -> Floats:
+        changed = damage.changes(replace(token, logits=token.logits.copy()), requests, random)
+        return np.where(requests.after[:, np.newaxis], changed, token.logits)
+
+    ids, values = answered(contexts, draw, change, rounded=rounded)
+    return _recording(ids, values)
+
+
+def answered(
+    contexts: Ints,
+    draw: Callable[[], Floats],
+    change: Callable[[Token], Floats] = lambda token: token.logits,
+    *,
+    tokens: int = TOKENS,
+    rounded: bool = True,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Answer one request from each of ``contexts``: ids of the likeliest tokens and their log-probabilities.
+
+    Args:
+        contexts: Where the answers begin.
+        draw: What is added to the hidden vectors at the next token.
+        change: Returns the logits as they come out of a damaged engine.
+        tokens: Of an answer.
+        rounded: To bfloat16.
+    """
+    model = _model()
+    ids = np.zeros((len(contexts), tokens, TOP_K), dtype=np.int32)
+    values = np.zeros((len(contexts), tokens, TOP_K), dtype=np.float32)
+    previous = np.full(len(contexts), -1)
+    for position in range(tokens):
+        logits = change(
+            Token(
+                position=position, logits=(model.hidden[contexts] + draw()) @ model.matrix, previous=previous
+            )
+        )
         logits = _as_bfloat16(logits) if rounded else logits
         best = np.argsort(-logits, axis=1, kind="stable")[:, :TOP_K]
-        top = logits[np.arange(len(first)), best[:, 0]][:, np.newaxis]
+        top = logits[np.arange(len(contexts)), best[:, 0]][:, np.newaxis]
         normaliser = top + np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
         ids[:, position], previous = best, best[:, 0]
         values[:, position] = np.take_along_axis(logits, best, axis=1) - normaliser
         contexts = (contexts * 31 + previous * 17 + 7) % CONTEXTS
-    return _recording(ids, values)
+    return ids, values
 
 
 def _requests() -> Requests:
@@ -155,11 +184,11 @@ def _recording(ids: npt.NDArray[np.int32], values: npt.NDArray[np.float32]) -> R
             cycle=cycle,
         )
         rows = range(number * PROMPTS, (number + 1) * PROMPTS)
-        answers = [_answer(start, place, ids[row], values[row]) for place, row in enumerate(rows)]
+        answers = [answer_of(start, place, ids[row], values[row]) for place, row in enumerate(rows)]
         passes.append(Pass(start=start, answers={answer.prompt: answer for answer in answers}))
     return Recording(
         cell=cell_started(max_tokens=TOKENS, arm_args=["--no-enable-prefix-caching"]),
-        prompts=_prompts(),
+        prompts=prompts(),
         end_of_sequence_ids=(END,),
         vocabulary_size=VOCABULARY,
         passes=tuple(passes),
@@ -168,12 +197,18 @@ def _recording(ids: npt.NDArray[np.int32], values: npt.NDArray[np.float32]) -> R
     )
 
 
-def _answer(
-    start: PassStarted, prompt: int, ids: npt.NDArray[np.int32], values: npt.NDArray[np.float32]
+def answer_of(
+    start: PassStarted,
+    prompt: int,
+    ids: npt.NDArray[np.int32],
+    values: npt.NDArray[np.float32],
+    *,
+    cached: int = 0,
 ) -> Answer:
+    """One answer of a pass, from what :func:`answered` returns of it; ``cached`` tokens were not computed."""
     tokens = ids[:, 0]
     ends = np.flatnonzero(tokens == END)
-    length = int(ends[0]) + 1 if len(ends) else TOKENS
+    length = int(ends[0]) + 1 if len(ends) else len(tokens)
     return Answer(
         t=start.t,
         pass_number=start.number,
@@ -183,7 +218,7 @@ def _answer(
         finish_reason="stop" if len(ends) else "length",
         prompt_tokens=PROMPT_TOKENS,
         completion_tokens=length,
-        cached_tokens=0,
+        cached_tokens=cached,
         seconds=1.0,
         logprobs=Logprobs.pack(
             chosen=np.ascontiguousarray(values[:length, 0]), top_ids=ids[:length], top_values=values[:length]
@@ -192,10 +227,11 @@ def _answer(
 
 
 @cache
-def _prompts() -> Mapping[str, Prompt]:
+def prompts(count: int = PROMPTS) -> Mapping[str, Prompt]:
+    """So many prompts."""
     return {
         f"p{number}": Prompt(
             id=f"p{number}", text="prompt", token_ids=(number, *range(100, 99 + PROMPT_TOKENS))
         )
-        for number in range(PROMPTS)
+        for number in range(count)
     }

@@ -26,7 +26,7 @@ from tests.small_scenario import SCENARIO, write_scenario
 
 REPOSITORY = Path(__file__).parents[2]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
-DEADLINE_S = 300.0
+DEADLINE_S = 900.0
 """For a run that was interrupted to end, and for one that comes after it."""
 
 LONGER = SCENARIO.replace(
@@ -80,7 +80,9 @@ def interrupted(endpoint: str, folder: Path, *, times: int, seed: int) -> Iterat
         if chosen is signal.SIGKILL:
             with _run(whole, endpoint) as run:
                 said = run.communicate(timeout=DEADLINE_S)[0]
-        if problem := "it ended by itself" if ended_by_itself else _wrong(endpoint):
+        problem = "it ended by itself" if ended_by_itself else _wrong(endpoint)
+        sys.stderr.write(f"{number + 1} of {times}, {chosen.name}: {problem or 'awake and answering'}\n")
+        if problem:
             yield f"{number}, {chosen.name}: {problem}\n{said}"
     sys.stdout.write(f"caught at rest {asleep[True]} of {times} times\n")
 
