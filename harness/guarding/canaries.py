@@ -10,8 +10,7 @@ from harness.errors import UsageError
 from harness.guarding.asking import Holder, tokenize
 from harness.guarding.messages import Begin
 from harness.history.passes import Prompt
-from harness.installation import shipped_scenarios
-from harness.scenario.corpus import CorpusPrompt, load_corpus
+from harness.scenario.corpus import load_canaries
 
 CANARIES = 8
 """How many are asked where nothing differs by itself."""
@@ -21,8 +20,6 @@ MOST_PASSES = 2
 
 CHECKS_IN_NOISE = 1000
 """For so many checks there are prompts enough, where answers differ by themselves, to tell damage from it."""
-
-_CORPUS = "paragraphs"
 
 
 def choose(order: Begin, holder: Holder) -> tuple[Prompt, ...]:
@@ -47,8 +44,7 @@ def _needed(*, in_float32: bool) -> int:
 
 
 def _shipped(count: int, holder: Holder) -> tuple[Prompt, ...]:
-    folder = shipped_scenarios() / "corpora"
-    corpus: Sequence[CorpusPrompt] = load_corpus(_CORPUS, folders=[folder], location="the guard")[:count]
+    corpus = load_canaries()[:count]
     tokens = tokenize(holder, [each.text for each in corpus])
     return tuple(
         Prompt(id=each.id, text=each.text, token_ids=token_ids)

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import UsageError, did_you_mean
-from harness.installation import shipped_scenarios
-from harness.scenario.corpus import CorpusPrompt, load_corpus
+from harness.scenario.corpus import CORPORA_FOLDER, CorpusPrompt, load_corpus, shipped_corpora
 from harness.scenario.loader import ScenarioFile, find_scenarios, load_scenario
 from harness.scenario.prompts_file import load_prompts
 from harness.scenario.schema import Arm, PromptSet, Scenario
 from harness.scenario.script import flat_steps
 from harness.scenario.steps.requests import StartRequests
-
-CORPORA_FOLDER = "corpora"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +114,7 @@ def _corpus_of(loaded: ScenarioFile, corpora: _Corpora) -> tuple[CorpusPrompt, .
     if (folder, name) not in corpora:
         corpora[folder, name] = load_corpus(
             name,
-            folders=(folder, shipped_scenarios() / CORPORA_FOLDER),
+            folders=(folder, shipped_corpora()),
             location=loaded.file.location(("prompts", "corpus")),
         )
     return corpora[folder, name]

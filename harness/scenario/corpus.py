@@ -15,9 +15,15 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from harness.errors import ScenarioError, did_you_mean
+from harness.installation import shipped_scenarios
 from harness.scenario.reading import MEBIBYTE, read_file
 from harness.scenario.validation import first_mistake
 from harness.scenario.yaml_file import YamlFile, load_yaml
+
+CORPORA_FOLDER = "corpora"
+
+CANARIES = "paragraphs"
+"""The corpus of those whom no scenario tells what to ask: guards, watches, the fuzzer."""
 
 MOST_PICTURE_BYTES = 16 * MEBIBYTE
 
@@ -80,6 +86,16 @@ _PICTURES: Mapping[str, tuple[str, bytes]] = MappingProxyType(
     }
 )
 """By the end of its name: what a picture is, and how its file begins."""
+
+
+def load_canaries() -> tuple[CorpusPrompt, ...]:
+    """Read the prompts of those whom no scenario tells what to ask."""
+    return load_corpus(CANARIES, folders=[shipped_corpora()], location="the shipped corpora")
+
+
+def shipped_corpora() -> Path:
+    """The folder of the corpora that ship."""
+    return shipped_scenarios() / CORPORA_FOLDER
 
 
 def load_corpus(name: str, *, folders: Sequence[Path], location: str) -> tuple[CorpusPrompt, ...]:

@@ -7,15 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 from harness.drive.job import CellJob
-from harness.installation import shipped_scenarios
 from harness.models.model import THE_SERVERS_OWN
-from harness.scenario.cells import CORPORA_FOLDER, Cell
-from harness.scenario.corpus import CorpusPrompt, load_corpus
+from harness.scenario.cells import Cell
+from harness.scenario.corpus import CANARIES, CorpusPrompt, load_canaries
 from harness.scenario.schema import Arm, Deadlines, PromptSet, Sampling, Scenario
 from harness.scenario.script import Step
 from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe, ProbeOptions
 
-CORPUS = "paragraphs"
 SCENARIO = "watch"
 HELD_OUT = 2
 AT_A_TIME = 8
@@ -50,7 +48,7 @@ class Canaries:
             name=SCENARIO,
             why="Somebody else puts the server to sleep and wakes it: it must answer as before.",
             arms={"as-served": Arm()},
-            prompts=PromptSet(corpus=CORPUS, count=self.count, held_out=HELD_OUT),
+            prompts=PromptSet(corpus=CANARIES, count=self.count, held_out=HELD_OUT),
             sampling=Sampling(max_tokens=self.max_tokens),
             evidence=("warm", "unseen"),
             concurrency=min(AT_A_TIME, self.count),
@@ -60,8 +58,7 @@ class Canaries:
 
     @cached_property
     def _prompts(self) -> tuple[CorpusPrompt, ...]:
-        folder = shipped_scenarios() / CORPORA_FOLDER
-        return load_corpus(CORPUS, folders=[folder], location="watch")
+        return load_canaries()
 
     @property
     def most(self) -> int:

@@ -14,11 +14,11 @@ from harness.check.result import CellResult
 from harness.history.layout import CELLS_FOLDER
 from harness.runs.finding import new_run_directory
 from harness.runs.options import RunOptions
-from harness.scenario.cells import CORPORA_FOLDER
+from harness.scenario import corpus
+from harness.scenario.corpus import CORPORA_FOLDER
 from harness.servers.attached import AttachedRuntime
 from harness.servers.base import ServerSpec
 from harness.vllm_api.connection import Connection, connect
-from harness.watch import canaries
 from harness.watch.canaries import Canaries
 from harness.watch.guard import Guard
 from harness.watch.noticing import Happening
@@ -156,8 +156,8 @@ class Watches:
 def short_canaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two blocks of the fake's tokens each: a paragraph takes it five times as long."""
     write_corpus(tmp_path / CORPORA_FOLDER / "words.yaml")
-    monkeypatch.setattr(canaries, "CORPUS", "words")
-    monkeypatch.setattr(canaries, "shipped_scenarios", lambda: tmp_path)
+    monkeypatch.setattr(corpus, "CANARIES", "words")
+    monkeypatch.setattr(corpus, "shipped_scenarios", lambda: tmp_path)
 
 
 @pytest.fixture

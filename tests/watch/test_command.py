@@ -18,7 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 from harness.cli import call
 from harness.errors import ExitCode, HistoryError
 from harness.history.run_description import RunDescription, read_description
-from harness.watch import canaries
+from harness.scenario import corpus
 from tests.fake_vllm.behaviours import Behaviour, Misbehaviour
 from tests.fake_vllm.development_routes import DevelopmentRoutes
 from tests.fake_vllm.openai_routes import OpenAiRoutes
@@ -32,7 +32,7 @@ SMALL = ["--prompts", "2", "--max-tokens", "8", "--every", "0.1s"]
 @pytest.fixture(autouse=True)
 def canaries_here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The canaries are those of the small scenario."""
-    monkeypatch.setattr(canaries, "CORPUS", "words")
+    monkeypatch.setattr(corpus, "CANARIES", "words")
     return here
 
 

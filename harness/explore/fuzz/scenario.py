@@ -16,14 +16,12 @@ from harness.explore.fuzz.findings import Signature
 from harness.explore.fuzz.moves import Move
 from harness.explore.fuzz.sequences import setup_for
 from harness.history.files import storing
-from harness.installation import shipped_scenarios
-from harness.scenario.cells import CORPORA_FOLDER
+from harness.scenario.corpus import CANARIES, CORPORA_FOLDER, shipped_corpora
 from harness.scenario.schema import Arm, Deadlines, PromptSet, Sampling, Scenario
 from harness.scenario.script import Step
 from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe, ProbeOptions
 
 ARM = "engine"
-CORPUS = "paragraphs"
 ANSWER_DEADLINE_S = 45.0
 """The first request of a CPU engine takes up to half a minute."""
 TRANSITION_DEADLINE_S = 60.0
@@ -91,7 +89,7 @@ def _scenario(name: str, why: str, script: tuple[Step, ...], size: Size, setting
         name=name,
         why=why,
         arms={ARM: Arm(args=setting.args)},
-        prompts=PromptSet(corpus=CORPUS, count=size.prompts, held_out=1),
+        prompts=PromptSet(corpus=CANARIES, count=size.prompts, held_out=1),
         sampling=Sampling(max_tokens=size.max_tokens),
         concurrency=min(setting.concurrency, size.prompts),
         deadlines=Deadlines(answer=ANSWER_DEADLINE_S, transition=TRANSITION_DEADLINE_S),
@@ -110,7 +108,7 @@ def write_scenario(scenario: Scenario, folder: Path) -> Path:
     tree: dict[str, JsonValue] = scenario.model_dump(mode="json", exclude_defaults=True)
     with storing(path):
         corpora.mkdir(parents=True, exist_ok=True)
-        shutil.copy(shipped_scenarios() / CORPORA_FOLDER / f"{CORPUS}.yaml", corpora)
+        shutil.copy(shipped_corpora() / f"{CANARIES}.yaml", corpora)
         with path.open("w", encoding="utf-8") as file:
             YAML(typ="safe", pure=True).dump(tree, file)
     return path
