@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ import pytest
 
 import sleepwake
 from harness.runs.judging import judge_directory
+from sleepwake._guarded_llm import GuardedAsyncLLM
 from tests.public.scripted_llm import SamplingParams, ScriptedAsyncLLM, ScriptedLLM
 
 pytestmark = pytest.mark.anyio
@@ -151,6 +152,19 @@ async def test_turned_off_it_costs_nothing(tmp_path: Path, monkeypatch: pytest.M
 
 def _in(folder: Path) -> list[Path]:
     return [*folder.iterdir()]
+
+
+async def test_a_request_that_ends_without_any_output_is_the_engines_failure() -> None:
+    """It is told as what an engine raises, in words."""
+
+    class Silent(ScriptedAsyncLLM):
+        async def generate(self, *_: object, **__: object) -> AsyncIterator[SimpleNamespace]:
+            for each in list[SimpleNamespace]():
+                yield each
+
+    question: dict[str, Any] = {"ask": "answers", "sampling": {}, "prompts": [[1, 2]], "salt": None}
+    with pytest.raises(RuntimeError, match="without any output"):
+        await GuardedAsyncLLM(Silent()).answer(question)
 
 
 async def test_what_cannot_be_guarded_is_refused() -> None:

@@ -7,7 +7,10 @@ import sys
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from sleepwake._vllm_objects import LLM, AsyncLLM, Logprob, RequestOutput, Tokenizer
 
 _TOLD = {
     "model_config": ("model", "dtype", "quantization", "max_model_len", "seed"),
@@ -20,8 +23,8 @@ _TOLD = {
 class GuardedLLM:
     """What the guard says to an ``LLM``, and what comes back; ``lora_request`` names the adapter it asks."""
 
-    def __init__(self, llm: Any, lora_request: Any = None) -> None:
-        self._llm = llm
+    def __init__(self, llm: object, lora_request: object = None) -> None:
+        self._llm = cast("LLM", llm)
         self._adapter = {} if lora_request is None else {"lora_request": lora_request}
 
     @property
@@ -53,8 +56,8 @@ class GuardedLLM:
 class GuardedAsyncLLM:
     """What the guard says to an ``AsyncLLM``, and what comes back; as :class:`GuardedLLM`."""
 
-    def __init__(self, llm: Any, lora_request: Any = None) -> None:
-        self._llm = llm
+    def __init__(self, llm: object, lora_request: object = None) -> None:
+        self._llm = cast("AsyncLLM", llm)
         self._adapter = {} if lora_request is None else {"lora_request": lora_request}
 
     async def is_asleep(self) -> bool:
@@ -83,16 +86,18 @@ class GuardedAsyncLLM:
                 request.cancel()  # of those that still run, where one has failed
         return answers_of(outputs, seconds=time.monotonic() - began)
 
-    async def _last(self, prompt: Mapping[str, Any], sampling: Any) -> Any:
+    async def _last(self, prompt: Mapping[str, Any], sampling: object) -> RequestOutput:
         """The whole answer, which every output adds to."""
-        last = None
+        last: RequestOutput | None = None
         number = f"sleepwake-{uuid.uuid4().hex}"
         async for output in self._llm.generate(prompt, sampling, number, **self._adapter):
             last = output
+        if last is None:
+            raise RuntimeError("the engine ended a request without any output")
         return last
 
 
-def facts_of(llm: Any, configuration: Any, *, serves_others: bool) -> dict[str, Any]:
+def facts_of(llm: LLM | AsyncLLM, configuration: object, *, serves_others: bool) -> dict[str, Any]:
     """What an engine is, as its own objects say."""
     vocabulary_size = getattr(getattr(configuration, "model_config", None), "get_vocab_size", None)
     return {
@@ -107,12 +112,12 @@ def facts_of(llm: Any, configuration: Any, *, serves_others: bool) -> dict[str, 
     }
 
 
-def tokens_of(question: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
+def tokens_of(question: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
     """Texts of a user as token ids, through the model's chat template where it has one."""
     return {"tokens": [_tokens(text, tokenizer) for text in question["texts"]]}
 
 
-def _tokens(text: str, tokenizer: Any) -> list[int]:
+def _tokens(text: str, tokenizer: Tokenizer) -> list[int]:
     if not getattr(tokenizer, "chat_template", None):
         return list(tokenizer.encode(text))
     messages = [{"role": "user", "content": text}]
@@ -127,12 +132,12 @@ def prompts_of(question: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [{"prompt_token_ids": token_ids, **salted} for token_ids in question["prompts"]]
 
 
-def answers_of(outputs: Iterable[Any], *, seconds: float) -> dict[str, Any]:
+def answers_of(outputs: Iterable[RequestOutput], *, seconds: float) -> dict[str, Any]:
     """What came back, as plain data."""
     return {"seconds": seconds, "answers": [_plain(output) for output in outputs]}
 
 
-def _told(configuration: Any) -> dict[str, dict[str, Any]]:
+def _told(configuration: object) -> dict[str, dict[str, Any]]:
     told: dict[str, dict[str, Any]] = {}
     for part, names in _TOLD.items():
         values = {name: getattr(getattr(configuration, part, None), name, None) for name in names}
@@ -151,7 +156,7 @@ def _takes_salt() -> bool:
     return keys is None or "cache_salt" in keys
 
 
-def _plain(output: Any) -> dict[str, Any]:
+def _plain(output: RequestOutput) -> dict[str, Any]:
     """One of vLLM's ``RequestOutput``."""
     (answer,) = output.outputs
     cached = getattr(output, "num_cached_tokens", None)
@@ -169,7 +174,7 @@ def _plain(output: Any) -> dict[str, Any]:
     }
 
 
-def _likeliest(position: Mapping[int, Any]) -> list[tuple[int, float]]:
+def _likeliest(position: Mapping[int, Logprob]) -> list[tuple[int, float]]:
     """The candidates of one token, likeliest first."""
     candidates = [(token, candidate.logprob) for token, candidate in position.items()]
     return sorted(candidates, key=lambda candidate: -candidate[1])
