@@ -87,7 +87,14 @@ def test_a_clean_run_ends_with_zero_and_a_report(healthy: Ran) -> None:
         "report.html",
     }
     assert json.loads((run / "verdict.json").read_text())["verdict"] == "clean"
-    assert json.loads((run / "run.json").read_text())["interrupted"] is False
+    described = json.loads((run / "run.json").read_text())
+    assert described["interrupted"] is False
+    [(cell, ended_with)] = described["histories"].items()
+    history = run / "cells" / cell / "history.jsonl"
+    assert ended_with in history.read_text().splitlines()[-1]
+    history.write_text("".join(history.read_text().splitlines(keepends=True)[:-1]))
+    assert call(["check"]) == ExitCode.USAGE
+    assert "lost its end" in capsys.readouterr().err
 
 
 def test_output_off_a_terminal_is_plain(healthy: Ran) -> None:

@@ -293,6 +293,12 @@ class RunResult(_Frozen):
     false_alarms: FalseAlarms | None = Field(
         default=None, description="the error rate every cell was judged with"
     )
+    unsealed: tuple[str, ...] = Field(
+        default=(),
+        description="cells whose histories carry no digests, since an older version recorded them: whether "
+        "they were changed since is not known; left out where there is none",
+        exclude_if=lambda cells: not cells,
+    )
     milliseconds: TimeSpent = Field(
         default=TimeSpent(),
         description="where the run's time went: that of all cells, and what was spent outside them",

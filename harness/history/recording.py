@@ -198,18 +198,18 @@ def _last(of: Mapping[type, list[Event]], kind: type[_E]) -> _E | None:
     return found[-1] if found else None
 
 
-def load_recording(cell_directory: Path) -> Recording:
-    """Read one cell of a run.
+def load_recording(cell_directory: Path, *, ended_with: str | None = None) -> Recording:
+    """Read one cell of a run; ``ended_with`` is the digest its history ended with, where that is known.
 
     Raises:
-        HistoryError: there is no history in ``cell_directory``, or it cannot be understood.
+        HistoryError: there is no history in ``cell_directory``, it cannot be understood, or was changed.
     """
-    return load_history(cell_directory / HISTORY_FILE)
+    return load_history(cell_directory / HISTORY_FILE, ended_with=ended_with)
 
 
-def load_history(path: Path) -> Recording:
+def load_history(path: Path, *, ended_with: str | None = None) -> Recording:
     """Read one history file, for example that of an earlier attempt."""
     try:
-        return gather(read_events(path))
+        return gather(read_events(path, ended_with=ended_with))
     except ValueError as error:
         raise HistoryError(str(error), path=path, remedy="the run stopped before its first event") from error

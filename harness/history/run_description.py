@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from harness.errors import HistoryError
 from harness.history.files import replace_json
+from harness.history.integrity import DIGEST, digest_of
 from harness.history.layout import RUN_FILE
 from harness.history.time_spent import TimeSpent
 
@@ -204,6 +205,10 @@ class RunDescription(_Part):
     """The time that no history holds."""
     servers: Mapping[str, DescribedServer] = Field(default_factory=dict)
     """By cell; one that never had a server is not there."""
+    histories: Mapping[str, str] = Field(default_factory=dict)
+    """By cell that has ended: the digest its history ended with."""
+    digest: str | None = None
+    """Of all the rest; older runs have none."""
 
     @property
     def vllm_versions(self) -> tuple[str, ...]:
@@ -242,6 +247,12 @@ def read_description(directory: Path) -> RunDescription:
             path=path,
             remedy="read it with the version of sleepwake that wrote it",
         )
+    if DIGEST in content and content[DIGEST] != digest_of(content):
+        raise HistoryError(
+            "is not as it was written: it was changed since",
+            path=path,
+            remedy="what it says is no evidence any more: run again",
+        )
     try:
         return RunDescription.model_validate(content)
     except ValidationError as error:
@@ -256,4 +267,5 @@ def read_description(directory: Path) -> RunDescription:
 
 def write_description(directory: Path, description: RunDescription) -> None:
     """Write ``run.json``, whole or not at all."""
-    replace_json(directory / RUN_FILE, description.as_json())
+    content = description.as_json()
+    replace_json(directory / RUN_FILE, {**content, DIGEST: digest_of(content)})

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from harness.errors import HistoryError, StorageError
 from harness.history.events import EVENT, FORMAT_VERSION, CellStarted, Event
 from harness.history.files import storing
+from harness.history.integrity import continues, opened, sealed, tip
 
 _REMEDY = "free disk space or choose another place with --out; what was recorded so far is readable"
 
@@ -32,13 +33,20 @@ class HistoryWriter:
         self._broken = False
         with storing(path, remedy=_REMEDY):
             path.parent.mkdir(parents=True, exist_ok=True)
+            # One without digests goes on without: a chain that begins in the middle would prove nothing.
+            self._tip = tip(path) if goes_on else ""
             self._file: IO[bytes] = path.open("ab" if goes_on else "xb", buffering=0)
 
     def write(self, event: Event) -> None:
         """Append ``event``."""
         if self._broken:
             raise StorageError(f"{self._path}: an earlier write failed, nothing more is recorded")
-        line = memoryview(event.model_dump_json(exclude_defaults=False).encode() + b"\n")
+        written = event.model_dump_json(exclude_defaults=False).encode()
+        if self._tip is None:
+            line = memoryview(written + b"\n")
+        else:
+            whole, self._tip = sealed(written, before=self._tip)
+            line = memoryview(whole)
         self._broken = True  # until the whole line is there
         with storing(self._path, remedy=_REMEDY):
             while line:
@@ -57,14 +65,20 @@ class HistoryWriter:
         self.close()
 
 
-def read_events(path: Path) -> Iterator[Event]:
+def read_events(path: Path, *, ended_with: str | None = None) -> Iterator[Event]:
     """Yield the events of a history file in order.
 
     A last line that was cut off (the writer was killed in the middle of it) is left out;
     everything before it is there.
 
+    Args:
+        path: The file.
+        ended_with: The digest of its last line when the cell had ended, if that is known; more may have been
+            added since.
+
     Raises:
-        HistoryError: the file is missing, damaged before its end, or of a newer format.
+        HistoryError: the file is missing, damaged or changed before its end, or of a newer format; or it has
+            lost its end.
     """
     try:
         file = path.open("rb")
@@ -72,11 +86,30 @@ def read_events(path: Path) -> Iterator[Event]:
         raise HistoryError(
             f"cannot be read: {error.strerror}", path=path, remedy="name a run directory written by sleepwake"
         ) from error
+    before: str | None = ""
+    has_ended = ended_with is None
     with file:
-        for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
+        for number, stored in enumerate(file, start=1):
+            if not stored.endswith(b"\n"):
+                break
+            line, digest = opened(stored)
+            if number == 1 and digest is None:
+                before = None
+            if not continues(line, digest, before=before):
+                raise HistoryError(
+                    f"line {number} is not as it was written: something up to it was changed or moved",
+                    path=path,
+                    remedy="what it says is no evidence any more: run the cell again",
+                )
+            before = digest
+            has_ended = has_ended or digest == ended_with
             yield _parse(line, path=path, number=number)
+    if not has_ended:
+        raise HistoryError(
+            "it has lost its end, or is the history of another cell: run.json says how it ended",
+            path=path,
+            remedy="what is missing cannot be judged: run the cell again",
+        )
 
 
 def _parse(line: bytes, *, path: Path, number: int) -> Event:

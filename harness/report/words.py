@@ -132,6 +132,8 @@ def run_facts(report: Report) -> list[str]:
     facts.append(
         f"{count(len(report.cells), 'cell')} in {seconds(sum(cell.seconds for cell in report.cells))}"
     )
+    if unsealed := len(report.result.unsealed):
+        facts.append(f"{count(unsealed, 'history')} without digests: a change since is not noticed")
     if starts:
         facts.append(f"started {min(starts).replace('T', ' ')}")
     return facts

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.check import judge, judge_run
 from harness.check.noise.budget import ErrorBudget, told_of_a_sequence
 from harness.check.result import CellResult, RunResult
+from harness.history.integrity import is_sealed
 from harness.history.layout import HISTORY_FILE, SERVER_LOG, cell_folder
 from harness.history.recording import Recording, load_recording
 from harness.history.run_description import DescribedCell, RunDescription, read_description
@@ -58,11 +59,13 @@ def judge_directory(directory: Path) -> JudgedRun:
         if not (folder / HISTORY_FILE).exists():
             results.append(_never_run(cell, described, after=description.ended_with))
             continue
-        recordings[cell] = load_recording(folder)
+        recordings[cell] = load_recording(folder, ended_with=description.histories.get(cell))
         own = ErrorBudget(cells=described.one_of) if described.one_of else budget
         results.append(judge(recordings[cell], budget=own))
     outside_cells = description.milliseconds_outside_cells
     result = judge_run(results, run=description.run, budget=budget, outside_cells=outside_cells)
+    unsealed = (cell for cell in recordings if not is_sealed(cell_folder(directory, cell) / HISTORY_FILE))
+    result = result.model_copy(update={"unsealed": tuple(unsealed)})
     if any(described.one_of for described in description.cells.values()):
         # The k-th check is one of k * (k + 1), and not every check is kept.
         checks = isqrt(max(described.one_of or 0 for described in description.cells.values()))

@@ -162,6 +162,7 @@ def _merged(runs: Sequence[ShardRun], *, name: str) -> RunDescription:
     described = [run.description for run in runs]
     cells = {cell: told for each in described for cell, told in each.cells.items()}
     servers = {cell: told for each in described for cell, told in each.servers.items()}
+    histories = {cell: digest for each in described for cell, digest in each.histories.items()}
     ends = [each.finished_at for each in described]
     shared = {key: getattr(first, key) for key in first.model_fields_set - {"shard"}}
     merged = {
@@ -178,6 +179,7 @@ def _merged(runs: Sequence[ShardRun], *, name: str) -> RunDescription:
             (each.milliseconds_outside_cells for each in described), start=TimeSpent()
         ),
         "servers": {cell: servers[cell] for cell in matrix if cell in servers},
+        "histories": {cell: histories[cell] for cell in matrix if cell in histories},
     }
     return RunDescription(**{**shared, **merged})
 

@@ -8,7 +8,16 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 
 from harness.drive.recorder import Watcher
-from harness.history.events import CellFailed, CellFinished, Event, ServerReady
+from harness.history.events import (
+    CellFailed,
+    CellFinished,
+    CellStarted,
+    Event,
+    ServerLeftDamaged,
+    ServerReady,
+)
+from harness.history.integrity import tip
+from harness.history.layout import HISTORY_FILE, cell_folder
 from harness.history.run_description import (
     DescribedServer,
     Resumed,
@@ -36,10 +45,17 @@ class RunRecord:
         self._servers = {
             cell: server for cell, server in self._content.servers.items() if cell not in run_anew
         }
+        self._histories = {
+            cell: digest for cell, digest in self._content.histories.items() if cell not in run_anew
+        }
 
     def write(self) -> None:
         """Write what is known so far."""
-        known = {"milliseconds_outside_cells": self._outside_cells, "servers": self._servers}
+        known = {
+            "milliseconds_outside_cells": self._outside_cells,
+            "servers": self._servers,
+            "histories": self._histories,
+        }
         write_description(self._directory, self._content.model_copy(update=known))
 
     def finish(self) -> None:
@@ -55,6 +71,7 @@ class RunRecord:
         """
 
         def watch(event: Event) -> None:
+            self._note_history(cell, event)
             if isinstance(event, ServerReady):
                 told = event.model_dump(include=set(DescribedServer.model_fields))
                 self._servers[cell] = DescribedServer(**told)
@@ -63,6 +80,16 @@ class RunRecord:
                 watcher(event)
 
         return watch
+
+    def _note_history(self, cell: str, event: Event) -> None:
+        """How a history ended is known from when it has, until it begins anew."""
+        if isinstance(event, CellStarted) and self._histories.pop(cell, None) is not None:
+            self.write()
+        if isinstance(event, CellFinished | CellFailed | ServerLeftDamaged):
+            history = cell_folder(self._directory, cell) / HISTORY_FILE
+            if digest := tip(history):
+                self._histories[cell] = digest
+                self.write()
 
     @contextmanager
     def _judging(self) -> Iterator[None]:

@@ -54,7 +54,13 @@ def resume(name: str, given: RunOptions) -> Resumption:
     _require_agreement(given, asked)
     cells = _cells_of(description)
     budget = budget_of(description)
-    unfinished = tuple(cell for cell in cells if _lacks_verdict(cell_folder(directory, cell.id), budget))
+    unfinished = tuple(
+        cell
+        for cell in cells
+        if _lacks_verdict(
+            cell_folder(directory, cell.id), budget, ended_with=description.histories.get(cell.id)
+        )
+    )
     return Resumption(
         directory=directory,
         options=given.of_this_call(asked),
@@ -63,11 +69,11 @@ def resume(name: str, given: RunOptions) -> Resumption:
     )
 
 
-def _lacks_verdict(cell_directory: Path, budget: ErrorBudget) -> bool:
+def _lacks_verdict(cell_directory: Path, budget: ErrorBudget, *, ended_with: str | None) -> bool:
     if not (cell_directory / HISTORY_FILE).exists():
         return True
     try:
-        recording = load_recording(cell_directory)
+        recording = load_recording(cell_directory, ended_with=ended_with)
     except HistoryError:
         return True
     verdict = judge(recording, budget=budget).verdict

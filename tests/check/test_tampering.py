@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from harness.check.result import RunResult, Verdict
 from harness.errors import ExitCode
 from harness.history.layout import HISTORY_FILE, RUN_FILE, cell_folder
-from harness.history.store import HistoryWriter
 from harness.runs.judging import judge_directory
 from tests.check.stories import VOCABULARY, Story
 from tests.check.strategies import clean_stories
@@ -100,12 +99,12 @@ def assert_not_clean(result: RunResult) -> None:
 
 @contextmanager
 def stored(story: Story) -> Iterator[Path]:
-    """The run directory of a story, as a run of its one cell leaves it behind."""
+    """The run directory of a story, as it was before digests: with them no edit is judged."""
     with TemporaryDirectory() as name:
         run = Path(name)
-        with HistoryWriter(cell_folder(run, CELL) / HISTORY_FILE) as writer:
-            for event in story.events:
-                writer.write(event)
+        cell_folder(run, CELL).mkdir(parents=True)
+        lines = "".join(event.model_dump_json() + "\n" for event in story.events)
+        (cell_folder(run, CELL) / HISTORY_FILE).write_text(lines, encoding="utf-8")
         cells = {CELL: {"arm": "arm", "scenario": {"name": "scenario"}}}
         (run / RUN_FILE).write_text(json.dumps({"run": "run-1", "cells": cells}), encoding="utf-8")
         yield run

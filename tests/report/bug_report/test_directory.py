@@ -12,7 +12,7 @@ from harness.check.result import RunResult
 from harness.errors import ExitCode, UsageError
 from harness.history.layout import cell_folder
 from harness.history.recording import load_recording
-from harness.history.run_description import AskedOptions, RunDescription
+from harness.history.run_description import AskedOptions, RunDescription, read_description
 from harness.history.store import HistoryWriter
 from harness.report.bug_report import Private, choose_cell, write_bug_report
 from harness.report.model import Report, assemble
@@ -83,7 +83,8 @@ def test_nothing_private_is_in_any_file(run: Path, tmp_path: Path) -> None:
         text = path.read_text(encoding="utf-8")
         for private in ("gpu-box-7", "abcdefgh12", "/data/alice", "corp.example"):
             assert private not in text, f"{private} in {path.name}"
-    failure = load_recording(tmp_path / "out").failure
+    ended_with = read_description(tmp_path / "out").histories[report.cells[0].result.cell]
+    failure = load_recording(tmp_path / "out", ended_with=ended_with).failure
     assert failure
     assert "~/.venv/bin/python on <host> said HF_TOKEN=***" in failure.cause + failure.log_tail
 
