@@ -128,8 +128,8 @@ async def make_call(session: Session, step: Transition) -> CallResult:  # noqa: 
             return await lifecycle.update_weights(
                 http,
                 folder=session.folder_of_weights(options.weights),
-                chunk=options.chunk,
-                chunks=options.chunks,
+                chunk=options.chunk or 1,
+                chunks=options.chunks or 1,
                 leave_out=options.leave_out,
                 deadline_s=deadline_s,
             )

@@ -25,17 +25,22 @@ class UpdateWeightsOptions(MayFail):
     weights: Literal["own", "other", "missing"] = Field(
         description="the model's own, those of a variant that answers otherwise, or a path without any"
     )
-    chunk: int = Field(
-        default=1, ge=1, le=1000, description="which part of them, in the order of their names"
+    chunk: int | None = Field(
+        default=None,
+        ge=1,
+        le=1000,
+        description="which part of them, in the order of their names; without it all of them",
     )
-    chunks: int = Field(default=1, ge=1, le=1000, description="of how many parts")
+    chunks: int | None = Field(default=None, ge=1, le=1000, description="of how many parts")
     leave_out: tuple[str, ...] = Field(
         default=(), description="patterns of tensors that do not arrive, as in `*.layers.0.mlp.*`"
     )
 
     @model_validator(mode="after")
     def _must_be_possible(self) -> UpdateWeightsOptions:
-        if self.chunk > self.chunks:
+        if (self.chunk is None) != (self.chunks is None):
+            raise ValueError("`chunk` says which part, and `chunks` of how many: name both")
+        if self.chunk is not None and self.chunks is not None and self.chunk > self.chunks:
             raise ValueError(f"there is no part {self.chunk} of {self.chunks}")
         if self.weights == "missing" and not self.must_fail:
             raise ValueError("missing weights cannot arrive: add `must_fail: true`")
