@@ -87,13 +87,21 @@ def test_a_clean_run_ends_with_zero_and_a_report(healthy: Ran) -> None:
         "report.html",
     }
     assert json.loads((run / "verdict.json").read_text())["verdict"] == "clean"
-    described = json.loads((run / "run.json").read_text())
-    assert described["interrupted"] is False
-    [(cell, ended_with)] = described["histories"].items()
+    assert json.loads((run / "run.json").read_text())["interrupted"] is False
+
+
+def test_a_history_that_lost_its_end_is_not_judged(
+    healthy: Ran, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run says how each history ended; a clean cell without its last line is no clean cell."""
+    run = shutil.copytree(healthy.reports / "latest", tmp_path / "run")
+    [(cell, ended_with)] = json.loads((run / "run.json").read_text())["histories"].items()
     history = run / "cells" / cell / "history.jsonl"
-    assert ended_with in history.read_text().splitlines()[-1]
-    history.write_text("".join(history.read_text().splitlines(keepends=True)[:-1]))
-    assert call(["check"]) == ExitCode.USAGE
+    lines = history.read_text().splitlines(keepends=True)
+    assert ended_with in lines[-1]
+    assert call(["check", str(run)]) == ExitCode.CLEAN
+    history.write_text("".join(lines[:-1]))
+    assert call(["check", str(run)]) == ExitCode.USAGE
     assert "lost its end" in capsys.readouterr().err
 
 

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from harness.errors import HistoryError
-from harness.history.events import CellFinished
+from harness.history.events import CellFinished, Event
 from harness.history.integrity import is_sealed, resealed, tip
 from harness.history.layout import RUN_FILE
 from harness.history.observations import StepFinished
@@ -19,7 +19,7 @@ from harness.history.run_description import DescribedCell, RunDescription, read_
 from harness.history.store import HistoryWriter, read_events
 from tests.history.strategies import cell_started
 
-EVENTS = (
+EVENTS: tuple[Event, ...] = (
     cell_started(),
     *(StepFinished(t=float(number), step=str(number), seconds=0.5) for number in range(4)),
     CellFinished(t=9.0),
