@@ -67,6 +67,27 @@ def test_a_foreign_project_loads_nothing(pytester: pytest.Pytester) -> None:
     pytester.runpytest_subprocess("-p", "no:hypothesispytest").assert_outcomes(passed=1)
 
 
+@pytest.mark.cell
+def test_a_project_guards_its_own_engine(pytester: pytest.Pytester) -> None:
+    """Without scenarios: the guard ends with the test, and the witness is the failure's text."""
+    pytester.makepyfile(
+        "import pytest, sleepwake\n"
+        "from tests.public.scripted_llm import ScriptedLLM\n"
+        "@pytest.mark.parametrize('level', [1, 2])\n"
+        "def test_step(sleepwake_guard, level):\n"
+        "    llm = ScriptedLLM()\n"
+        "    guard = sleepwake_guard(llm, max_tokens=8)\n"
+        "    llm.sleep(level=level)\n"
+        "    llm.wake_up()\n"
+        "    sleepwake.assert_clean(guard.check())\n"
+    )
+    pytester.makefile(".ini", pytest="[pytest]\n")
+    result = pytester.runpytest_subprocess("--sleepwake-out", "recorded")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*AssertionError: corrupt (lost weights): answers to 8 of 8*", "*before: *"])
+    assert list((pytester.path / "recorded").iterdir())
+
+
 def test_a_plain_call_skips_them_and_says_how_to_run_them(project: pytest.Pytester) -> None:
     """An engine is started only for those who ask."""
     result = project.runpytest_inprocess("-rs")

@@ -29,7 +29,8 @@ NAMES = [
         "GuardWitness",
     ),
     *("InfrastructureError", "JudgedRun", "NotCleanError", "RunResult", "SleepwakeError", "Strength"),
-    *("UsageError", "Verdict", "Witness", "__version__", "async_guard", "check", "guard", "run"),
+    *("UsageError", "Verdict", "Witness", "__version__", "assert_clean", "async_guard", "check", "guard"),
+    "run",
 ]
 
 

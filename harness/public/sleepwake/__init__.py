@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from harness.check.result import Bound, Cause, CellResult, Finding, RunResult, Strength, Verdict, Witness
     from harness.errors import InfrastructureError, SleepwakeError, UsageError
     from harness.runs.judging import JudgedRun
+    from sleepwake._asserting import assert_clean
     from sleepwake._async_guard import AsyncGuard, async_guard
     from sleepwake._guard import Guard, GuardError, GuardVerdict, GuardWitness, NotCleanError, guard
 
@@ -58,6 +59,7 @@ __all__ = [
     "Verdict",
     "Witness",
     "__version__",
+    "assert_clean",
     "async_guard",
     "check",
     "guard",
@@ -74,6 +76,7 @@ _HOMES = {
     "JudgedRun": "harness.runs.judging",
     **dict.fromkeys(_GUARD, "sleepwake._guard"),
     **dict.fromkeys(("AsyncGuard", "async_guard"), "sleepwake._async_guard"),
+    "assert_clean": "sleepwake._asserting",
 }
 
 

@@ -12,13 +12,15 @@ All cells of a session are one run, in a process of its own, with one run direct
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from sleepwake._guard import Guard
     from sleepwake._session import Cell, Session
 
 _OPTIONS = {
@@ -35,6 +37,19 @@ _MARKERS = (
     "sleepwake: a default scenario on a real vLLM engine; takes minutes",
     "sleepwake_optional: a scenario outside the default set",
 )
+
+
+@pytest.fixture
+def sleepwake_guard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Guard]]:
+    """Makes guards of engines in this process (:func:`sleepwake.guard`), which end with the test.
+
+    Their recordings go into ``--sleepwake-out``, or else into the test's own folder.
+    """
+    from sleepwake import guard
+
+    out = request.config.getoption("--sleepwake-out") or tmp_path
+    with ExitStack() as guards:
+        yield lambda llm, **settings: guards.enter_context(guard(llm, **{"out": out, **settings}))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
