@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.drive.needs import LORA_FLAGS, needs_of
@@ -68,6 +68,24 @@ def _nothing_to_break(cell: Cell, options: RunOptions) -> Iterator[Obstacle]:
             )
 
 
+def refuse_faults(cells: Sequence[Cell], options: RunOptions) -> None:
+    """Return if a planted fault has something to break in any of ``cells``, on whatever runtime.
+
+    Raises:
+        UsageError: it has not.
+    """
+    obstacles = {cell.id: next(_nothing_to_break(cell, options), None) for cell in cells}
+    found = [each for each in obstacles.values() if each is not None]
+    if found and len(found) == len(obstacles):
+        raise _none_can_run({name: each for name, each in obstacles.items() if each})
+
+
+def _none_can_run(obstacles: Mapping[str, Obstacle]) -> UsageError:
+    left_out = "; ".join(f"{name} {found.reason}" for name, found in obstacles.items())
+    remedies = dict.fromkeys(found.remedy for found in obstacles.values())
+    return UsageError(f"no cell can run: {left_out}", remedy="; ".join(remedies))
+
+
 def _flags(fault: Fault) -> list[str]:
     return [word for word in fault.needs if word.startswith("--")]
 
@@ -81,7 +99,6 @@ def fit(cells: Sequence[Cell], runtime: Runtime, options: RunOptions) -> tuple[l
     obstacles = {cell.id: found for cell in cells if (found := obstacle(cell, runtime, options))}
     left_out = "; ".join(f"{name} {found.reason}" for name, found in obstacles.items())
     if cells and len(obstacles) == len(cells):
-        remedies = dict.fromkeys(found.remedy for found in obstacles.values())
-        raise UsageError(f"no cell can run: {left_out}", remedy="; ".join(remedies))
+        raise _none_can_run(obstacles)
     kept = [cell for cell in cells if cell.id not in obstacles]
     return kept, f"left out: {left_out}" if left_out else None

@@ -29,12 +29,12 @@ from harness.drive.recorder import Watcher
 from harness.drive.run import run_cells
 from harness.drive.sharing import Judges
 from harness.errors import RuntimeUnavailableError, UsageError
-from harness.fitting import fit
+from harness.fitting import fit, refuse_faults
 from harness.history.events import CellFailed, CellFinished, Event, ServerLeftDamaged
 from harness.history.recording import load_recording
 from harness.history.run_description import ChosenRuntime, DescribedShard, read_description
 from harness.installation import shipped_names, shipped_scenarios
-from harness.models.model import THE_SERVERS_OWN, provide_model
+from harness.models.model import THE_SERVERS_OWN, names_folder, provide_model
 from harness.report.progress import Progress
 from harness.runs.finding import new_run_directory
 from harness.runs.judging import budget_of
@@ -45,7 +45,7 @@ from harness.runs.record import RunRecord, recorded
 from harness.scenario.cells import Cell, load_cells, select_cells
 from harness.scenario.shard import Shard
 from harness.servers.attached import base_url_of
-from harness.servers.select import Choice, Wanted, choose_runtime
+from harness.servers.select import Choice, Wanted, check_options, choose_runtime
 from harness.vllm_api.connection import connect
 
 SMOKE = "first-look"
@@ -71,6 +71,33 @@ def _whole_matrix(options: RunOptions) -> list[Cell]:
     return select_cells(cells, arms=options.arms, expression=options.expression)
 
 
+def refuse(options: RunOptions, cells: Sequence[Cell]) -> None:
+    """Return if nothing speaks against ``options`` as far as they tell, without a look at the machine.
+
+    Raises:
+        UsageError: a run would be refused: options contradict each other, a file is not what it should be,
+            or a planted fault has nothing to break.
+    """
+    check_options(_wanted(options))
+    if options.endpoint is not None:
+        base_url_of(options.endpoint)
+        options.access.tls()
+        require_few_sleeps(cells, options.max_sleeps)
+    if options.model is not None and names_folder(options.model):
+        provide_model(options.model, dtype="float32")
+    _cluster(options)
+    refuse_faults(cells, options)
+
+
+def _cluster(options: RunOptions) -> Cluster | None:
+    return asked_cluster(
+        options.executor,
+        address=options.address,
+        resources=options.resources,
+        foreign_servers=options.endpoint is not None or options.keep_servers,
+    )
+
+
 def choose(options: RunOptions) -> Choice:
     """Choose the runtime.
 
@@ -78,10 +105,11 @@ def choose(options: RunOptions) -> Choice:
         UsageError: the options contradict each other.
         RuntimeUnavailableError: the machine cannot run what was asked for.
     """
-    wanted = Wanted(
-        runtime=options.runtime, vllm=options.vllm, image=options.image, endpoint=options.endpoint
-    )
-    return choose_runtime(wanted, access=options.access, keep_servers=options.keep_servers)
+    return choose_runtime(_wanted(options), access=options.access, keep_servers=options.keep_servers)
+
+
+def _wanted(options: RunOptions) -> Wanted:
+    return Wanted(runtime=options.runtime, vllm=options.vllm, image=options.image, endpoint=options.endpoint)
 
 
 def plan(
@@ -146,12 +174,7 @@ def run(
         StorageError: the run directory cannot be written.
     """
     asked_at = time.monotonic()
-    cluster = asked_cluster(
-        options.executor,
-        address=options.address,
-        resources=options.resources,
-        foreign_servers=options.endpoint is not None or options.keep_servers,
-    )
+    cluster = _cluster(options)
     for sentence in choice.runtime.sweep():
         progress.note(f"cleaned up: {sentence}")
     if options.endpoint is not None:

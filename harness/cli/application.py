@@ -13,7 +13,9 @@ from rich.text import Text
 
 from harness import __version__
 from harness.cli import machine, showing, starting, stored_runs, watching, with_servers
+from harness.cli.help import told
 from harness.cli.option_sources import check_variables, note_sources, variables_taken
+from harness.cli.options import OptionsOfRun
 from harness.cli.shared import write_out
 from harness.errors import ExitCode, SleepwakeError
 
@@ -43,7 +45,10 @@ for command in (
     ),
     *(machine.clean, machine.doctor, machine.schema),
 ):
+    told(command)
     app.command(command)
+for described in (OptionsOfRun, machine.build_image):
+    told(described)
 image = App(name="image", help="Build the CPU images of the Docker runtime.")
 image.command(machine.build_image, name="build")
 app.command(image)

@@ -8,12 +8,11 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from harness.cli.help import ENGINE, HOW, THEIRS, WHAT, WHERE
 from harness.cli.option_sources import given_options, variable, variable_of_words
 from harness.cli.shared import ArmsOption, ModelOption, OutOption, RuntimeOption, VllmArgsOption
 from harness.runs.finding import REPORTS
 from harness.runs.options import RunOptions
-
-_Flag = Annotated[bool, Parameter(negative=())]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,32 +67,34 @@ class OptionsOfRun:
     """
 
     runtime: RuntimeOption = "auto"
-    vllm: Annotated[str | None, variable("SLEEPWAKE_VLLM")] = None
-    image: Annotated[str | None, variable("SLEEPWAKE_IMAGE")] = None
-    endpoint: Annotated[str | None, variable("SLEEPWAKE_ENDPOINT")] = None
-    api_key: Annotated[str | None, variable("SLEEPWAKE_API_KEY")] = None
-    headers: Annotated[tuple[str, ...], variable_of_words("SLEEPWAKE_HEADERS", option="--header")] = ()
-    ca_file: Annotated[Path | None, variable("SLEEPWAKE_CA_FILE")] = None
-    client_cert: Path | None = None
-    client_key: Path | None = None
-    use_proxy: _Flag = False
-    allow_busy: _Flag = False
-    max_sleeps: Annotated[int | None, Parameter(show_default=False)] = None
+    vllm: Annotated[str | None, variable("SLEEPWAKE_VLLM"), Parameter(group=ENGINE)] = None
+    image: Annotated[str | None, variable("SLEEPWAKE_IMAGE"), Parameter(group=ENGINE)] = None
+    endpoint: Annotated[str | None, variable("SLEEPWAKE_ENDPOINT"), Parameter(group=ENGINE)] = None
+    api_key: Annotated[str | None, variable("SLEEPWAKE_API_KEY"), Parameter(group=THEIRS)] = None
+    headers: Annotated[
+        tuple[str, ...], variable_of_words("SLEEPWAKE_HEADERS", option="--header"), Parameter(group=THEIRS)
+    ] = ()
+    ca_file: Annotated[Path | None, variable("SLEEPWAKE_CA_FILE"), Parameter(group=THEIRS)] = None
+    client_cert: Annotated[Path | None, Parameter(group=THEIRS)] = None
+    client_key: Annotated[Path | None, Parameter(group=THEIRS)] = None
+    use_proxy: Annotated[bool, Parameter(negative=(), group=THEIRS)] = False
+    allow_busy: Annotated[bool, Parameter(negative=(), group=THEIRS)] = False
+    max_sleeps: Annotated[int | None, Parameter(show_default=False, group=THEIRS)] = None
     model: ModelOption = None
-    prompts: Path | None = None
-    fault: str | None = None
+    prompts: Annotated[Path | None, Parameter(group=WHAT)] = None
+    fault: Annotated[str | None, Parameter(group=ENGINE)] = None
     arms: ArmsOption = ()
-    expression: Annotated[str | None, Parameter(name=["-k", "--expression"])] = None
-    shard: Annotated[str | None, Parameter(show_default=False)] = None
-    smoke: _Flag = False
-    thorough: _Flag = False
-    exit_first: Annotated[bool, Parameter(name=["-x", "--exit-first"], negative=())] = False
-    isolate: _Flag = False
+    expression: Annotated[str | None, Parameter(name=["-k", "--expression"], group=WHAT)] = None
+    shard: Annotated[str | None, Parameter(show_default=False, group=WHAT)] = None
+    smoke: Annotated[bool, Parameter(negative=(), group=WHAT)] = False
+    thorough: Annotated[bool, Parameter(negative=(), group=HOW)] = False
+    exit_first: Annotated[bool, Parameter(name=["-x", "--exit-first"], negative=(), group=HOW)] = False
+    isolate: Annotated[bool, Parameter(negative=(), group=HOW)] = False
     vllm_args: VllmArgsOption = ()
-    keep_servers: _Flag = False
-    executor: Literal["local", "ray"] = "local"
-    address: str | None = None
-    resources: Annotated[tuple[str, ...], Parameter(name="--resource")] = ()
+    keep_servers: Annotated[bool, Parameter(negative=(), group=HOW)] = False
+    executor: Annotated[Literal["local", "ray"], Parameter(group=WHERE)] = "local"
+    address: Annotated[str | None, Parameter(group=WHERE)] = None
+    resources: Annotated[tuple[str, ...], Parameter(name="--resource", group=WHERE)] = ()
     out: OutOption = REPORTS
 
     def of(self, paths: tuple[Path, ...]) -> RunOptions:

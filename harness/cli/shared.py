@@ -11,14 +11,23 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
+from harness.cli.help import ENGINE, RESULT, WHAT
 from harness.cli.option_sources import OUT_VARIABLE, variable, variable_of_words
 
 RunArgument = Annotated[str | None, Parameter(name="RUN")]
-RuntimeOption = Annotated[Literal["auto", "docker", "process", "attached"], variable("SLEEPWAKE_RUNTIME")]
-ArmsOption = Annotated[tuple[str, ...], Parameter(name="--arm")]
-ModelOption = Annotated[str | None, variable("SLEEPWAKE_MODEL")]
-VllmArgsOption = Annotated[tuple[str, ...], variable_of_words("SLEEPWAKE_VLLM_ARGS", option="--vllm-arg")]
-OutOption = Annotated[Path, variable(OUT_VARIABLE)]
+RuntimeOption = Annotated[
+    Literal["auto", "docker", "process", "attached"],
+    variable("SLEEPWAKE_RUNTIME"),
+    Parameter(group=ENGINE),
+]
+ArmsOption = Annotated[tuple[str, ...], Parameter(name="--arm", group=WHAT)]
+ModelOption = Annotated[str | None, variable("SLEEPWAKE_MODEL"), Parameter(group=ENGINE)]
+VllmArgsOption = Annotated[
+    tuple[str, ...],
+    variable_of_words("SLEEPWAKE_VLLM_ARGS", option="--vllm-arg"),
+    Parameter(group=ENGINE),
+]
+OutOption = Annotated[Path, variable(OUT_VARIABLE), Parameter(group=RESULT)]
 
 
 class _OwnConsole(Console):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from harness.cli.concluding import conclude
+from harness.cli.help import RESULT, WHAT
 from harness.cli.option_sources import given_options
 from harness.cli.options import OptionsOfRun
 from harness.cli.shared import (
@@ -49,9 +50,9 @@ if TYPE_CHECKING:
 def run(
     *paths: Path,
     options: Annotated[OptionsOfRun, Parameter(name="*")] = OptionsOfRun(),  # noqa: B008 - it is frozen
-    list_cells: Annotated[bool, Parameter(name="--list", negative=())] = False,
-    dry_run: Annotated[bool, Parameter(negative=())] = False,
-    resume: Annotated[str | None, Parameter(name="--resume", show_default=False)] = None,
+    list_cells: Annotated[bool, Parameter(name="--list", negative=(), group=RESULT)] = False,
+    dry_run: Annotated[bool, Parameter(negative=(), group=RESULT)] = False,
+    resume: Annotated[str | None, Parameter(name="--resume", show_default=False, group=WHAT)] = None,
 ) -> int:
     """Run scenarios and judge what wakes up.
 
@@ -75,6 +76,7 @@ def run(
     asked = resumed.options if resumed else asked
     cells = list(resumed.cells) if resumed else workflow.load(asked)
     if list_cells:
+        workflow.refuse(asked, cells)
         print_lines(cell.id + _NEEDED.get(cell.scenario.requires or "", "") for cell in cells)
         return ExitCode.CLEAN
     if resumed and not cells:
@@ -137,7 +139,7 @@ def bisect(
     *paths: Path,
     good: str,
     bad: str,
-    versions: tuple[str, ...] = (),
+    versions: Annotated[tuple[str, ...], Parameter(name="--version")] = (),
     arms: ArmsOption = (),
     runtime: RuntimeOption = "auto",
     model: ModelOption = None,

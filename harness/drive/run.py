@@ -9,7 +9,7 @@ import anyio
 from anyio.abc import TaskStatus
 
 from harness.drive.executors import Executor, Work
-from harness.errors import StorageError
+from harness.errors import SleepwakeError
 
 
 async def run_cells(executor: Executor, work: Work) -> bool:
@@ -42,6 +42,14 @@ async def run_interruptibly(body: Callable[[], Awaitable[None]]) -> bool:
             await group.start(stop_on_signal, group.cancel_scope)
             await body()
             group.cancel_scope.cancel()
-    except* StorageError as errors:
-        raise StorageError(str(errors.exceptions[0])) from None
+    except* SleepwakeError as errors:
+        raise _first(errors) from None
     return not interrupted
+
+
+def _first(errors: BaseExceptionGroup[SleepwakeError]) -> SleepwakeError:
+    """The first error of a group, however deep it lies: one that a user reads, instead of a tree."""
+    error: SleepwakeError | BaseExceptionGroup[SleepwakeError] = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
