@@ -130,9 +130,9 @@ def bug_report(
 ) -> int:
     """Write a directory that can be attached to a vLLM issue.
 
-    It holds ISSUE.md in the shape of vLLM's bug template, and repro.sh and repro.py, which show the bug
-    again with nothing but vLLM and httpx. Secrets, host names and home folders are taken out; prompts and
-    answers are not.
+    It holds ISSUE.md in the shape of vLLM's bug template, which begins with the bug in a few lines of shell,
+    and repro.sh and repro.py, which show it again with nothing but vLLM and httpx. Secrets, host names and
+    home folders are taken out; prompts and answers are not.
 
     Args:
         name: A run directory. Without one: the latest.
@@ -140,16 +140,20 @@ def bug_report(
         out: The directory to write. Default: one for the cell within the run.
     """
     from harness.report import bug_report as bundle
+    from harness.servers.collected import collect_env
 
     directory = _find_run(name)
     report = judge_directory(directory).report
     reported = bundle.choose_cell(report, cell)
+    server = reported.recording.server if reported.recording else None
+    told = server is not None and bool(server.environment)
     written = bundle.write_bug_report(
         report,
         reported,
         run_directory=directory,
         out=out or directory / bundle.FOLDER / reported.result.cell,
         private=bundle.Private.of_this_machine(),
+        collected="" if told else collect_env(reported.result.vllm_version),
     )
     print_lines([f"{written.cell}: {', '.join(written.files)}", f"bug report: {written.directory}"])
     return ExitCode.CLEAN

@@ -132,6 +132,19 @@ def block(text: str) -> str:
     return f"<pre>{_literal(text)}</pre>"
 
 
+def fenced(text: str, *, language: str = "") -> Iterator[str]:
+    """Yield a block of literal text that reads as it is before it is rendered, too.
+
+    Its fence is longer than any run of backticks inside, so that none of them can end it.
+    """
+    shown = visible(text)
+    longest = max((len(run) for run in re.findall("`+", shown)), default=0)
+    fence = "`" * max(3, longest + 1)
+    yield f"{fence}{language}"
+    yield from shown.split("\n")
+    yield fence
+
+
 def _literal(text: str) -> str:
     return html.escape(visible(text)).replace("\n", "&#10;")
 

@@ -60,7 +60,7 @@ def choose_cell(report: Report, name: str | None) -> CellReport:
 
 
 def write_bug_report(
-    report: Report, cell: CellReport, *, run_directory: Path, out: Path, private: Private
+    report: Report, cell: CellReport, *, run_directory: Path, out: Path, private: Private, collected: str = ""
 ) -> BugReport:
     """Write the report of ``cell`` into ``out``, which is made; files of an earlier one are replaced.
 
@@ -71,7 +71,7 @@ def write_bug_report(
     with storing(out, cannot="be created", remedy="name another place with --out"):
         out.mkdir(parents=True, exist_ok=True)
     private = replace(private, hosts=private.hosts | _endpoint_hosts(report))
-    texts = {name: private.hide(text) for name, text in _texts(report, cell, run_directory)}
+    texts = {name: private.hide(text) for name, text in _texts(report, cell, run_directory, collected)}
     for name, text in _sealed_anew(texts, cell.result.cell).items():
         replace_file(out / name, text)
     if "repro.sh" in texts:
@@ -89,11 +89,13 @@ def _sealed_anew(texts: Mapping[str, str], cell: str) -> dict[str, str]:
     return {**texts, HISTORY_FILE: history, RUN_FILE: described}
 
 
-def _texts(report: Report, cell: CellReport, run_directory: Path) -> Iterator[tuple[str, str]]:
+def _texts(
+    report: Report, cell: CellReport, run_directory: Path, collected: str
+) -> Iterator[tuple[str, str]]:
     described = report.run.cells.get(cell.result.cell, DescribedCell())
     repro = reproduction(cell, described)
     script = repro_py(repro, recorded_with=_recorded_with(cell)) if repro else None
-    yield "ISSUE.md", issue_md(cell, report.run, repro=repro, script=script)
+    yield "ISSUE.md", issue_md(cell, report.run, repro=repro, script=script, collected=collected)
     if repro and script:
         yield "repro.py", script
         yield "repro.sh", repro_sh(repro)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.check.evidence import Evidence
+from harness.check.result import Witness
 from harness.history.run_description import RunDescription
+from harness.report.bug_report.first_lines import curl_lines
 from harness.report.bug_report.reproduction import Reproduction, obstacle
 from harness.report.model import CellReport
-from harness.report.summary import block, escaped, witness_md
+from harness.report.summary import escaped, fenced
 from harness.report.tables import Row, Table, markdown_table
 from harness.report.text import count, mebibytes, one_line, shorten, visible
 from harness.report.timeline import moments
+from harness.report.witness import facts, where_they_part
 from harness.report.words import (
     cause_of,
     comparison_sentence,
@@ -20,6 +23,7 @@ from harness.report.words import (
     finding_line,
     noise_sentence,
     transition_words,
+    what_was_found,
 )
 
 LIMIT_CHARACTERS = 65_000
@@ -37,12 +41,22 @@ _ROWS_SHOWN = 40
 _SENTENCE_SHOWN = 1_000
 _COMMAND_SHOWN = 4_000
 _SCRIPT_SHOWN = 12_000
-_ESCAPED = len("&quot;")
-"""The most that one visible character becomes in a block."""
+_ANSWER_SHOWN = 2_000
 
 
-def issue_md(cell: CellReport, run: RunDescription, *, repro: Reproduction | None, script: str | None) -> str:
-    """Return the text of the issue; ``script`` is that of ``repro.py``, which does what ``repro`` says."""
+def issue_md(
+    cell: CellReport,
+    run: RunDescription,
+    *,
+    repro: Reproduction | None,
+    script: str | None,
+    collected: str = "",
+) -> str:
+    """Return the text of the issue.
+
+    ``script`` is that of ``repro.py``, which does what ``repro`` says, and ``collected`` what vLLM's own
+    ``collect_env`` says, where the server itself did not tell.
+    """
     bug = [
         "",
         "### 🐛 Describe the bug",
@@ -58,12 +72,25 @@ def issue_md(cell: CellReport, run: RunDescription, *, repro: Reproduction | Non
     lines = [
         f"<!-- Title: [Bug]: {one_line(title(cell)).replace('--', '- -')} -->",
         "",
+        *_first_lines(cell, repro),
         "### Your current environment",
         "",
-        *_environment(cell, run, room=LIMIT_CHARACTERS - sum(len(line) + 1 for line in bug)),
+        *_environment(cell, run, collected, room=LIMIT_CHARACTERS - sum(len(line) + 1 for line in bug)),
         *bug,
     ]
     return "\n".join(lines)
+
+
+def _first_lines(cell: CellReport, repro: Reproduction | None) -> Iterator[str]:
+    """What most readers look at and nothing else: the bug in a few lines of shell."""
+    lines = curl_lines(repro, cell.result.witness) if repro else []
+    if not lines or cell.result.fault:
+        return
+    version = cell.result.vllm_version or "of an unknown release"
+    yield f"**In short**, with vLLM {escaped(version)}: {_short(what_was_found(cell))}."
+    yield ""
+    yield from fenced("\n".join(lines), language="sh")
+    yield ""
 
 
 def title(cell: CellReport) -> str:
@@ -79,17 +106,18 @@ def title(cell: CellReport) -> str:
     return f"{what}{after}{cause}"
 
 
-def _environment(cell: CellReport, run: RunDescription, *, room: int) -> Iterator[str]:
-    facts = block("\n".join(f"{name}: {value}" for name, value in _facts(cell, run)))
-    collected = list(_collected(cell))
-    more = "and what the server collected as" if collected else "please add the output of"
+def _environment(cell: CellReport, run: RunDescription, here: str, *, room: int) -> Iterator[str]:
+    facts = "\n".join(f"{name}: {one_line(value)}" for name, value in _facts(cell, run))
+    collected = "\n".join(_collected(cell)) or here
+    by = "the server collected" if _collects(cell) else "vLLM says here"
+    more = f"and what {by} as" if collected else "please add the output of"
     yield "<details>"
     yield f"<summary>What was recorded; {more} <code>python collect_env.py</code></summary>"
     yield ""
-    yield facts
+    yield from fenced(facts)
     if collected:
         yield ""
-        yield block(shorten(visible("\n".join(collected)), limit=max(0, room - len(facts)) // _ESCAPED))
+        yield from fenced(shorten(visible(collected), limit=max(0, room - len(facts) - _ANSWER_SHOWN)))
     yield ""
     yield "</details>"
 
@@ -111,6 +139,10 @@ def _facts(cell: CellReport, run: RunDescription) -> Iterator[tuple[str, str]]:
     yield "sleepwake", run.sleepwake or "unknown"
     if server:
         yield "server", shorten(server.command, limit=_COMMAND_SHOWN) or "was running already"
+
+
+def _collects(cell: CellReport) -> bool:
+    return any(True for _ in _collected(cell))
 
 
 def _collected(cell: CellReport) -> Iterator[str]:
@@ -153,8 +185,26 @@ def _description(cell: CellReport) -> Iterator[str]:
             yield f"- {_short(excluded)}"
         yield ""
     if result.witness:
-        yield from witness_md(result.witness, cell=cell)
+        yield from _witness(result.witness, cell)
+
+
+def _witness(witness: Witness, cell: CellReport) -> Iterator[str]:
+    yield f"Witness: prompt {_short(witness.prompt)}. {escaped(where_they_part(witness))}"
+    yield ""
+    for name, text in (
+        ("prompt", witness.prompt_text),
+        ("baseline", witness.baseline.text),
+        ("after", witness.after.text),
+    ):
+        yield f"{name}:"
         yield ""
+        yield from fenced(shorten(visible(text), limit=_ANSWER_SHOWN))
+        yield ""
+    rows = [
+        Row(fields=(row.label, row.baseline, row.after))
+        for row in facts(witness, token_texts=cell.token_texts)
+    ]
+    yield from markdown_table(Table(headings=("", "baseline", "after"), rows=tuple(rows)))
 
 
 def _reproduction(cell: CellReport, repro: Reproduction | None, script: str | None) -> Iterator[str]:
@@ -207,7 +257,7 @@ def _evidence(cell: CellReport) -> Iterator[str]:
     if cell.recording.failure:
         yield "The last lines of the server's log:"
         yield ""
-        yield block(shorten(visible(cell.recording.failure.log_tail), limit=_COMMAND_SHOWN))
+        yield from fenced(shorten(visible(cell.recording.failure.log_tail), limit=_COMMAND_SHOWN))
         yield ""
     rows = [
         Row(fields=(f"{moment.t:.1f}", "; ".join((moment.what, *moment.trouble)), moment.took, moment.seen))

@@ -30,7 +30,7 @@ class Look:
 LOOKS: Mapping[str, Look] = {
     "light": Look(),
     "dark": Look(scheme="dark"),
-    "phone": Look(width=PHONE, shown=300, columns=4),
+    "phone": Look(width=PHONE, shown=300, columns=3),
 }
 
 

@@ -16,6 +16,7 @@ from harness.history.run_description import DescribedCell, RunDescription
 from harness.report.bug_report.issue import LIMIT_CHARACTERS, issue_md, title
 from harness.report.bug_report.reproduction import reproduction
 from harness.report.model import CellReport, Report
+from harness.report.summary import fenced
 from tests.report import examples
 from tests.report.test_text import ANYTHING, rendering, shows_itself
 
@@ -104,9 +105,41 @@ def test_the_environment_is_what_the_server_says_of_it() -> None:
     cell = examples.mixed_report().cells[0]
     told: dict[str, JsonValue] = {"os": "Debian <13>", "cpu_info": "a\nb\n", "cudnn_version": None}
     text = issue_md(in_environment(cell, told), RUN, repro=None, script=None)
-    assert "<pre>os: Debian &lt;13&gt;&#10;cpu_info:&#10;a&#10;b</pre>" in text
+    assert "```\nos: Debian <13>\ncpu_info:\na\nb\n```" in text
     assert "please add the output" not in text
     assert "please add the output" in issue_md(cell, RUN, repro=None, script=None)
+    here = issue_md(cell, RUN, repro=None, script=None, collected="GPU: none")
+    assert "and what vLLM says here as" in here
+    assert "```\nGPU: none\n```" in here
+
+
+def test_it_begins_with_the_bug_in_a_few_lines() -> None:
+    """Start, ask, sleep, wake, ask again; what came back stands behind both questions."""
+    cell = examples.mixed_report().cells[0]
+    cell = replace(cell, result=cell.result.model_copy(update={"fault": None}))
+    repro = reproduction(cell, DescribedCell())
+    assert repro
+    text = issue_md(cell, RUN, repro=repro, script="pass")
+    begin, _, _ = text.partition("### Your current environment")
+    shell = begin.partition("```sh\n")[2].partition("\n```")[0].splitlines()
+    assert shell[0].startswith("VLLM_SERVER_DEV_MODE=1 vllm serve ")
+    assert shell[1].startswith("ask='{")
+    assert "  # is vast in Asia" in shell[2]
+    assert shell[3:5] == [
+        "curl -s -X POST 'http://127.0.0.1:8000/sleep?level=1'",
+        "curl -s -X POST http://127.0.0.1:8000/wake_up",
+    ]
+    assert "  # isuaryuary" in shell[5]
+    assert len(shell) == 6
+
+
+def test_it_reads_well_before_it_is_rendered() -> None:
+    """What was said and what was logged stand in lines as they were, not as one line of entities."""
+    text = issue(examples.mixed_report(), 4)
+    assert "```\nINFO starting\nMemoryError: cannot allocate 24 GiB\n```" in text
+    assert "<pre>" not in text
+    ticks = "".join(fenced("````\nx"))
+    assert ticks.startswith("`````")
 
 
 def test_a_failed_cell_shows_the_end_of_the_log() -> None:
