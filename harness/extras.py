@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from harness.errors import UsageError
+from harness.installation import working_copy
 
 Extra = Literal["docker", "fuzz", "ray", "report", "run", "watch"]
 
@@ -30,8 +31,8 @@ def lacks(extra: Extra) -> bool:
 
 
 def how_to_get(extra: Extra) -> str:
-    """Return the command that installs ``extra``."""
-    return f"pip install 'sleepwake[{extra}]'"
+    """Return the command that installs ``extra``, in the way in which sleepwake was installed."""
+    return f"pip install -e '.[{extra}]'" if working_copy() else f"pip install 'sleepwake[{extra}]'"
 
 
 def require(extra: Extra, *, for_what: str) -> None:

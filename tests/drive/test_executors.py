@@ -79,4 +79,4 @@ def test_without_ray_that_is_said(
     """With what to install."""
     monkeypatch.setitem(sys.modules, "ray", None)
     assert call(["run", "--runtime", "process", "--executor", "ray"]) == ExitCode.USAGE
-    assert "pip install 'sleepwake[ray]'" in capsys.readouterr().err
+    assert "pip install -e '.[ray]'" in capsys.readouterr().err

@@ -39,9 +39,9 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> None:
         ("process runtime", "it is not here: bring it; it would add servers as child processes"),
         ("docker runtime", "it is not here: bring it; it would add other releases of vLLM"),
         ("GPU", "one would add vLLM's own sleep mode"),
-        ("drawing", "pip install 'sleepwake[report]' adds report.html with its plots"),
-        ("Ray", "pip install 'sleepwake[ray]' adds cells on the nodes of a cluster"),
-        ("Hypothesis", "pip install 'sleepwake[fuzz]' adds the search for failing sequences"),
+        ("drawing", "pip install -e '.[report]' adds report.html with its plots"),
+        ("Ray", "pip install -e '.[ray]' adds cells on the nodes of a cluster"),
+        ("Hypothesis", "pip install -e '.[fuzz]' adds the search for failing sequences"),
     ],
 )
 def test_what_is_missing_says_what_it_would_add(what: str, adds: str) -> None:
