@@ -43,8 +43,8 @@ def test_a_link_that_leads_nowhere_is_noticed(mkdocs: Path, tmp_path: Path) -> N
         subprocess.run(["/bin/cp", "-R", str(ROOT / name), str(tmp_path / name)], check=True)
     for page in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"):
         (tmp_path / page).write_text((ROOT / page).read_text(encoding="utf-8"), encoding="utf-8")
-    with (tmp_path / "docs" / "glossary.md").open("a", encoding="utf-8") as page:
-        page.write("\n[nowhere](verdicts.md#no-such-heading)\n")
+    with (tmp_path / "docs" / "glossary.md").open("a", encoding="utf-8") as glossary:
+        glossary.write("\n[nowhere](verdicts.md#no-such-heading)\n")
     build = [str(mkdocs), "build", "--strict", "--site-dir", str(tmp_path / "site")]
     done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0
