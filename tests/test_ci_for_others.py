@@ -162,3 +162,20 @@ def test_a_tag_is_released_only_as_what_it_is(tag: str, changelog: str, message:
     done = _version(tag, changelog=changelog, folder=tmp_path)
     assert (done.returncode == 0) == (not message)
     assert message in done.stderr
+
+
+def test_the_examples_ask_only_what_there_is() -> None:
+    """Every YAML example can be read, and hands the action and the workflow inputs that they have."""
+    page = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+    workflow = YAML(typ="safe").load((ROOT / ".github" / "workflows" / "verdict.yml").read_text())
+    of_workflow = set(workflow.get("on", workflow.get(True))["workflow_call"]["inputs"])
+    action, called, gitlab = (
+        YAML(typ="safe").load(text) for text in re.findall(r"```yaml\n(.+?)```", page, flags=re.DOTALL)
+    )
+    assert set(action["jobs"]["sleepwake"]["steps"][1]["with"]) <= set(ACTION["inputs"])
+    assert set(called["jobs"]["sleepwake"]["with"]) <= of_workflow
+    assert gitlab["sleepwake"]["allow_failure"] == {"exit_codes": [3, 4]}
+    described = set(
+        re.findall(r"`([\w-]+)`", "".join(re.findall(r"^\| (`.+?) \|", page, flags=re.MULTILINE)))
+    )
+    assert set(ACTION["inputs"]) <= described
