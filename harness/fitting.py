@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from harness.drive.needs import LORA_FLAGS, needs_of
 from harness.engine_plugin.faults import FAULTS, Fault
 from harness.errors import UsageError
-from harness.models.model import may_read_pictures
+from harness.models.model import may_read_pictures, tensor_parallel_sizes
 from harness.runs.options import RunOptions
 from harness.scenario.cells import Cell
 from harness.servers.base import Runtime
-from harness.servers.flags import flag_name
+from harness.servers.flags import PARALLEL_SIZES, flag_name, flag_value
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,21 @@ def obstacle(cell: Cell, runtime: Runtime, options: RunOptions) -> Obstacle | No
             return _NO_PICTURES
         case "fault" if options.fault is None:
             return _NO_FAULT
+    if runtime.name != "attached" and (misfit := _heads_to_spread(cell, options)):
+        return misfit
     return next(_nothing_to_break(cell, options), None)
+
+
+def _heads_to_spread(cell: Cell, options: RunOptions) -> Obstacle | None:
+    """VLLM refuses, after half a minute and in a page, what the model's attention heads do not allow."""
+    size = flag_value((*options.vllm_args, *cell.arm.args), *PARALLEL_SIZES["tensor"])
+    sizes = tensor_parallel_sizes(options.model)
+    if size is None or not size.isdecimal() or sizes is None or int(size) in sizes:
+        return None
+    return Obstacle(
+        f"spreads the model over {size} ranks, which its attention heads do not allow",
+        f"--tensor-parallel-size can be {', '.join(map(str, sizes))} with this model",
+    )
 
 
 def _nothing_to_break(cell: Cell, options: RunOptions) -> Iterator[Obstacle]:

@@ -113,6 +113,41 @@ def test_what_shows_that_a_fault_is_noticed_takes_one(cpu: ProcessRuntime) -> No
     assert fit([FAULT], cpu, RunOptions(fault="lose-weights")) == ([FAULT], None)
 
 
+@pytest.mark.parametrize(
+    ("size", "configuration", "runs"),
+    [
+        ("2", None, False),
+        ("3", None, True),
+        ("9", None, True),
+        ("2", '{"num_attention_heads": 8, "num_key_value_heads": 1}', True),
+        ("4", '{"text_config": {"num_attention_heads": 12, "num_key_value_heads": 3}}', False),
+        ("5", '{"num_attention_heads": 8}', False),
+        ("5", "{}", True),
+        ("all", None, True),
+    ],
+)
+def test_heads_are_shared_out_among_ranks(
+    cpu: ProcessRuntime,
+    tmp_path: Path,
+    size: str,
+    configuration: str | None,
+    runs: bool,  # noqa: FBT001 - pytest passes it by name
+) -> None:
+    """What vLLM would refuse in a page of traceback is refused in a sentence, with the sizes that fit."""
+    (tmp_path / "config.json").write_text(configuration or "")
+    asked = RunOptions(
+        model=None if configuration is None else str(tmp_path), vllm_args=("--tensor-parallel-size", size)
+    )
+    if runs:
+        assert fit([ANYWHERE], cpu, asked) == ([ANYWHERE], None)
+        return
+    with pytest.raises(UsageError, match="its attention heads do not allow") as caught:
+        fit([ANYWHERE], cpu, asked)
+    assert "--tensor-parallel-size can be 1, " in str(caught.value)
+    attached = AttachedRuntime(endpoint="http://127.0.0.1:1")
+    assert fit([ANYWHERE], attached, asked) == ([ANYWHERE], None)
+
+
 def test_a_fault_that_has_nothing_to_break_is_refused(cpu: ProcessRuntime) -> None:
     """Planted where it can do nothing it would be called clean, as if it had been missed."""
     with pytest.raises(UsageError, match=r"anywhere\.only loads no adapter that lose-adapters could break"):

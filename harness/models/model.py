@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from pydantic import JsonValue
+
 from harness.errors import UsageError
 from harness.models.cache import cache_directory
 from harness.models.checksums import combined_checksum, files_in, sampled_checksums
+from harness.models.default import HEADS as DEFAULT_HEADS
 from harness.models.default import NAME as DEFAULT_MODEL
 from harness.models.default import converted_model
 
@@ -75,13 +79,39 @@ def may_read_pictures(reference: str | None) -> bool:
     """Whether the model that ``reference`` names may take pictures; known of folders and the default."""
     if reference is None:
         return False
+    configuration = _configuration(reference)
+    return configuration is None or "vision_config" in configuration
+
+
+def tensor_parallel_sizes(reference: str | None) -> tuple[int, ...] | None:
+    """Over how many ranks a model's attention heads can be spread; None where its files do not tell.
+
+    vLLM gives each rank as many heads as any other, and at least one key-value head: where these are fewer
+    than ranks, several ranks share one (vllm/config/model.py).
+    """
+    configuration = DEFAULT_HEADS if reference is None else _configuration(reference) or {}
+    of_text = configuration.get("text_config")
+    text: Mapping[str, JsonValue] = of_text if isinstance(of_text, dict) else configuration
+    heads = text.get("num_attention_heads")
+    shared = text.get("num_key_value_heads") or heads
+    if not (isinstance(heads, int) and isinstance(shared, int)) or min(heads, shared) < 1:
+        return None
+    return tuple(
+        size
+        for size in range(1, heads + 1)
+        if heads % size == 0 and (shared % size == 0 if size <= shared else size % shared == 0)
+    )
+
+
+def _configuration(reference: str) -> dict[str, JsonValue] | None:
+    """What a model's folder says of it; None of a hub's, and where that cannot be read."""
     if not names_folder(reference):
-        return True
+        return None
     try:
         configuration = json.loads((Path(reference).expanduser() / "config.json").read_bytes())
     except (OSError, ValueError):
-        return True  # what is wrong with the folder is told when it is used
-    return isinstance(configuration, dict) and "vision_config" in configuration
+        return None  # what is wrong with the folder is told when it is used
+    return configuration if isinstance(configuration, dict) else None
 
 
 def default_model(*, dtype: Dtype, cache_dir: Path) -> Model:

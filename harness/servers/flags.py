@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 
 from harness.errors import UsageError
 from harness.servers.base import Engine, ServerSpec
@@ -26,6 +29,16 @@ _OWNED_BY_RUNTIME = {
 }
 
 
+PARALLEL_SIZES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "tensor": ("tensor-parallel-size", "tp"),
+        "pipeline": ("pipeline-parallel-size", "pp"),
+        "data": ("data-parallel-size", "dp"),
+    }
+)
+"""The flags that say how many ranks share the work, by how they share it."""
+
+
 def flag_name(word: str) -> str | None:
     """Return what a flag sets: ``--no-enable_x=1`` sets ``enable-x``.  None for a value.
 
@@ -44,7 +57,7 @@ def flag_value(words: Sequence[str], *names: str) -> str | None:
     '4'
     """
     found = None
-    for word, after in zip(words, (*words[1:], ""), strict=True):
+    for word, after in pairwise((*words, "")):
         if flag_name(word) in names:
             found = word.partition("=")[2] or after or None
     return found
@@ -74,7 +87,20 @@ def server_args(
 
 def server_env(spec: ServerSpec, engine: Engine) -> dict[str, str]:
     """Return the variables the harness sets for a server, the arm's own last."""
-    return {**_default_env(engine, local_model=is_local(spec.model)), **spec.env}
+    environment = _default_env(engine, local_model=is_local(spec.model))
+    if engine == "cpu":
+        environment |= _core_binding(sorted(os.sched_getaffinity(0)), ranks=ranks_of(spec.args))
+    return {**environment, **spec.env}
+
+
+def ranks_of(words: Sequence[str]) -> int:
+    """How many workers share the engine's work: tensor, pipeline and data parallel, as far as flags say so.
+
+    >>> ranks_of(["-tp", "2", "--pipeline-parallel-size=2"]), ranks_of(["--enforce-eager"])
+    (4, 1)
+    """
+    sizes = (flag_value(words, *names) or "1" for names in PARALLEL_SIZES.values())
+    return math.prod(int(size) for size in sizes if size.isdecimal())
 
 
 def is_local(model: str) -> bool:
@@ -109,16 +135,18 @@ def _default_env(engine: Engine, *, local_model: bool) -> dict[str, str]:
         env |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     if engine == "cpu":
         env |= {CPU_SLEEP_SWITCH: "1", "VLLM_CPU_KVCACHE_SPACE": "1"}  # GiB
-        env |= _core_binding(sorted(os.sched_getaffinity(0)))
     return env
 
 
-def _core_binding(cores: list[int]) -> dict[str, str]:
-    """On a small machine, give the engine every core.
+def _core_binding(cores: list[int], *, ranks: int) -> dict[str, str]:
+    """On a small machine, give the engine every core, and each rank its share or at least one.
 
-    Left to itself vLLM keeps one free for its scheduler, and of two that is half
-    (vllm/utils/ompmultiprocessing.py).
+    Left to itself vLLM keeps one free for its scheduler, and of two that is half; and it refuses to start
+    where there are more ranks than cores (vllm/utils/ompmultiprocessing.py).
     """
     if len(cores) > _SMALL_MACHINE_CORES:
         return {}
-    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores))}
+    shares = [cores[rank * len(cores) // ranks : (rank + 1) * len(cores) // ranks] for rank in range(ranks)]
+    alone = ([cores[rank * len(cores) // ranks]] for rank in range(ranks))
+    bound = (share or one for share, one in zip(shares, alone, strict=True))
+    return {"VLLM_CPU_OMP_THREADS_BIND": "|".join(",".join(map(str, share)) for share in bound)}

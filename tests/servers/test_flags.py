@@ -115,5 +115,14 @@ class TestServerEnv:
 
 def test_a_small_machine_gives_the_engine_every_core() -> None:
     """With two cores vLLM would keep one for its scheduler; with many its own choice stands."""
-    assert _core_binding([0, 1]) == {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}
-    assert _core_binding(list(range(16))) == {}
+    assert _core_binding([0, 1], ranks=1) == {"VLLM_CPU_OMP_THREADS_BIND": "0,1"}
+    assert _core_binding(list(range(16)), ranks=1) == {}
+
+
+@pytest.mark.parametrize(
+    ("cores", "ranks", "binding"),
+    [([0, 1], 2, "0|1"), ([0, 1], 3, "0|0|1"), ([2, 3, 6, 7], 2, "2,3|6,7"), ([0, 1, 2], 2, "0|1,2")],
+)
+def test_every_rank_has_its_cores(cores: list[int], ranks: int, binding: str) -> None:
+    """All cores are used, and where there are fewer than ranks some share one."""
+    assert _core_binding(cores, ranks=ranks) == {"VLLM_CPU_OMP_THREADS_BIND": binding}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias
@@ -14,6 +14,7 @@ from harness.check import lifecycle_calls
 from harness.check.answer_pair import AnswerPair, Reply, mostly_cached
 from harness.check.checkers.cache import keeps_kv_elsewhere
 from harness.check.diagnosis.lasting import Lasting
+from harness.check.diagnosis.ranks import on_ranks
 from harness.check.evidence import Evidence
 from harness.check.result import ControlOutcome
 from harness.check.told_configuration import quantises_kv_cache
@@ -171,6 +172,11 @@ class Symptoms:
         """Parameters whose checksum is not what it was before the first transition; None where not told."""
         return self._changed(lambda told: told.checksums)
 
+    @property
+    def told_weights(self) -> Collection[str]:
+        """The names of all parameters whose checksum the engine ever told."""
+        return {name for each in self.evidence.recording.weight_checksums for name in each.checksums or ()}
+
     @cached_property
     def changed_buffers(self) -> tuple[str, ...] | None:
         """The same of buffers."""
@@ -233,7 +239,8 @@ class Symptoms:
         """Yield what speaks for lost weights; nothing if no control does."""
         first = min(each.reply.start.t for each in self.damaged)
         if self.changed_weights:
-            yield f"the checksums of {counted(len(self.changed_weights), 'parameter')} changed"
+            changed = counted(len(self.changed_weights), "parameter")
+            yield f"the checksums of {changed} changed{on_ranks(self.changed_weights, of=self.told_weights)}"
         if self.heals(Control.RELOAD_WEIGHTS):
             outcome = self.outcomes[Control.RELOAD_WEIGHTS]
             yield f"loading the weights again heals {outcome.healed} of {outcome.asked}"

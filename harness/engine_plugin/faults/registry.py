@@ -21,6 +21,8 @@ class Fault:
     """Called once in every vLLM process at its start; may patch what it likes."""
     adapters: bool = False
     """Whether it breaks adapters that a script loads, and nothing else."""
+    ranks: int = 1
+    """Over how many ranks the engine has to be spread; more take as many GPUs, where there are GPUs."""
     pictures: bool = False
     """Whether only a model that reads pictures has what it breaks."""
 
@@ -29,7 +31,13 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(
-    name: str, *, cause: str, needs: tuple[str, ...] = (), adapters: bool = False, pictures: bool = False
+    name: str,
+    *,
+    cause: str,
+    needs: tuple[str, ...] = (),
+    adapters: bool = False,
+    ranks: int = 1,
+    pictures: bool = False,
 ) -> Callable[[Callable[[], None]], Callable[[], None]]:
     """Register the decorated function as a fault; the first line of its docstring is the summary."""
 
@@ -39,9 +47,10 @@ def fault(
             name=name,
             cause=cause,
             summary=summary,
-            needs=needs,
+            needs=needs if ranks == 1 else (*needs, "--tensor-parallel-size", str(ranks)),
             plant=function,
             adapters=adapters,
+            ranks=ranks,
             pictures=pictures,
         )
         return function

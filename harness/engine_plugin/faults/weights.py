@@ -16,6 +16,12 @@ def lose_weights() -> None:
     after_weights_return(_zero_parameters)
 
 
+@fault("lose-weights-of-one-rank", cause="lost weights", ranks=3)
+def lose_weights_of_one_rank() -> None:
+    """Weights are zero on the last of several ranks, and as they should be on the others."""
+    after_weights_return(lambda worker: _zero_parameters(worker) if _is_last_of_several(worker) else None)
+
+
 @fault("detune-one-weight", cause="lost weights")
 def detune_one_weight() -> None:
     """One weight matrix of many returns 2% too large."""
@@ -40,6 +46,11 @@ def _zero_parameters(worker: Worker) -> None:
     for model in compat.models(worker.model_runner):
         for parameter in model.parameters():
             parameter.data.zero_()
+
+
+def _is_last_of_several(worker: Worker) -> bool:
+    ranks = worker.parallel_config.world_size
+    return bool(ranks > 1 and worker.rank == ranks - 1)
 
 
 def _detune(worker: Worker) -> None:

@@ -108,7 +108,9 @@ def faults_named(names: Sequence[str]) -> list[Fault]:
                 f"{fault.name} needs a model that reads pictures, which the default model is not",
                 remedy=f"sleepwake run multimodal-cache --fault {fault.name} --model MODEL",
             )
-    return [fault for fault in FAULTS.values() if fault in asked or not (asked or fault.pictures)]
+    # An engine of several ranks may take as many GPUs: that is for whoever asks.
+    alone = [fault for fault in FAULTS.values() if not fault.pictures and fault.ranks == 1]
+    return [fault for fault in FAULTS.values() if fault in (asked or alone)]
 
 
 def shipped_cell() -> Cell:

@@ -50,6 +50,7 @@ class SmallWorker:
 
     def __init__(self) -> None:
         self.model_config = SimpleNamespace(hf_config=SimpleNamespace(eos_token_id=END_OF_SEQUENCE))
+        self.parallel_config, self.rank = SimpleNamespace(world_size=1), 0
         self.cache_config = SimpleNamespace(num_gpu_blocks=BLOCKS, block_size=BLOCK_SIZE)
         self.kv_cache = [torch.zeros(2, BLOCKS, 3) for _ in range(3)]
         for layer in self.kv_cache:

@@ -57,6 +57,16 @@ def weights(model: SmallModel) -> list[float]:
 class TestWeights:
     """Lost weights."""
 
+    @pytest.mark.parametrize(("rank", "of", "left"), [(2, 3, 0.0), (1, 3, 1.0), (0, 1, 1.0)])
+    def test_one_rank_of_several_loses_its_weights(
+        self, plant: Plant, rank: int, of: int, left: float
+    ) -> None:
+        """The last one, and none where it is alone."""
+        worker = plant("lose-weights-of-one-rank")
+        worker.rank, worker.parallel_config = rank, SimpleNamespace(world_size=of)
+        worker.cycle(1)
+        assert set(weights(worker.model_runner.model)) == {left}
+
     @both_levels
     def test_lose_weights(self, plant: Plant, level: int) -> None:
         """All are zero once they should have returned; a control's reload heals."""
