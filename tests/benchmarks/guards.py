@@ -1,7 +1,6 @@
 """What guards say of real engines in process: ``python -m tests.benchmarks.guards OUT`` prints the table.
 
-Each engine is a program of its own (:mod:`tests.public.guarded_engine`), one after the other; they take a
-quarter of an hour together on two idle cores.
+Each engine is a program of its own (:mod:`tests.public.guarded_engine`), one after the other.
 """
 
 from __future__ import annotations
@@ -52,10 +51,10 @@ class Guarded:
 
 ENGINES = (
     Guarded(),
-    Guarded(multiprocessing=False),
-    Guarded(kind="AsyncLLM"),
-    Guarded(multiprocessing=False, dtype="bfloat16"),
-    Guarded(multiprocessing=False, fault="keep-prefix-cache", cycles=("level1", "level1")),
+    Guarded(multiprocessing=False, fault="keep-prefix-cache", cycles=("level1",)),
+    Guarded(kind="AsyncLLM", cycles=("level1", "transferred", "partial")),
+    Guarded(multiprocessing=False, dtype="bfloat16", cycles=("level1", "reloaded", "bare")),
+    Guarded(multiprocessing=False, cycles=("level1", "reloaded", "bare")),
 )
 
 
