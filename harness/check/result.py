@@ -175,7 +175,7 @@ class Lack(StrEnum):
     RELEASE = "release"
     """The release does not have what the script needs."""
     RECORDING = "recording"
-    """The recording stops early, or answers are missing from it."""
+    """The recording stops early, or answers, or the state of the engine, are missing from it."""
     SCRIPT = "script"
     """The script asks for nothing that could be judged, or left steps out."""
     BASELINE = "baseline"

@@ -32,6 +32,28 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
     )
 
 
+def obstacles(evidence: Evidence) -> Iterator[str]:
+    """Yield the first step after which a server that told its state before told nothing any more.
+
+    What no look confirms may not have happened, whatever the call answered.
+    """
+    told = [_tells(seen) for seen in evidence.recording.observations]
+    if not any(told):
+        return  # this release tells nothing at all
+    for step in evidence.recording.steps:
+        seen = list(_observed_after(evidence, step))
+        if step.asleep_after is not None and seen and not any(map(_tells, seen)):
+            yield (
+                f"nothing confirmed {describe(step)}: the server had told whether it sleeps, and then told "
+                "it neither at /is_sleeping nor at /metrics; see what stands before it"
+            )
+            return
+
+
+def _tells(seen: Observation) -> bool:
+    return seen.is_sleeping is not None or seen.sleep_state is not None
+
+
 def unavailable_calls(evidence: Evidence) -> tuple[tuple[str, str], ...]:
     """Steps of the script whose endpoint the server does not have, with the call in words."""
     actions = evidence.recording.action_of_step

@@ -41,6 +41,7 @@ def find(evidence: Evidence) -> tuple[Obstacle, ...]:
             (Lack.RECORDING, _missing(evidence)),
             (Lack.BASELINE, _unsound_baseline(evidence)),
             (Lack.SCRIPT, _nothing_happened(evidence)),
+            (Lack.RECORDING, state.obstacles(evidence)),
             (Lack.SCRIPT, conservation.obstacles(evidence)),
             (Lack.TIME, lateness.obstacles(evidence)),
             (Lack.TIME, speed.obstacles(evidence)),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.check.diagnosis import inconclusive, unread_cache
+from harness.check.evidence import Evidence
 from harness.check.result import Verdict
 from harness.history.events import CellUnavailable
 from harness.history.passes import Role
@@ -293,3 +296,19 @@ def test_hits_after_the_transition_are_asked_for(*, hits: tuple[float, float], s
         story.observe(step, moment)
         story.events[-1] = story.events[-1].model_copy(update={"counters": {"prefix_cache_hits": counted}})
     assert (reasons(story) == ()) is seen
+
+
+def test_a_state_that_is_told_no_more_confirms_nothing() -> None:
+    """A server that told whether it sleeps, and then does not, may not have slept at all."""
+    story = Story().baseline().null().sleep().wake(asleep=None).probe()
+    [why] = reasons(story)
+    assert why.startswith(
+        "nothing confirmed wake up: the server had told whether it sleeps, and then told it"
+    )
+
+
+def test_a_release_that_never_tells_its_state_is_taken_at_its_word() -> None:
+    """Nothing was told before either, so that nothing is missing."""
+    recording = clean_story().finish().evidence().recording
+    silent = tuple(seen.model_copy(update={"is_sleeping": None}) for seen in recording.observations)
+    assert inconclusive.find(Evidence(replace(recording, observations=silent))) == ()
