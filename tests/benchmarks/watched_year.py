@@ -62,16 +62,16 @@ PART = "watched year"
 YEAR = 365 * 24 * 6
 NOISE = "independent"
 PROMPTS, TOKENS = WatchOptions(endpoint="").prompts, WatchOptions(endpoint="").max_tokens
-EACH = 500
+EACH = 200
 """So many checks of the year stand for themselves,"""
-STANDS_FOR = 100
+STANDS_FOR = 200
 """and each one after them for so many."""
 OF_A_PART = 50
 """Checks that are judged in one go."""
 AT_ONCE = 5
 """Checks whose answers are made together: as many passes as a model of noise knows of."""
 WHOLE_FIRST, WHOLE_EVERY = 3, 100
-WATCHES, FIRST_CHECKS = 10, 5
+WATCHES, FIRST_CHECKS = 5, 5
 
 _WARM, _REHIT, _COLD = CacheCondition.WARM, CacheCondition.REHIT, CacheCondition.COLD
 BASELINE = (

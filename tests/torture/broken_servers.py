@@ -58,6 +58,7 @@ class Kind:
         changes: or what becomes of its answer.
         carried_out: Whether the server hears of the call all the same.
         since: The path of the call that makes it so; None: it is so from the beginning.
+        codes: The exit codes that are right.
         scheme: How it is addressed.
         host: Where it is looked for.
     """
@@ -68,6 +69,7 @@ class Kind:
     changes: Changes | None = None
     carried_out: bool = False
     since: str | None = None
+    codes: frozenset[int] = frozenset({ExitCode.INFRASTRUCTURE, ExitCode.INCONCLUSIVE})
     scheme: str = "http"
     host: str = "127.0.0.1"
 
@@ -102,6 +104,11 @@ def another_start() -> Changes:
     return change
 
 
+CONFIRMED = frozenset({ExitCode.CLEAN})
+"""Of a server that still tells by other means that it slept and woke."""
+FOUND = frozenset({ExitCode.CORRUPT_OR_DEGRADED})
+"""Of a sleep or wake-up that fails: that is what a run looks for."""
+
 AT_THE_DOOR = tuple(
     Kind(name=f"everything: {name}", says=name)
     for name in (
@@ -124,14 +131,26 @@ LATER = (
     Kind(name="answers: end in the middle", paths=ANSWERS, changes=cut_short),
     Kind(name="answers: NaN for log-probabilities", paths=ANSWERS, changes=nan_for_numbers),
     Kind(name="answers: count their tokens wrongly", paths=ANSWERS, changes=a_token_more),
-    Kind(name="/metrics: a gigabyte, once it sleeps", paths=("/metrics",), says="a gigabyte", since="/sleep"),
+    Kind(
+        name="/metrics: a gigabyte, once it sleeps",
+        paths=("/metrics",),
+        says="a gigabyte",
+        since="/sleep",
+        codes=CONFIRMED,
+    ),
     Kind(
         name="/is_sleeping, /metrics: a page, once it sleeps",
         paths=("/is_sleeping", "/metrics"),
         says="page",
         since="/sleep",
     ),
-    Kind(name="/wake_up: hangs, and is carried out", paths=("/wake_up",), says="hangs", carried_out=True),
+    Kind(
+        name="/wake_up: hangs, and is carried out",
+        paths=("/wake_up",),
+        says="hangs",
+        carried_out=True,
+        codes=FOUND,
+    ),
     Kind(
         name="/sleep: a gateway's 502, and is carried out",
         paths=("/sleep",),
@@ -146,7 +165,7 @@ KINDS = (*AT_THE_DOOR, *ON_THE_WAY, *LATER)
 class Row:
     """What came of one run."""
 
-    name: str
+    kind: Kind
     code: int | None
     """None: it had to be killed."""
     seconds: float
@@ -160,8 +179,7 @@ class Row:
     @property
     def is_right(self) -> bool:
         """Whether it ended as it must."""
-        in_words = self.code in {ExitCode.INFRASTRUCTURE, ExitCode.INCONCLUSIVE}
-        return in_words and self.peak_mib < MOST_MIB and self.is_readable and self.awake
+        return self.code in self.kind.codes and self.peak_mib < MOST_MIB and self.is_readable and self.awake
 
 
 class Door:
@@ -250,7 +268,7 @@ def tried(kind: Kind, folder: Path, certificate: Path) -> Row:
         served.stop()
     history, is_readable = _history(folder)
     return Row(
-        name=kind.name,
+        kind=kind,
         code=code,
         seconds=seconds,
         peak_mib=peak,
@@ -297,7 +315,7 @@ def _history(folder: Path) -> tuple[str, bool]:
 def table(rows: Sequence[Row]) -> str:
     """All of them, in Markdown."""
     told = (
-        f"| {row.name} | {'killed' if row.code is None else row.code} | {row.seconds:.0f} | "
+        f"| {row.kind.name} | {'killed' if row.code is None else row.code} | {row.seconds:.0f} | "
         f"{row.peak_mib:.0f} | {row.history} | {'yes' if row.awake else 'no'} |"
         for row in rows
     )
@@ -321,7 +339,7 @@ def main() -> int:
             inside = Path(folder) / str(number)
             inside.mkdir()
             rows.append(row := tried(kind, inside, certificate))
-            sys.stderr.write(f"{'ok ' if row.is_right else 'BAD'} {row}\n")
+            sys.stderr.write(f"{'ok ' if row.is_right else 'BAD'} {row.kind.name}: {row}\n")
     told = table(rows)
     if asked.into:
         command = f"python -m tests.torture.broken_servers --into {asked.into}"
