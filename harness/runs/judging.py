@@ -60,7 +60,7 @@ def judge_directory(directory: Path) -> JudgedRun:
             results.append(_never_run(cell, described, after=description.ended_with))
             continue
         recordings[cell] = load_recording(folder, ended_with=description.histories.get(cell))
-        own = ErrorBudget(cells=described.one_of) if described.one_of else budget
+        own = ErrorBudget(cells=described.one_of, in_turn=True) if described.one_of else budget
         results.append(judge(recordings[cell], budget=own))
     outside_cells = description.milliseconds_outside_cells
     result = judge_run(results, run=description.run, budget=budget, outside_cells=outside_cells)

@@ -6,8 +6,8 @@ the whole error rate is spent, of many watches with baselines of their own.
 The engines are those of :mod:`tests.benchmarks.imagined_engine`.  What is judged is what a watch asks: as
 many canaries, computed and then read from the cache, against a baseline of as many null passes as it takes.
 Every check is held against the baseline by the check's own tests (:class:`Calibration`).  What does not
-depend on the check, the distances within the baseline, is worked out once a watch.  The first checks, every
-hundredth after them and all that are not sound are judged whole besides, and must come to the same.
+depend on the check, the distances within the baseline, is worked out once a watch.  The first check, every
+fiftieth after it and all that are not sound are judged whole besides, and must come to the same.
 
 From :data:`EACH` on one check stands for many: check number k spends 1 / (k * (k + 1)) of the error rate, so
 later ones are judged by a threshold that hardly any chance reaches.  One in so many is made up, and judged
@@ -62,15 +62,15 @@ PART = "watched year"
 YEAR = 365 * 24 * 6
 NOISE = "independent"
 PROMPTS, TOKENS = WatchOptions(endpoint="").prompts, WatchOptions(endpoint="").max_tokens
-EACH = 200
+EACH = 500
 """So many checks of the year stand for themselves,"""
-STANDS_FOR = 200
+STANDS_FOR = 100
 """and each one after them for so many."""
 OF_A_PART = 50
 """Checks that are judged in one go."""
 AT_ONCE = 5
 """Checks whose answers are made together: as many passes as a model of noise knows of."""
-WHOLE_FIRST, WHOLE_EVERY = 3, 100
+WHOLE_FIRST, WHOLE_EVERY = 1, 50
 WATCHES, FIRST_CHECKS = 5, 5
 
 _WARM, _REHIT, _COLD = CacheCondition.WARM, CacheCondition.REHIT, CacheCondition.COLD
@@ -97,7 +97,8 @@ class WakeUp:
     @property
     def budget(self) -> ErrorBudget:
         """What the checks of all these may spend together; the rounding is in favour of alarms."""
-        return ErrorBudget(cells=self.number * (self.number + self.stands_for) // self.stands_for)
+        cells = self.number * (self.number + self.stands_for) // self.stands_for
+        return ErrorBudget(cells=cells, in_turn=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,9 +52,13 @@ class ErrorBudget:
     Args:
         cells: All cells that the run was to have, those that never began included: how many came to a
             verdict must not change the verdict of any.
+        in_turn: Whether it is the part of one check in a sequence without an end.  Whether noise is too
+            coarse to tell anything is then decided by what the first check could tell: else every engine
+            with noise would come to be called that, by nothing but being checked often.
     """
 
     cells: int = 1
+    in_turn: bool = False
 
     def __post_init__(self) -> None:
         if self.cells < 1:
@@ -64,6 +68,11 @@ class ErrorBudget:
     def of_a_cell(self) -> float:
         """The part of one cell."""
         return RUN_ALPHA / self.cells
+
+    @property
+    def of_first_check(self) -> ErrorBudget:
+        """Of the first check of the sequence."""
+        return budget_of_check(1)
 
     def alpha(self, family: Family, *, series: int = 1) -> float:
         """What a family of tests may spend in one cell, or each of so many ``series`` that share it."""
@@ -79,7 +88,7 @@ def budget_of_check(number: int) -> ErrorBudget:
 
     The k-th of them, counted from 1, spends 1 / (k * (k + 1)) of it; these parts add up to 1.
     """
-    return ErrorBudget(cells=number * (number + 1))
+    return ErrorBudget(cells=number * (number + 1), in_turn=True)
 
 
 def told_of_a_sequence(*, checks: int) -> FalseAlarms:

@@ -98,14 +98,27 @@ class Calibration:
     @cached_property
     def gross_limit(self) -> float:
         """How far any single answer may lie off, nat."""
-        return max(self._gross_limits.values(), default=limits.GROSS * self.resolution)
+        return self._largest(self._gross_limits)
+
+    @cached_property
+    def _coarseness(self) -> float:
+        """The same, by what the noise is like and not by how often was checked."""
+        if not self._budget.in_turn:
+            return self.gross_limit
+        return self._largest(self._limits_at(self._budget.of_first_check))
+
+    def _largest(self, found: Mapping[bool, float]) -> float:
+        return max(found.values(), default=limits.GROSS * self.resolution)
 
     @cached_property
     def _gross_limits(self) -> Mapping[bool, float]:
         """The limit where tokens were decoded, and where they were not: a prefill rounds otherwise."""
+        return self._limits_at(self._budget)
+
+    def _limits_at(self, budget: ErrorBudget) -> Mapping[bool, float]:
         limit = {}
         kinds = dict.fromkeys(row.decoded for row in self.rows)
-        alpha = self._budget.alpha(Family.SINGLE, series=len(kinds))
+        alpha = budget.alpha(Family.SINGLE, series=len(kinds))
         for decoded in kinds:
             rows = [row for row in self.rows if row.decoded is decoded]
             pools = {id(row.pool): row.pool for row in rows}.values()
@@ -182,7 +195,7 @@ class Calibration:
                 yield f"{len(fewest.rows)} prompts are too few to tell damage from noise: use {needed}"
         if doubt := confirmation.doubts(self._significant, passes=len(self._passes)):
             yield f"{doubt}: give null_transition twice as many passes, or {self._less_noise}"
-        if self.gross_limit > limits.TOO_COARSE:
+        if self._coarseness > limits.TOO_COARSE:
             yield f"the noise is so {self._how_coarse()} would not show: {self._less_noise}"
 
     @cached_property
@@ -208,9 +221,9 @@ class Calibration:
         return len(row.pool.null) >= least and row.pool.tells_noise
 
     def _how_coarse(self) -> str:
-        if self.gross_limit > limits.BOUNDLESS:
+        if self._coarseness > limits.BOUNDLESS:
             return "irregular that an answer, however far off,"
-        return f"large that an answer off by {self.gross_limit:.2g} nat"
+        return f"large that an answer off by {self._coarseness:.2g} nat"
 
     def healed(self, replies: Sequence[Reply]) -> int:
         """How many of ``replies``, the answers of a control, are within the noise.

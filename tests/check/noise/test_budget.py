@@ -6,7 +6,7 @@ import pytest
 
 from harness.check import judge, judge_run
 from harness.check.evidence import Evidence
-from harness.check.noise.budget import RUN_ALPHA, SHARES, ErrorBudget, Family, told
+from harness.check.noise.budget import RUN_ALPHA, SHARES, ErrorBudget, Family, budget_of_check, told
 from tests.check.simulation import Noise, Setup, simulate
 from tests.check.stories import calibration_of
 
@@ -34,6 +34,18 @@ def test_a_cell_of_a_large_run_takes_more_to_convict() -> None:
     )
     assert one_of_many.gross_limit > alone.gross_limit
     assert one_of_many._alpha_of_a_test == pytest.approx(alone._alpha_of_a_test / 1000)
+
+
+def test_noise_does_not_become_too_coarse_by_being_checked_often() -> None:
+    """A watch asks of the noise what its first check asks; what it claims becomes ever more certain."""
+    recording = simulate(0, Setup(noise=Noise(heavy=True)))
+    late = budget_of_check(100)
+    as_cell, as_check = (
+        calibration_of(Evidence(recording, budget=budget)) for budget in (ErrorBudget(cells=late.cells), late)
+    )
+    assert any("would not show" in each for each in as_cell.obstacles())
+    assert not any("would not show" in each for each in as_check.obstacles())
+    assert as_check.gross_limit == as_cell.gross_limit
 
 
 def test_the_verdict_tells_its_error_rate() -> None:
