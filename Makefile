@@ -20,6 +20,8 @@ regress: setup ## does sleep and wake change the answers? (VLLM=0.10.0 RUNTIME=d
 	@$(BIN)/sleepwake run $(if $(VLLM),--vllm '$(VLLM)') $(if $(RUNTIME),--runtime '$(RUNTIME)') \
 		$(if $(MODEL),--model '$(MODEL)') $(ARGS)
 
+# Without a word of the user's the scenarios are not even read: they are tests of engines.
+test: ARGS ?= tests
 test: setup ## the project's own fast tests (ARGS=...; ARGS='-m cell' for whole cells against the fake)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
 

@@ -19,6 +19,10 @@ SLOW = "slow:100"
 """Milliseconds a token: an answer of 24 is still being given when the next step begins, and long after."""
 
 
+ONCE = "evidence: [warm]"
+"""Each probe asks once: what is asked of them here is how requests fare beside them."""
+
+
 def script(*steps: str) -> str:
     """A whole script out of what stands between the noise's measurement and the last probe."""
     return "\n".join(["- probe: baseline", "- null_transition: {}", *steps, "- probe: after"])
@@ -42,7 +46,7 @@ async def test_a_kept_stream_goes_on_where_it_was(driver: Driver) -> None:
         "- wake_up: {}",
         "- finish_requests: {name: held, expect: same}",
     )
-    recording = await driver.run(script=script(*steps), misbehave=SLOW)
+    recording = await driver.run(more=ONCE, script=script(*steps), misbehave=SLOW)
     result = judge(recording)
     assert (result.verdict, complaints(result)) == (Verdict.CLEAN, []), result.reason
     assert len(recording.requests) == 4
@@ -68,7 +72,7 @@ async def test_streams_of_an_adapter_go_on_as_that_adapter_beside_those_of_the_b
         "- finish_requests: {name: adapted}",
         "- finish_requests: {name: plain}",
     )
-    recording = await driver.run(script=script(*steps), misbehave=SLOW)
+    recording = await driver.run(more=ONCE, script=script(*steps), misbehave=SLOW)
     result = judge(recording)
     assert (result.verdict, complaints(result)) == (Verdict.CLEAN, []), result.reason
     answers = {
@@ -89,7 +93,7 @@ async def test_a_sleep_that_aborts_ends_every_stream(driver: Driver) -> None:
         "- finish_requests: {name: held, expect: aborted}",
         "- wake_up: {}",
     )
-    recording = await driver.run(script=script(*steps), misbehave=SLOW)
+    recording = await driver.run(more=ONCE, script=script(*steps), misbehave=SLOW)
     assert judge(recording).verdict is Verdict.CLEAN
     assert kept(recording) == {("abort",)}
     assert len(recording.requests) == 2
@@ -102,7 +106,7 @@ async def test_requests_that_are_aborted_end_although_the_engine_goes_on(driver:
         "- abort_requests: {}",
         "- finish_requests: {name: held, expect: aborted}",
     )
-    recording = await driver.run(script=script(*steps), misbehave=SLOW)
+    recording = await driver.run(more=ONCE, script=script(*steps), misbehave=SLOW)
     assert judge(recording).verdict is Verdict.CLEAN
     assert kept(recording) == {("abort",)}
 
@@ -115,7 +119,7 @@ async def test_a_sleep_that_waits_lets_every_stream_end(driver: Driver) -> None:
         "- finish_requests: {name: held, expect: same}",
         "- wake_up: {}",
     )
-    recording = await driver.run(script=script(*steps), misbehave=SLOW)
+    recording = await driver.run(more=ONCE, script=script(*steps), misbehave=SLOW)
     assert judge(recording).verdict is Verdict.CLEAN
     assert kept(recording) <= {("length",), ("stop",)}
 
@@ -129,7 +133,7 @@ async def test_what_is_sent_to_a_sleeper_is_answered_after_waking(driver: Driver
         *(f"- wake_up: {tags}" for tags in wake),
         "- finish_requests: {name: queued, expect: same}",
     )
-    recording = await driver.run(script=script(*steps))
+    recording = await driver.run(more=ONCE, script=script(*steps))
     assert judge(recording).verdict is Verdict.CLEAN
     woken = max(call.t for call in recording.calls if call.path == "/wake_up")
     assert all(request.running and request.running.t > woken for request in recording.requests)
@@ -142,7 +146,7 @@ async def test_clients_that_leave_are_forgotten(driver: Driver) -> None:
         "- sleep: {level: 0, mode: keep}",
         "- cancel_requests: {name: left}",
     )
-    recording = await driver.run(script=script(*steps, "- wake_up: {}"), misbehave=SLOW)
+    recording = await driver.run(more=ONCE, script=script(*steps, "- wake_up: {}"), misbehave=SLOW)
     result = judge(recording)
     assert (result.verdict, complaints(result)) == (Verdict.CLEAN, []), result.reason
     assert all(request.end and request.end.client_left for request in recording.requests)
@@ -156,7 +160,7 @@ async def test_a_request_that_is_given_up_too_soon_accuses_nobody(driver: Driver
         "- finish_requests: {name: queued, expect: same, within: 0.2}",
         "- wake_up: {}",
     )
-    recording = await driver.run(script=script(*steps))
+    recording = await driver.run(more=ONCE, script=script(*steps))
     result = judge(recording)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "4 requests had no answer in time" in result.reason
@@ -171,7 +175,7 @@ async def test_a_request_that_never_ends_is_given_up_and_found(driver: Driver) -
         "- finish_requests: {name: queued, expect: same, within: 60}",
         "- wake_up: {}",
     )
-    result = judge(await driver.run(script=script(*steps)))
+    result = judge(await driver.run(more=ONCE, script=script(*steps)))
     assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.SCHEDULER)
     assert "the engine stood still" in complaints(result)[0]
 
@@ -184,7 +188,7 @@ async def test_requests_that_end_too_early_put_nothing_to_the_test(driver: Drive
         "- wake_up: {}",
         "- finish_requests: {name: quick, expect: same}",
     )
-    result = judge(await driver.run(script=script(*steps)))
+    result = judge(await driver.run(more=ONCE, script=script(*steps)))
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "ended before the transition" in result.reason
 
@@ -197,7 +201,7 @@ async def test_one_that_should_have_been_aborted_is_found(driver: Driver) -> Non
         "- wake_up: {}",
         "- finish_requests: {name: held, expect: aborted}",
     )
-    result = judge(await driver.run(script=script(*steps), misbehave=SLOW))
+    result = judge(await driver.run(more=ONCE, script=script(*steps), misbehave=SLOW))
     assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.SCHEDULER)
     assert "should have been aborted" in complaints(result)[0]
 
