@@ -15,6 +15,7 @@ from harness.cli.option_sources import runs_folder
 from harness.cli.shared import OutOption, RunArgument, new_console, print_lines
 from harness.errors import ExitCode, UsageError
 from harness.extras import require
+from harness.history.files import read_ordinary
 from harness.report import show_report, write_report
 from harness.report.tables import show_table
 from harness.report.writer import HTML_FILE, VERDICT_FILE
@@ -34,7 +35,10 @@ def check(name: RunArgument = None, /) -> int:
     directory = _find_run(name)
     judged = judge_directory(directory)
     judgement = directory / VERDICT_FILE
-    before = judgement.read_bytes() if judgement.exists() else b""
+    try:
+        before = read_ordinary(judgement)
+    except OSError:  # it was never written, or is no file: it is written now, if it can be
+        before = b""
     write_report(directory, judged.report, html=False)
     if (directory / HTML_FILE).exists() and judgement.read_bytes() != before:
         write_report(directory, judged.report)

@@ -26,7 +26,11 @@ class CallFailure(Frozen):
     status: int | None = None
 
 
+LONGEST_S = 1e9
+"""No cell goes on for thirty years: what says so is damaged."""
+
+
 class Timed(Frozen):
     """Something that happened at a moment of the cell."""
 
-    t: float = Field(ge=0, description="seconds since the cell started")
+    t: float = Field(ge=0, le=LONGEST_S, description="seconds since the cell started")

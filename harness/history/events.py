@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter
 
-from harness.history.event_base import Timed
+from harness.history.event_base import LONGEST_S, Timed
 from harness.history.observations import Call, Observation, StepFinished, StepStarted, WeightChecksums
 from harness.history.passes import (
     Answer,
@@ -71,7 +71,7 @@ class ServerReady(Timed):
     vllm_version: str | None
     image: str | None = None
     image_digest: str | None = None
-    boot_seconds: float
+    boot_seconds: float = Field(ge=0, le=LONGEST_S)
     emulated: tuple[str, ...] = ()
     configuration: JsonValue = None
     environment: JsonValue = Field(

@@ -1,16 +1,43 @@
-"""Replacing a file: the one way in which anything that may be read meanwhile is written."""
+"""How what may be read meanwhile is written, and how what a stranger may have made is opened."""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import JsonValue
 
 from harness.errors import StorageError
+
+
+def open_ordinary(path: Path) -> BinaryIO:
+    """Open a file of a run, which a stranger may have made: a pipe would be waited for, a device has no end.
+
+    Raises:
+        OSError: it cannot be opened, or is no ordinary file.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no ordinary file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def read_ordinary(path: Path) -> bytes:
+    """The content of such a file.
+
+    Raises:
+        OSError: it cannot be read, or is no ordinary file.
+    """
+    with open_ordinary(path) as file:
+        return file.read()
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
+from harness.history.files import open_ordinary
+
 _DIGEST_BYTES = 8
 _SEAL = re.compile(rb',"digest":"([0-9a-f]{%d})"\}\n' % (2 * _DIGEST_BYTES))
 _SEAL_LENGTH = len(b',"digest":""}\n') + 2 * _DIGEST_BYTES
@@ -61,7 +63,7 @@ def tip(history: Path) -> str | None:
     Raises:
         OSError: it cannot be read.
     """
-    with history.open("rb") as file:
+    with open_ordinary(history) as file:
         size = file.seek(0, 2)
         file.seek(max(0, size - _SEAL_LENGTH))
         return opened(file.read())[1]
@@ -88,7 +90,7 @@ def is_sealed(history: Path) -> bool:
     Raises:
         OSError: it cannot be read.
     """
-    with history.open("rb") as file:
+    with open_ordinary(history) as file:
         return opened(file.readline())[1] is not None
 
 

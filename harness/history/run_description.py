@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_serializer
 
 from harness.errors import HistoryError
-from harness.history.files import replace_json
+from harness.history.files import read_ordinary, replace_json
 from harness.history.integrity import DIGEST, digest_of
 from harness.history.layout import RUN_FILE
 from harness.history.time_spent import TimeSpent
@@ -234,7 +234,7 @@ def read_description(directory: Path) -> RunDescription:
     """
     path = directory / RUN_FILE
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_ordinary(path))
     except (OSError, ValueError) as error:
         raise HistoryError(
             f"cannot be read: {error}", path=path, remedy="name a run directory written by sleepwake"

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from harness.errors import HistoryError, StorageError
 from harness.history.events import EVENT, FORMAT_VERSION, CellStarted, Event
-from harness.history.files import storing
+from harness.history.files import open_ordinary, storing
 from harness.history.integrity import continues, opened, sealed, tip
 
 _REMEDY = "free disk space or choose another place with --out; what was recorded so far is readable"
@@ -81,7 +81,7 @@ def read_events(path: Path, *, ended_with: str | None = None) -> Iterator[Event]
             lost its end.
     """
     try:
-        file = path.open("rb")
+        file = open_ordinary(path)
     except OSError as error:
         raise HistoryError(
             f"cannot be read: {error.strerror}", path=path, remedy="name a run directory written by sleepwake"

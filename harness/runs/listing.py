@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from harness.check.result import RunResult
 from harness.errors import HistoryError
+from harness.history.files import read_ordinary
 from harness.history.layout import CELLS_FOLDER, RUN_FILE
 from harness.history.run_description import RunDescription, read_description
 from harness.report.tables import Row, Table
@@ -106,7 +107,7 @@ def _outcome(folder: Path, description: RunDescription) -> tuple[str, RunResult 
         return "running", None
     result: RunResult | None = None
     try:
-        result = RunResult.model_validate_json((folder / VERDICT_FILE).read_bytes())
+        result = RunResult.model_validate_json(read_ordinary(folder / VERDICT_FILE))
         verdict = result.verdict.value if result.verdict else "error"
     except FileNotFoundError:
         verdict = "not judged"

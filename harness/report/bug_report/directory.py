@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from harness.check import judge_run
 from harness.errors import HistoryError, UsageError, did_you_mean
-from harness.history.files import replace_file, storing
+from harness.history.files import read_ordinary, replace_file, storing
 from harness.history.integrity import DIGEST, digest_of, resealed
 from harness.history.layout import HISTORY_FILE, RUN_FILE, SERVER_LOG, cell_folder
 from harness.history.run_description import DescribedCell
@@ -130,7 +130,7 @@ def _recorded_with(cell: CellReport) -> str:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_ordinary(path).decode(errors="replace")
     except OSError as error:
         raise HistoryError(
             f"cannot be read: {error.strerror}", path=path, remedy="the run directory is not complete"
