@@ -94,11 +94,18 @@ def _ask(model: str | None, ci: Ci) -> tuple[dict[str, str | bool], str | None, 
         raise UsageError(
             "init: nobody is here to be asked", remedy="give one of --endpoint URL, --image REF, --llm"
         )
-    has = told_as(input(_QUESTIONS[0]).strip())
-    model = model or input(_QUESTIONS[1]).strip() or None
+    has = told_as(_answer(_QUESTIONS[0]))
+    model = model or _answer(_QUESTIONS[1]) or None
     if ci == "none":
-        answer = input(_QUESTIONS[2]).strip().lower() or "none"
+        answer = _answer(_QUESTIONS[2]).lower() or "none"
         if answer not in {"github", "gitlab", "jenkins", "none"}:
             raise UsageError(f"init: no CI is called {answer!r}", remedy="answer github, gitlab or jenkins")
         ci = answer  # type: ignore[assignment]  # one of them
     return has, model, ci
+
+
+def _answer(question: str) -> str:
+    try:
+        return input(question).strip()
+    except EOFError:
+        raise UsageError("init: there was no answer", remedy="answer, or give options") from None

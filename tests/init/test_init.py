@@ -161,6 +161,16 @@ def test_three_questions_are_enough(
     assert {file.name for file in project.iterdir()} == files
 
 
+def test_who_leaves_a_question_open_gets_nothing(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ctrl-D is no defect of ours, and writes nothing."""
+    monkeypatch.setattr("sys.stdin", _Terminal(f"{URL}\n"))
+    assert call(["init"]) == ExitCode.USAGE
+    assert "there was no answer" in capsys.readouterr().err
+    assert not list(project.iterdir())
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
