@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from harness.check.result import Cause, Lack
 from harness.errors import FlagsRefusedError
 from harness.history.passes import Control
-from harness.report.model import IN_ITS_USERS_PROCESS, CellReport, Report, worst_first
+from harness.report.model import IN_ITS_USERS_PROCESS, CellReport, Report, is_known, worst_first
 
 _RESTART = "restart the server instead of waking it"
 _HOLD = "Do not roll this out with sleep"
@@ -44,8 +44,8 @@ def advice(report: Report) -> Advice:
 
 
 def _clean(report: Report) -> Advice:
-    if report.emulated:
-        what = " and ".join(report.emulated)
+    if emulated := [name for name in report.emulated if is_known(name)]:
+        what = " and ".join(emulated)
         again = f"Run it once more where you serve: here, {what} stood in for the real one."
         return Advice(sentence=f"Nothing to mend. {again}")
     if _is_driven_by_others(report):

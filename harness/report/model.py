@@ -115,6 +115,11 @@ def _was_interrupted(recording: Recording | None, run: RunDescription) -> bool:
     return recording.failure is not None and recording.failure.interrupted
 
 
+def is_known(emulated: str) -> bool:
+    """Whether it is known what is emulated: a server of others does not tell."""
+    return not emulated.startswith("unknown (")
+
+
 def worst_first(cells: Sequence[CellReport]) -> list[CellReport]:
     """The cells by outcome, those of one outcome in their order."""
     return sorted(cells, key=lambda cell: SEVERITY.index(cell.outcome))

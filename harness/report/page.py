@@ -25,7 +25,7 @@ from harness.report import text, words
 from harness.report.advice import advice
 from harness.report.changes import Change, Spread, agreements, changes, shapes, spreads
 from harness.report.measures import Measure, measures
-from harness.report.model import CellReport, Report, worst_first
+from harness.report.model import CellReport, Report, is_known, worst_first
 from harness.report.plots import agreement_plot, memory_plot, shape_plot
 from harness.report.remarks import Remark, remarks
 from harness.report.spending import spending
@@ -90,13 +90,14 @@ class CellView:
 def report_html(report: Report) -> str:
     """Return the page.  Takes about a second for the first plot and a tenth for each further one."""
     order = worst_first(report.cells)
+    featured = words.most_telling(order) if order else None
     anchors = {cell.result.cell: f"cell-{number}" for number, cell in enumerate(report.cells, start=1)}
     cells = [
         _cell_view(
             cell,
             anchor=anchors[cell.result.cell],
             is_open=cell.outcome != "clean" and place < _OPEN_CELLS,
-            is_featured=place == 0,
+            is_featured=cell is featured,
             is_plotted=place < _PLOTTED_CELLS,
         )
         for place, cell in enumerate(order)
@@ -112,7 +113,7 @@ def report_html(report: Report) -> str:
             headline=words.headline(report),
             lead=words.lead(report),
             advice=advice(report),
-            featured=cells[0] if cells else None,
+            featured=next((cell for cell in cells if cell.is_featured), None),
             cells=cells,
             anchors=anchors,
             outcomes=list(dict.fromkeys(cell.outcome for cell in order)),
@@ -147,7 +148,7 @@ def page_environment() -> Environment:
         lstrip_blocks=True,
         finalize=_made_visible,
     )
-    environment.globals |= {"SYMBOLS": words.SYMBOLS, "words": words, "text": text}
+    environment.globals |= {"SYMBOLS": words.SYMBOLS, "is_known": is_known, "words": words, "text": text}
     environment.filters |= {
         "percent": text.percent,
         "seconds": text.seconds,

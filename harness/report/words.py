@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import JsonValue
@@ -98,6 +98,16 @@ def lead(report: Report) -> str:
         return what if len(report.cells) == 1 else f"{worst.title}: {what}"
     hidden = "; ".join(_strongest_bounds(report))
     return f"What could still be hidden: {hidden}." if hidden else ""
+
+
+def most_telling(order: Sequence[CellReport]) -> CellReport:
+    """Of cells that begin with the worst, the one to show: that one, or of clean ones what hides least."""
+    bounds = [cell for cell in order if cell.result.bound]
+    if order[0].outcome != "clean" or not bounds:
+        return order[0]
+    return min(
+        bounds, key=lambda cell: cell.result.bound.affected_prompts_below if cell.result.bound else 1.0
+    )
 
 
 def what_was_found(cell: CellReport) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from harness.check.result import RunResult
-from harness.errors import HistoryError
+from harness.check.result import CellResult, RunResult
+from harness.errors import HistoryError, InterruptedRunError
 from harness.history.files import read_ordinary
 from harness.history.layout import CELLS_FOLDER, RUN_FILE
 from harness.history.run_description import RunDescription, read_description
@@ -121,8 +121,14 @@ def _outcome(folder: Path, description: RunDescription) -> tuple[str, RunResult 
 
 
 def _tally(result: RunResult) -> str:
-    outcomes = Counter(cell.verdict.value if cell.verdict else "error" for cell in result.cells)
+    outcomes = Counter(map(_outcome_of, result.cells))
     return ", ".join(f"{number} {outcome}" for outcome, number in outcomes.most_common()) or "none"
+
+
+def _outcome_of(cell: CellResult) -> str:
+    if cell.verdict:
+        return cell.verdict.value
+    return "interrupted" if cell.error == InterruptedRunError.__name__ else "error"
 
 
 def _moment(value: str | None) -> datetime | None:

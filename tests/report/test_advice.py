@@ -59,6 +59,8 @@ def test_a_clean_run_is_worth_keeping() -> None:
     """With real parts it can be pinned; where parts were emulated, the real ones are still to be tried."""
     assert advice(of(examples.clean_cell(), emulated=())).command == "sleepwake pin 2026-11-22T10-00-00"
     assert "Run it once more where you serve" in advice(of(examples.clean_cell())).sentence
+    attached = advice(of(examples.clean_cell(), emulated=("unknown (attached)",)))
+    assert attached.command.startswith("sleepwake pin")
 
 
 def test_what_stopped_a_run_is_told_apart() -> None:

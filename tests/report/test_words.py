@@ -19,6 +19,7 @@ from harness.report.words import (
     grouped,
     headline,
     lead,
+    most_telling,
     noise_sentence,
     run_outcome,
     transition_words,
@@ -80,6 +81,19 @@ def test_the_headline_tells_the_strictest_bound_of_each_kind() -> None:
         "What could still be hidden: prompts < 7.2%, in prefix-cache-level1 / on; "
         "none off by 1 nat, in prefix-cache-level1 / bf16."
     )
+
+
+def test_the_example_of_a_clean_run_is_the_cell_that_compared_most() -> None:
+    """A broken cell goes before; among clean ones, what forty prompts have shown is shown."""
+    four = examples.clean_cell("first-look", arm="default")
+    assert four.bound
+    forty = examples.clean_cell(arm="on").model_copy(
+        update={"bound": four.bound.model_copy(update={"affected_prompts_below": 0.072})}
+    )
+    clean = assemble(examples.result_of(four, forty), {}).cells
+    assert most_telling(clean).result.arm == "on"
+    broken = assemble(examples.result_of(examples.corrupt_cell(), forty), {}).cells
+    assert most_telling(broken).outcome == "corrupt"
 
 
 def test_every_format_tells_the_error_rate() -> None:
