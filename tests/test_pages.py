@@ -57,6 +57,12 @@ def test_every_command_has_its_line() -> None:
     assert {name for name in shown if f"| `sleepwake {name}" not in text} == set()
 
 
+def test_every_page_is_on_the_site() -> None:
+    """``mkdocs.yml`` names each: the site is built strictly, and a page that nobody finds stops it."""
+    named = re.findall(r": (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert sorted(named) == sorted([*(str(page.relative_to(ROOT)) for page in PAGES), "tests/README.md"])
+
+
 def test_the_readme_is_short() -> None:
     """Who reads it wants to know what this is and how to run it; the rest is in ``docs/``."""
     assert len((ROOT / "README.md").read_bytes()) <= LONGEST_README
