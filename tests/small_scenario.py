@@ -26,7 +26,7 @@ def write_scenario(folder: Path, text: str = SCENARIO) -> Path:
     """Write ``text`` and the corpus it uses to ``scenarios/`` in ``folder``; return the scenario's file."""
     corpora = folder / "scenarios" / "corpora"
     corpora.mkdir(parents=True, exist_ok=True)
-    prompts = (f"- {{id: p{number}, text: {number} {'river city music ' * 40}}}\n" for number in range(4))
+    prompts = (f"- {{id: p{number}, text: {number} {'river city music ' * 24}}}\n" for number in range(4))
     (corpora / "words.yaml").write_text("".join(prompts))
     file = corpora.parent / "small.yaml"
     file.write_text(text)

@@ -31,7 +31,7 @@ VARIABLES = frozenset(
         *("IMAGE_BASE", "IMAGE_WHEELS", "IMAGE_CA", "IMAGE_PIP_CONF", "IMAGE_PROXY", "IMAGE_NETWORK"),
         "IMAGE_RECIPES",
         # What servers are told; whoever starts one by hand may have set them.
-        *("CPU_SLEEP", "DISCARD", "FAULT", "SERVER"),
+        *("CPU_SLEEP", "DISCARD", "FAULT", "SERVER", "WEIGHT_TRANSFER"),
         # The switch of sleepwake.guard.
         "GUARD",
     )

@@ -502,7 +502,7 @@ def test_checksums_at_the_moment_of_the_transition_are_taken_after_it(moment: st
         story.events.pop()
     story.sleep().wake().probe(1, warm=damage(ALL), cold=damage(ALL))
     first = story.evidence().first_transition
-    story.tell(WeightChecksums(t=first, step=None, checksums={"a": "9"}))
+    story.tell(WeightChecksums(t=first, step=None, checksums={"a": "9"})).checksums({"a": "9"})
     cause = story.control(Control.FRESH_SALT, damage(ALL)).judged().cause
     assert cause is (Cause.LOST_WEIGHTS if moment == "after" else Cause.UNKNOWN)
 
