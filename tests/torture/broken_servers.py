@@ -156,6 +156,7 @@ LATER = (
         paths=("/sleep",),
         says="no backend",
         carried_out=True,
+        codes=FOUND,
     ),
 )
 KINDS = (*AT_THE_DOOR, *ON_THE_WAY, *LATER)
@@ -251,6 +252,7 @@ def broken(kind: Kind, behind: str, certificate: Path) -> Iterator[str]:
         serving = portal.start_task_soon(serves.serve, Door(kind, behind).handle)  # type: ignore[attr-defined]  # either listener
         yield f"{kind.scheme.removesuffix('://')}://{kind.host}:{port}"
         serving.cancel()
+        portal.call(listener.aclose)
 
 
 def tried(kind: Kind, folder: Path, certificate: Path) -> Row:
