@@ -89,14 +89,19 @@ def _wakes(call: Call, tag: str) -> bool:
 
 
 def weights_missing(recording: Recording, *, at: float) -> bool:
-    """Whether the script itself had thrown the weights away, and not loaded them again, by ``at``."""
-    discarded = max(
-        (sleep.t for sleep in sleeps(recording) if sleep.t < at and sleep.level >= DISCARDS_WEIGHTS),
-        default=None,
-    )
-    if discarded is None:
-        return False
-    return not any(discarded < call.t < at and _reloads(call) for call in recording.calls)
+    """Whether the script itself had thrown the weights away, and not loaded them again, by ``at``.
+
+    It is the order of the calls that counts: those of a program that is guarded may all have one time.
+    """
+    missing = False
+    for call in recording.calls:
+        if call.t >= at:
+            break
+        if call.path == "/sleep" and _succeeded(call) and _level(call) >= DISCARDS_WEIGHTS:
+            missing = True
+        elif _reloads(call) or (call.path == "/finish_weight_update" and _succeeded(call)):
+            missing = False
+    return missing
 
 
 def last_loading(recording: Recording, *, before: float) -> Call | None:

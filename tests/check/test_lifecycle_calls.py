@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.check import lifecycle_calls
@@ -137,6 +139,16 @@ def test_weights_are_missing_until_they_are_loaded_again() -> None:
     assert not reloading("update_weights")
     assert reloading("reload_weights", status=500)
     assert reloading("reload_weights", before_the_sleep=True)
+
+
+def test_calls_of_one_moment_count_in_their_order() -> None:
+    """A guard tells what a program did between two checks under one time; a transfer loads weights, too."""
+    story = Story().sleep(2).wake()
+    story.call("9", "/finish_weight_update", {"weight_version": "b"}, status=200)
+    recording = story.recording()
+    at_once = tuple(call.model_copy(update={"t": 1.0}) for call in recording.calls)
+    assert not lifecycle_calls.weights_missing(replace(recording, calls=at_once), at=2.0)
+    assert lifecycle_calls.weights_missing(replace(recording, calls=at_once[::-1]), at=2.0)
 
 
 def test_other_calls_bring_no_weights_back() -> None:
