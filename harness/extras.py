@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
@@ -32,7 +33,10 @@ def lacks(extra: Extra) -> bool:
 
 def how_to_get(extra: Extra) -> str:
     """Return the command that installs ``extra``, in the way in which sleepwake was installed."""
-    return f"pip install -e '.[{extra}]'" if working_copy() else f"pip install 'sleepwake[{extra}]'"
+    root = working_copy()
+    if root is None:
+        return f"pip install 'sleepwake[{extra}]'"
+    return f"pip install -e '{'.' if root == Path.cwd() else root}[{extra}]'"
 
 
 def require(extra: Extra, *, for_what: str) -> None:

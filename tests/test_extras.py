@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 from harness import extras
 from harness.cli import call
 from harness.errors import ExitCode, UsageError
+from harness.extras import how_to_get
 
 ROOT = Path(__file__).parents[1]
 STORED = ROOT / "tests" / "data" / "runs" / "format-1"
@@ -36,7 +37,7 @@ for words in json.load(sys.stdin):
 """
 """Carries out some commands one after another in a process that can import no package of any extra."""
 
-LACKING = [
+LACKING: list[tuple[tuple[str, ...], extras.Extra]] = [
     (("report", "corrupt"), "report"),
     (("compare", "clean", "corrupt", "--html", "both.html"), "report"),
     (("run", "--list"), "run"),
@@ -69,6 +70,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("bare")
     for name in ("clean", "corrupt"):
         shutil.copytree(STORED / name, folder / name)
+    return folder
+
+
+@pytest.fixture
+def there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same folder, as the one in which commands are typed."""
+    monkeypatch.chdir(folder)
     return folder
 
 
@@ -110,22 +118,33 @@ def test_a_page_of_another_judgement_does_not_stay(folder: Path, monkeypatch: py
     assert not page.exists()
 
 
+@pytest.mark.usefixtures("there")
 @pytest.mark.parametrize(("words", "extra"), LACKING, ids=[" ".join(words[:2]) for words, _ in LACKING])
 def test_what_is_lacking_is_named(
-    bare: Mapping[tuple[str, ...], Ended], words: tuple[str, ...], extra: str
+    bare: Mapping[tuple[str, ...], Ended], words: tuple[str, ...], extra: extras.Extra
 ) -> None:
     """A command that needs more ends with 2, and says what to install."""
     assert bare[words].code == ExitCode.USAGE
-    assert f"pip install 'sleepwake[{extra}]'" in bare[words].errors
+    assert how_to_get(extra) in bare[words].errors
 
 
+@pytest.mark.usefixtures("there")
 def test_the_machine_is_examined_without_any_extra(bare: Mapping[tuple[str, ...], Ended]) -> None:
     """`doctor` says what it could not look at, and ends with 0."""
     examined = bare["doctor",]
     assert (examined.code, examined.errors) == (ExitCode.CLEAN, "")
-    assert "no   docker runtime: the Docker library is not installed: pip install 'sleepwake[docker]'" in (
-        examined.output
-    )
+    lacking = f"no   docker runtime: the Docker library is not installed: {how_to_get('docker')}"
+    assert lacking in examined.output
+
+
+def test_it_is_said_how_to_get_an_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From the working copy where there is one, wherever the command is typed; else from the index."""
+    monkeypatch.chdir(ROOT)
+    assert how_to_get("fuzz") == "pip install -e '.[fuzz]'"
+    monkeypatch.chdir(tmp_path)
+    assert how_to_get("fuzz") == f"pip install -e '{ROOT}[fuzz]'"
+    monkeypatch.setattr(extras, "working_copy", lambda: None)
+    assert how_to_get("fuzz") == "pip install 'sleepwake[fuzz]'"
 
 
 def test_every_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

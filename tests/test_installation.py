@@ -110,5 +110,5 @@ def test_what_is_missing_is_added_as_it_was_installed(wheel: Path, monkeypatch: 
     """A working copy has no release to name; a wheel has no folder to install from."""
     assert wheel.exists()
     assert how_to_get("docker") == "pip install 'sleepwake[docker]'"
-    monkeypatch.setattr(extras, "working_copy", Path)
+    monkeypatch.setattr(extras, "working_copy", Path.cwd)
     assert how_to_get("docker") == "pip install -e '.[docker]'"

@@ -10,6 +10,7 @@ from harness.cli import call
 from harness.drive.job import CellJob
 from harness.drive.ray_executor import Node, demand_of
 from harness.errors import ExitCode
+from harness.extras import how_to_get
 from harness.servers.base import Engine
 from tests.drive.conftest import Driver
 from tests.fake_vllm.threads import Served
@@ -79,4 +80,4 @@ def test_without_ray_that_is_said(
     """With what to install."""
     monkeypatch.setitem(sys.modules, "ray", None)
     assert call(["run", "--runtime", "process", "--executor", "ray"]) == ExitCode.USAGE
-    assert "pip install -e '.[ray]'" in capsys.readouterr().err
+    assert how_to_get("ray") in capsys.readouterr().err
