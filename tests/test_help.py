@@ -43,6 +43,8 @@ def test_no_line_is_broken_in_the_middle(
     command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On a wide terminal every option's description stands on one line."""
+    monkeypatch.setenv("COLUMNS", "80")
+    help_of(command, capsys=capsys)
     monkeypatch.setenv("COLUMNS", "1000")
     shown = help_of(command, capsys=capsys)
     rows = re.findall(r"^│(.*)│$", shown, flags=re.MULTILINE)

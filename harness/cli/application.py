@@ -69,7 +69,14 @@ def call(arguments: list[str]) -> int:
     errors = Console(stderr=True, highlight=False)
     try:
         check_variables(os.environ)
-        code = app(arguments, exit_on_error=False, error_console=errors, result_action="return_value")
+        # A console of this call: the one an application keeps for itself stays as wide as at its first use.
+        code = app(
+            arguments,
+            exit_on_error=False,
+            console=Console(),
+            error_console=errors,
+            result_action="return_value",
+        )
     except CycloptsError:
         return ExitCode.USAGE
     except SleepwakeError as error:
