@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 _PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "reports/README.md", "tests/README.md")
 _FOLDERS = {
     "docs": shutil.ignore_patterns("*.py", "requirements.txt"),
+    "examples": shutil.ignore_patterns("__*"),
     "scenarios": shutil.ignore_patterns("__*"),
 }
 

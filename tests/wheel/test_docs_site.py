@@ -38,7 +38,7 @@ def test_the_site_is_built_without_a_warning(mkdocs: Path, tmp_path: Path) -> No
 
 def test_a_link_that_leads_nowhere_is_noticed(mkdocs: Path, tmp_path: Path) -> None:
     """Strictly means that: a copy with one wrong link is not built."""
-    for name in ("docs", "scenarios", "reports/README.md", "tests/README.md", "mkdocs.yml"):
+    for name in ("docs", "examples", "scenarios", "reports/README.md", "tests/README.md", "mkdocs.yml"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         subprocess.run(["/bin/cp", "-R", str(ROOT / name), str(tmp_path / name)], check=True)
     for page in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"):
