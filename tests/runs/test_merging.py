@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from harness.cli import call
 from harness.errors import ExitCode, UsageError
+from harness.history.integrity import DIGEST, digest_of
 from harness.runs.merging import merge
 from tests.conftest import leave_undrawn
 from tests.fake_vllm.behaviours import Fault, Misbehaviour
@@ -121,11 +122,12 @@ def test_the_merged_run_says_where_each_shard_ran(runs: dict[str, Path]) -> None
 
 
 def edited(run: Path, folder: Path, edit: Edit) -> Path:
-    """A copy of ``run`` whose ``run.json`` says something else."""
+    """A copy of ``run`` whose ``run.json`` was written so: its digest is that of what it says."""
     copy = folder / f"edited-{run.parent.name}"
     shutil.copytree(run, copy)
     description = json.loads((copy / "run.json").read_text())
     edit(description)
+    description[DIGEST] = digest_of(description)
     (copy / "run.json").write_text(json.dumps(description))
     return copy
 
