@@ -97,10 +97,7 @@ def weights_missing(recording: Recording, *, at: float) -> bool:
     for call in recording.calls:
         if call.t >= at:
             break
-        if call.path == "/sleep" and _succeeded(call) and _level(call) >= DISCARDS_WEIGHTS:
-            missing = True
-        elif _reloads(call) or (call.path == "/finish_weight_update" and _succeeded(call)):
-            missing = False
+        missing = _discards_weights(call) or (missing and not _loads_weights(call))
     return missing
 
 
@@ -110,15 +107,18 @@ def last_loading(recording: Recording, *, before: float) -> Call | None:
         (
             call
             for call in reversed(recording.calls)
-            if call.t < before
-            and (
-                _reloads(call)
-                or (call.path == "/finish_weight_update" and _succeeded(call))
-                or (call.path == "/sleep" and _succeeded(call) and _level(call) >= DISCARDS_WEIGHTS)
-            )
+            if call.t < before and (_loads_weights(call) or _discards_weights(call))
         ),
         None,
     )
+
+
+def _discards_weights(call: Call) -> bool:
+    return call.path == "/sleep" and _succeeded(call) and _level(call) >= DISCARDS_WEIGHTS
+
+
+def _loads_weights(call: Call) -> bool:
+    return _reloads(call) or (call.path == "/finish_weight_update" and _succeeded(call))
 
 
 def _reloads(call: Call) -> bool:

@@ -16,9 +16,10 @@ from harness.history.run_description import (
     DescribedScenario,
     RunDescription,
     UsedModel,
+    now,
 )
 from harness.runs.finding import new_run_directory
-from harness.runs.growing import GrowingRun, baseline_folder, now
+from harness.runs.growing import GrowingRun, baseline_folder
 from harness.runs.plan import machine
 
 KEPT = 100

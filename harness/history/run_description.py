@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -224,6 +225,11 @@ class RunDescription(_Part):
         """What stands in the file."""
         content: dict[str, JsonValue] = self.model_dump(mode="json", exclude_unset=True)
         return content
+
+
+def now() -> str:
+    """The time, as ``run.json`` has it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_description(directory: Path) -> RunDescription:

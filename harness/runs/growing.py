@@ -9,13 +9,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 from harness.check.noise.budget import budget_of_check
 from harness.history.layout import BASELINE_FOLDER, CELLS_FOLDER, cell_folder
-from harness.history.run_description import DescribedCell, DescribedServer, RunDescription, write_description
+from harness.history.run_description import (
+    DescribedCell,
+    DescribedServer,
+    RunDescription,
+    now,
+    write_description,
+)
 
 _Described = TypeVar("_Described")
 
@@ -78,11 +83,6 @@ class GrowingRun:
 def baseline_folder(run: Path, number: int) -> Path:
     """Where the baseline of that number is."""
     return run / BASELINE_FOLDER.format(number=number)
-
-
-def now() -> str:
-    """The time, as ``run.json`` has it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _without(gone: Container[str], told: Mapping[str, _Described]) -> dict[str, _Described]:

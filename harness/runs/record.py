@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
 
 from harness.drive.recorder import Watcher
 from harness.history.events import (
@@ -22,6 +21,7 @@ from harness.history.run_description import (
     DescribedServer,
     Resumed,
     RunDescription,
+    now,
     read_description,
     write_description,
 )
@@ -38,7 +38,7 @@ class RunRecord:
         self.interrupted = False
         self.ended_with: str | None = None
         self._directory = plan.directory
-        self._content = _taken_up(plan) if plan.resumes else describe(plan, started_at=_now())
+        self._content = _taken_up(plan) if plan.resumes else describe(plan, started_at=now())
         self._outside_cells = self._content.milliseconds_outside_cells
         self._outside_cells += TimeSpent(harness=milliseconds(time.monotonic() - plan.asked_at))
         run_anew = {cell.id for cell in plan.cells}
@@ -60,7 +60,7 @@ class RunRecord:
 
     def finish(self) -> None:
         """Write that the run has ended, whether it was ``interrupted``, and which cell it ended with."""
-        ended = {"finished_at": _now(), "interrupted": self.interrupted, "ended_with": self.ended_with}
+        ended = {"finished_at": now(), "interrupted": self.interrupted, "ended_with": self.ended_with}
         self._content = self._content.model_copy(update=ended)
         self.write()
 
@@ -120,14 +120,10 @@ def _taken_up(plan: RunPlan) -> RunDescription:
     """What ``run.json`` says already, and that the run goes on."""
     before = read_description(plan.directory)
     again = Resumed(
-        at=_now(),
+        at=now(),
         command=tuple(without_secret_flags(plan.command)),
         cells=tuple(cell.id for cell in plan.cells),
     )
     begun_again = {"finished_at": None, "interrupted": None, "ended_with": None}
     goes_on = {**begun_again, "resumed": (*before.resumed, again)}
     return before.model_copy(update=goes_on)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -12,10 +12,11 @@ from harness.history.run_description import (
     ChosenRuntime,
     DescribedServer,
     Watched,
+    now,
     read_description,
 )
 from harness.models.model import THE_SERVERS_OWN
-from harness.runs.growing import GrowingRun, baseline_folder, now
+from harness.runs.growing import GrowingRun, baseline_folder
 from harness.runs.options import RunOptions
 from harness.runs.plan import RunPlan, describe, describe_cell
 from harness.scenario.cells import Cell

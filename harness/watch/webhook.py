@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import httpx
 from pydantic import JsonValue
 
 from harness.check.result import CellResult
+from harness.history.run_description import now
 from harness.watch.noticing import Happening
 from harness.watch.status import outcome_of
 
@@ -48,7 +48,7 @@ class Webhook:
             "verdict": outcome_of(result),
             "cause": result.cause.value if result.cause else None,
             "reason": result.reason,
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "at": now(),
         }
 
 

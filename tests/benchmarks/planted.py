@@ -20,6 +20,7 @@ from cyclopts import App
 from harness.engine_plugin.faults import FAULTS, Fault
 from harness.explore.selftest.run import flags_of
 from harness.history.layout import LATEST_LINK
+from harness.report.text import count
 from harness.report.writer import VERDICT_FILE
 from tests.marked_part import write_part
 
@@ -128,7 +129,7 @@ def outcome(verdict: Mapping[str, object], *, fault: str, dtype: str, seconds: i
         vllm=str(deciding["vllm_version"]).partition("+")[0],
         verdict=said,
         cause=deciding["cause"],
-        cell=f"{len(cells)} cells" if said == "clean" else deciding["scenario"],
+        cell=count(len(cells), "cell") if said == "clean" else deciding["scenario"],
         seconds=seconds,
     )
 

@@ -36,7 +36,7 @@ def test_the_cell_that_decided_is_named() -> None:
     degraded = outcome({"verdict": "degraded", "cells": cells}, fault="f", dtype="float32", seconds=9)
     assert degraded.told == "degraded, speed (level1, 9 s)"
     clean = outcome({"verdict": "clean", "cells": cells[:1]}, fault="f", dtype="float32", seconds=9)
-    assert clean.told == "clean (1 cells, 9 s)"
+    assert clean.told == "clean (1 cell, 9 s)"
 
 
 def test_what_was_not_run_is_said() -> None:

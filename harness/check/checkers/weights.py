@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from harness.check import lifecycle_calls
 from harness.check.evidence import Evidence
@@ -23,7 +23,7 @@ def check(evidence: Evidence) -> Iterator[Finding]:
         if version is None or not look.checksums or not _is_of_an_update(evidence, look, version):
             continue
         belonging = _of_baseline(evidence, look) or first.setdefault(version, look)
-        differing = _differing(belonging, look)
+        differing = changed(belonging.checksums or {}, look.checksums)
         if differing:
             yield Finding(
                 checker="weights",
@@ -55,6 +55,6 @@ def _of_baseline(evidence: Evidence, look: WeightChecksums) -> WeightChecksums |
     )
 
 
-def _differing(one: WeightChecksums, other: WeightChecksums) -> list[str]:
-    was, now = one.checksums or {}, other.checksums or {}
-    return sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name))
+def changed(was: Mapping[str, str], now: Mapping[str, str]) -> tuple[str, ...]:
+    """The names whose checksum is another one now, or that only one of the two knows."""
+    return tuple(sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name)))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from harness.check import lifecycle_calls
 from harness.check.answer_pair import AnswerPair, Reply, mostly_cached
 from harness.check.checkers.cache import keeps_kv_elsewhere
+from harness.check.checkers.weights import changed
 from harness.check.diagnosis.lasting import Lasting
 from harness.check.diagnosis.ranks import on_ranks
 from harness.check.evidence import Evidence
@@ -202,8 +203,7 @@ class Symptoms:
         if not before or not after:
             return None
         # By default the first look after the transition: a later one may follow a reload.
-        was, now = of(before[-1]) or {}, of(after[look]) or {}
-        return tuple(sorted(name for name in was.keys() | now.keys() if was.get(name) != now.get(name)))
+        return changed(of(before[-1]) or {}, of(after[look]) or {})
 
     @property
     def checksums_equal(self) -> bool:
@@ -239,8 +239,9 @@ class Symptoms:
         """Yield what speaks for lost weights; nothing if no control does."""
         first = min(each.reply.start.t for each in self.damaged)
         if self.changed_weights:
-            changed = counted(len(self.changed_weights), "parameter")
-            yield f"the checksums of {changed} changed{on_ranks(self.changed_weights, of=self.told_weights)}"
+            parameters = counted(len(self.changed_weights), "parameter")
+            where = on_ranks(self.changed_weights, of=self.told_weights)
+            yield f"the checksums of {parameters} changed{where}"
         if self.heals(Control.RELOAD_WEIGHTS):
             outcome = self.outcomes[Control.RELOAD_WEIGHTS]
             yield f"loading the weights again heals {outcome.healed} of {outcome.asked}"
