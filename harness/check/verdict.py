@@ -99,7 +99,7 @@ class _Judgement:
         attribution = self._attempts.attempt(
             "the attribution of a cause",
             partial(cause.attribute, evidence),
-            otherwise=Attribution(cause=Cause.UNKNOWN, because=""),
+            otherwise=Attribution(cause=Cause.UNKNOWN, because=()),
         )
         unknown: tuple[AnswerPair, ...] = ()
         damaged = self._attempts.attempt(
@@ -116,13 +116,13 @@ class _Judgement:
             "the headline", partial(_headline, evidence, damaged, proofs), otherwise=proofs[0].message
         )
         further = (
-            *(f"and {other.value}: {because}" for other, because in attribution.others),
+            *(f"and {other.value}: {'; '.join(because)}" for other, because in attribution.others),
             *before,
             *([f"the run then stopped: {failure.error}"] if failure else ()),
         )
         sentences = (
             headline,
-            f"{attribution.cause.value}: {attribution.because}" if attribution.because else "",
+            f"{attribution.cause.value}: {'; '.join(attribution.because)}" if attribution.because else "",
             *further,
         )
         return self._with(
@@ -130,7 +130,7 @@ class _Judgement:
             cause=attribution.cause,
             other_causes=tuple(other for other, _ in attribution.others),
             reason="; ".join(filter(None, sentences)),
-            grounds=Grounds(what=headline, because=attribution.observations, further=further),
+            grounds=Grounds(what=headline, because=attribution.because, further=further),
             witness=self._witness(damaged, proofs),
             controls=attribution.controls,
             ruled_out=attribution.ruled_out,

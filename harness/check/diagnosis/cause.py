@@ -54,22 +54,21 @@ DEAD_ENGINE = "EngineCore encountered an issue"
 """What vLLM says of an engine that is gone (EngineDeadError, vllm/v1/engine/exceptions.py)."""
 
 
+Reasons = tuple[str, ...]
+Decision = tuple[Cause, Reasons]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Attribution:
     """A cause, the controls that were asked, and what they exclude."""
 
     cause: Cause
-    because: str
-    """Why: observations with a semicolon between them; empty for an unknown cause."""
+    because: Reasons
+    """What speaks for the cause, one observation each; empty for an unknown cause."""
     controls: tuple[ControlOutcome, ...] = ()
     ruled_out: tuple[str, ...] = ()
-    others: tuple[tuple[Cause, str], ...] = ()
+    others: tuple[tuple[Cause, Reasons], ...] = ()
     """Further causes that damage of their own proves, and why."""
-
-    @property
-    def observations(self) -> tuple[str, ...]:
-        """What speaks for the cause, one observation each."""
-        return tuple(filter(None, self.because.split("; ")))
 
 
 def attribute(evidence: Evidence) -> Attribution:
@@ -77,9 +76,9 @@ def attribute(evidence: Evidence) -> Attribution:
     symptoms = Symptoms(evidence)
     cause, because = _decide(symptoms)
     if symptoms.comes_and_goes and cause is Cause.UNKNOWN:
-        cause, because = Cause.INTERMITTENT, symptoms.lasting.sentence
+        cause, because = Cause.INTERMITTENT, (symptoms.lasting.sentence,)
     elif symptoms.comes_and_goes and cause is not Cause.INTERMITTENT:
-        because = f"{because}; it comes and goes: {symptoms.lasting.sentence}"
+        because = (*because, f"it comes and goes: {symptoms.lasting.sentence}")
     return Attribution(
         cause=cause,
         because=because,
@@ -89,7 +88,7 @@ def attribute(evidence: Evidence) -> Attribution:
     )
 
 
-def _others(symptoms: Symptoms, cause: Cause) -> Iterator[tuple[Cause, str]]:
+def _others(symptoms: Symptoms, cause: Cause) -> Iterator[Decision]:
     """Yield causes that are proven beside the first one, whatever that explains."""
     if cause is Cause.UNKNOWN:
         return
@@ -97,25 +96,21 @@ def _others(symptoms: Symptoms, cause: Cause) -> Iterator[tuple[Cause, str]]:
         if symptoms.changed_buffers:
             yield _decide_on_buffers(symptoms.changed_buffers)
         elif symptoms.weights_are_back and (intact := symptoms.intact_after_reload):
-            yield (
-                Cause.DECODE_PATH,
-                f"loading them again restores their checksums and not all answers; {intact}",
-            )
+            restored = "loading them again restores their checksums and not all answers"
+            yield Cause.DECODE_PATH, (restored, intact)
     vouched = [each for each in cache.check(symptoms.evidence) if each.strength is Strength.PROOF]
     if vouched and cause is not Cause.KV_CONNECTOR:
-        yield Cause.STALE_PREFIX_CACHE, vouched[0].message
+        yield Cause.STALE_PREFIX_CACHE, (vouched[0].message,)
 
 
-def _decide(symptoms: Symptoms) -> tuple[Cause, str]:
+def _decide(symptoms: Symptoms) -> Decision:
     if not symptoms.damaged:
         return _decide_without_answers(symptoms)
     if symptoms.only_sampled:
-        return Cause.SCHEDULER, (
-            "greedy answers equal the baseline, and so do the candidates that were sampled from: "
-            "only the random numbers differ"
-        )
+        drawn = "greedy answers equal the baseline, and so do the candidates that were sampled from"
+        return Cause.SCHEDULER, (f"{drawn}: only the random numbers differ",)
     if symptoms.comes_and_goes and not (symptoms.lasting.recurs or symptoms.changed_weights):
-        return Cause.INTERMITTENT, symptoms.lasting.sentence
+        return Cause.INTERMITTENT, (symptoms.lasting.sentence,)
     if part := _part_of_some_requests(symptoms):
         return part
     return (
@@ -125,124 +120,127 @@ def _decide(symptoms: Symptoms) -> tuple[Cause, str]:
     )
 
 
-def _part_of_some_requests(symptoms: Symptoms) -> tuple[Cause, str] | None:
+def _part_of_some_requests(symptoms: Symptoms) -> Decision | None:
     """What only an engine with adapters, pictures or a connector has; None where it is none of these."""
     if symptoms.cold_is_damaged and symptoms.damaged_adapters and symptoms.heals(Control.BASE_MODEL):
         outcome = symptoms.outcomes[Control.BASE_MODEL]
+        named = " and ".join(symptoms.damaged_adapters)
         return Cause.ADAPTER, (
-            f"only answers of adapter {' and '.join(symptoms.damaged_adapters)} are damaged, including "
-            f"computed ones; the base model answers as before: {outcome.healed} of {outcome.asked}"
+            f"only answers of adapter {named} are damaged, including computed ones",
+            f"the base model answers as before: {outcome.healed} of {outcome.asked}",
         )
     if symptoms.heals(Control.RESET_ENCODER_CACHE):
-        return Cause.ENCODER_CACHE, "; ".join(symptoms.for_kept_pictures())
+        return Cause.ENCODER_CACHE, tuple(symptoms.for_kept_pictures())
     if symptoms.has_connector and symptoms.read_past_the_salt:
         return _decide_on_reads_past_the_salt(symptoms)
     return None
 
 
-def _decide_on_computed_answers(symptoms: Symptoms) -> tuple[Cause, str]:
+def _decide_on_computed_answers(symptoms: Symptoms) -> Decision:
     if symptoms.comes_and_goes and not symptoms.changed_weights:
         return _decide_on_what_comes_and_goes(symptoms)
     if lost := _what_is_lost(symptoms):
         return lost
     if symptoms.checksums_equal or symptoms.reload_fails:
         return _decide_with_whole_weights(symptoms)
-    return Cause.UNKNOWN, ""
+    return Cause.UNKNOWN, ()
 
 
-def _decide_with_whole_weights(symptoms: Symptoms) -> tuple[Cause, str]:
-    whole = "; ".join(symptoms.for_whole_weights())
+def _decide_with_whole_weights(symptoms: Symptoms) -> Decision:
+    whole = tuple(symptoms.for_whole_weights())
     if symptoms.quantised_kv_cache:
-        return Cause.KV_SCALES, f"{whole}; the KV cache is quantised"
+        return Cause.KV_SCALES, (*whole, "the KV cache is quantised")
     if intact := symptoms.intact_first_tokens:
-        return Cause.DECODE_PATH, f"{whole}; {intact}"
+        return Cause.DECODE_PATH, (*whole, intact)
     if symptoms.checksums_equal and symptoms.reload_fails and not symptoms.unseen_hold:
         # Where buffers tell that they are whole, what is computed from is; only keys and values are left.
         return Cause.KV_CACHE if symptoms.buffers_equal else Cause.LOST_BUFFERS, whole
-    return Cause.UNKNOWN, ""
+    return Cause.UNKNOWN, ()
 
 
-def _what_is_lost(symptoms: Symptoms) -> tuple[Cause, str] | None:
+def _what_is_lost(symptoms: Symptoms) -> Decision | None:
     """Weights or buffers, where something speaks for their loss."""
     if symptoms.changed_buffers and not symptoms.changed_weights:
         return _decide_on_buffers(symptoms.changed_buffers)
     maybe_scales = symptoms.quantised_kv_cache and symptoms.checksums_equal
     if not (maybe_scales or symptoms.unseen_hold) and (weights := tuple(symptoms.for_weights())):
-        return Cause.LOST_WEIGHTS, "; ".join(weights)
+        return Cause.LOST_WEIGHTS, weights
     return None
 
 
-def _decide_on_buffers(changed: Sequence[str]) -> tuple[Cause, str]:
-    because = f"the checksums of {counted(len(changed), 'buffer')} changed"
+def _decide_on_buffers(changed: Sequence[str]) -> Decision:
+    because = (f"the checksums of {counted(len(changed), 'buffer')} changed",)
     scales = all(name.endswith(SCALES) for name in changed)
     return Cause.KV_SCALES if scales else Cause.LOST_BUFFERS, because
 
 
-def _decide_on_what_comes_and_goes(symptoms: Symptoms) -> tuple[Cause, str]:
+def _decide_on_what_comes_and_goes(symptoms: Symptoms) -> Decision:
     """What is lost stays lost: only what computes with it can be right in between."""
     intact = symptoms.intact_first_tokens
     if intact and (symptoms.checksums_equal or symptoms.reload_fails):
-        return Cause.DECODE_PATH, "; ".join((*symptoms.for_whole_weights(), intact))
-    return Cause.INTERMITTENT, symptoms.lasting.sentence
+        return Cause.DECODE_PATH, (*symptoms.for_whole_weights(), intact)
+    return Cause.INTERMITTENT, (symptoms.lasting.sentence,)
 
 
-def _decide_on_cached_reads(symptoms: Symptoms) -> tuple[Cause, str]:
+def _decide_on_cached_reads(symptoms: Symptoms) -> Decision:
     if symptoms.only_a_reset_heals:
         salts = "a cache salt no longer keeps prompts apart"
-        return Cause.STALE_PREFIX_CACHE, "; ".join((salts, *symptoms.for_cached_reads()))
+        return Cause.STALE_PREFIX_CACHE, (salts, *symptoms.for_cached_reads())
     if not symptoms.heals(Control.FRESH_SALT) or symptoms.stays_bad(Control.UNSEEN_PROMPTS):
-        return Cause.UNKNOWN, ""
+        return Cause.UNKNOWN, ()
     if not symptoms.stays_bad(Control.RESET_PREFIX_CACHE):
-        return Cause.STALE_PREFIX_CACHE, "; ".join(symptoms.for_cached_reads())
+        return Cause.STALE_PREFIX_CACHE, tuple(symptoms.for_cached_reads())
     if symptoms.has_connector:
-        return Cause.KV_CONNECTOR, "; ".join(symptoms.for_cached_reads())
-    return Cause.UNKNOWN, ""
+        return Cause.KV_CONNECTOR, tuple(symptoms.for_cached_reads())
+    return Cause.UNKNOWN, ()
 
 
-def _decide_on_reads_past_the_salt(symptoms: Symptoms) -> tuple[Cause, str]:
+def _decide_on_reads_past_the_salt(symptoms: Symptoms) -> Decision:
     if not symptoms.computed_that_hold:
-        return Cause.UNKNOWN, ""
+        return Cause.UNKNOWN, ()
+    read = f"{symptoms.read_past_the_salt} of {len(symptoms.damaged)} damaged answers read their prompt"
     return Cause.KV_CONNECTOR, (
-        f"{symptoms.read_past_the_salt} of {len(symptoms.damaged)} damaged answers read their prompt from "
-        "a cache under a salt never used before, which only a connector can serve; "
-        f"all {symptoms.computed_that_hold} that computed it are right"
+        f"{read} from a cache under a salt never used before, which only a connector can serve",
+        f"all {symptoms.computed_that_hold} that computed it are right",
     )
 
 
-def _decide_on_likeness(alike: Sequence[Finding]) -> tuple[Cause, str]:
+def _decide_on_likeness(alike: Sequence[Finding]) -> Decision:
     adapter = alike[0].evidence["adapter"]
     if adapter is None:
-        return Cause.LOST_WEIGHTS, "the newly loaded weights give the same answers as the ones before"
-    return Cause.ADAPTER, f"the adapter {adapter} has no effect"
+        return Cause.LOST_WEIGHTS, ("the newly loaded weights give the same answers as the ones before",)
+    return Cause.ADAPTER, (f"the adapter {adapter} has no effect",)
 
 
-def _decide_without_answers(symptoms: Symptoms) -> tuple[Cause, str]:
+def _decide_without_answers(symptoms: Symptoms) -> Decision:
     if alike := unchanged_answers.check(symptoms.evidence):
         return _decide_on_likeness(alike)
     if died := death_of_the_engine(symptoms.evidence):
-        return Cause.SCHEDULER, died
+        return Cause.SCHEDULER, (died,)
     failed = symptoms.evidence.failed
     kinds = {reply.answer.failure.kind for reply in failed if reply.answer.failure}
     if kinds and kinds <= {*UNTIMELY, "connection"}:
         return Cause.SCHEDULER, (
-            f"requests that the engine answered before the transition no longer return{_others_do(symptoms)}"
+            "requests that the engine answered before the transition no longer return",
+            *_others_do(symptoms),
         )
     if kinds == {"http"} and len(failed) < len(symptoms.evidence.after_replies):
         return Cause.DECODE_PATH, (
-            "some requests fail with an error, as with NaN logits, and all others are answered as before"
+            "some requests fail with an error, as with NaN logits, and all others are answered as before",
         )
-    return Cause.UNKNOWN, ""
+    return Cause.UNKNOWN, ()
 
 
-def _others_do(symptoms: Symptoms) -> str:
-    """What became of the requests that were sent after those that did not return."""
+def _others_do(symptoms: Symptoms) -> Iterator[str]:
+    """Yield what became of the requests that were sent after those that did not return."""
     words = {Control.SAME_AGAIN: "the same one asked again", Control.CANARY: "another one"}
     answered = [
         said
         for control, said in words.items()
         if any(reply.answer.failure is None for reply in symptoms.evidence.control_replies(control))
     ]
-    return f"; {' and '.join(answered)} did" if answered else ""
+    if answered:
+        yield f"{' and '.join(answered)} did"
 
 
 def _ruled_out(symptoms: Symptoms) -> Iterator[str]:
