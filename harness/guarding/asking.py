@@ -9,7 +9,7 @@ from typing import IO, Protocol
 from pydantic import JsonValue
 
 from harness.errors import EngineFailedError
-from harness.guarding.messages import Engine, Generated, Tokenized
+from harness.guarding.messages import Checksums, Engine, Generated, Tokenized
 
 LIKELIEST = 5
 """How many candidates of every token are asked for."""
@@ -62,6 +62,11 @@ def tokenize(holder: Holder, texts: Sequence[str]) -> tuple[tuple[int, ...], ...
     return Tokenized.model_validate(
         holder.ask({"ask": "tokens", "of": "guarded", "texts": list(texts)})
     ).tokens
+
+
+def weight_checksums(holder: Holder, *, of: Engine = "guarded") -> Mapping[str, str] | None:
+    """Ask for the checksum of every parameter; None where the engine does not tell."""
+    return Checksums.model_validate(holder.ask({"ask": "checksums", "of": of})).checksums
 
 
 def generate(

@@ -67,6 +67,7 @@ def take_baseline(
     after: Sequence[NoticedCall] | None = None,
     of: Engine = "guarded",
     why: str = OF_ITSELF,
+    checksums: bool = False,
 ) -> Baseline:
     """Ask until the noise is known.
 
@@ -79,6 +80,7 @@ def take_baseline(
         after: What had been noticed before, where that made a new baseline necessary.
         of: Whose answers they are.
         why: The same in words.
+        checksums: Whether those of its weights are part of it.
 
     Raises:
         EngineFailedError: the engine raised instead of answering.
@@ -89,7 +91,8 @@ def take_baseline(
         history = History(recorder=recorder, events=events)
         _begin(asker, facts, recorder, run=run, cell=directory.name, why=why)
         step = 1 if after is None else record_calls(recorder, after, since=recorder.now(), first=1)
-        _ask(_Asking(asker=asker, recorder=recorder, salt=salt, of=of), facts, history, first=step)
+        ask = _Asking(asker=asker, recorder=recorder, salt=salt, of=of, checksums=checksums)
+        _ask(ask, facts, history, first=step)
     return Baseline(facts=facts, history=history, why=why)
 
 
@@ -113,6 +116,8 @@ def _ask(ask: _Asking, facts: Facts, history: History, *, first: int) -> None:
         ask.warm(first, Role.BASELINE, CacheCondition.WARM)
         if facts.caches_prompts:
             ask.warm(first, Role.BASELINE, CacheCondition.REHIT)
+        if ask.checksums:
+            ask.asker.look_at_weights(ask.recorder, step=str(first), of=ask.of)
     second = first + 1
     with asking(ask.recorder, str(second), "null_transition"):
         for _ in range(MOST_NULL_PASSES):
@@ -129,6 +134,7 @@ class _Asking:
     recorder: Recorder
     salt: str
     of: Engine
+    checksums: bool
 
     def warm(self, step: int, role: Role, cache: CacheCondition) -> None:
         self.asker.ask(self.recorder, step=str(step), role=role, cache=cache, salt=self.salt, of=self.of)

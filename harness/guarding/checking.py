@@ -89,6 +89,9 @@ def _ask_controls(asker: Asker, history: History, *, step: str, salt: str, budge
     damaged = {pair.prompt.id for pair in evidence.damaged}
     if not damaged:
         return salt
+    known = next((each.checksums for each in history.recording.weight_checksums if each.checksums), None)
+    if known is not None:
+        asker.look_at_weights(history.recorder, step=step, names=known)
 
     def ask(control: Control, cache: CacheCondition, salt: str) -> None:
         asker.ask(

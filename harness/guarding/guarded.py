@@ -30,6 +30,7 @@ class Guarded:
 
     def __init__(self, order: Begin, holder: Holder) -> None:
         self._facts = order.facts
+        self._checksums = order.checksums and order.facts.tells_checksums
         self._asker = Asker(
             holder,
             canaries.choose(order, holder),
@@ -43,7 +44,12 @@ class Guarded:
         self._new_weights = False
         """Whether the next check meets weights that no baseline is known of."""
         self._baseline = take_baseline(
-            self._asker, self._facts, self._run.next_baseline(), run=self._run.directory.name, salt=self._salt
+            self._asker,
+            self._facts,
+            self._run.next_baseline(),
+            run=self._run.directory.name,
+            salt=self._salt,
+            checksums=self._checksums,
         )
 
     @property
@@ -97,6 +103,7 @@ class Guarded:
                 salt=fresh_salt(),
                 of="reference",
                 why=OF_A_REFERENCE,
+                checksums=self._checksums and reference.tells_checksums,
             )
 
     def close(self) -> None:
@@ -104,7 +111,10 @@ class Guarded:
         self._run.finish(interrupted=False)
 
     def _take_up_new_weights(self, calls: Sequence[NoticedCall]) -> None:
-        """Ask under another salt: what old weights left in the prefix cache is no part of the baseline."""
+        """Ask under another salt: what old weights left in the prefix cache is no part of the baseline.
+
+        Nor are checksums: weights may come at every step of a loop, and reading all of them is not cheap.
+        """
         salt = fresh_salt()
         self._baseline = take_baseline(
             self._asker,

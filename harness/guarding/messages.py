@@ -27,6 +27,8 @@ class Facts(_Message):
     keeps_kv_elsewhere: bool
     serves_others: bool
     """Whether others may ask it during a check: who holds it does not wait for that."""
+    tells_checksums: bool = False
+    """Whether it can be asked for the checksums of its weights."""
 
     def told(self, part: str, name: str) -> JsonValue:
         """One value of the configuration; None where it is not told."""
@@ -50,6 +52,7 @@ class Begin(_Message):
     prompts: tuple[str | tuple[int, ...], ...] | None
     max_tokens: int = Field(ge=1)
     budget_tokens: int = Field(ge=1)
+    checksums: bool = True
     out: Path
 
 
@@ -83,6 +86,12 @@ class Generated(_Message):
 
     seconds: float
     answers: tuple[Answered, ...]
+
+
+class Checksums(_Message):
+    """The checksum of every parameter of an engine; None where it did not tell after all."""
+
+    checksums: Mapping[str, str] | None
 
 
 class Tokenized(_Message):

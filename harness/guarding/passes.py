@@ -1,15 +1,16 @@
-"""Sends all canaries at once and records every answer."""
+"""Sends all canaries at once and records every answer, and the checksums of weights where they are wanted."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Container
+from collections.abc import Collection, Container
 
 import numpy as np
 
 from harness.drive.recorder import Recorder
-from harness.guarding.asking import LIKELIEST, Holder, generate
+from harness.guarding.asking import LIKELIEST, Holder, generate, weight_checksums
 from harness.guarding.messages import Answered, Engine
+from harness.history.observations import WeightChecksums
 from harness.history.packed_logprobs import Logprobs
 from harness.history.passes import Answer, CacheCondition, Control, PassStarted, Prompt, Role
 
@@ -101,6 +102,31 @@ class Asker:
                         answered, prompt, number=start.number, t=recorder.now(), seconds=generated.seconds
                     )
                 )
+
+    def look_at_weights(
+        self,
+        recorder: Recorder,
+        *,
+        step: str,
+        of: Engine = "guarded",
+        names: Collection[str] | None = None,
+    ) -> None:
+        """Record the checksum of every parameter.
+
+        Args:
+            recorder: Takes them.
+            step: The step they belong to.
+            of: Whom it asks.
+            names: What the parameters were called when the baseline was taken.  Those of an engine that is
+                built otherwise, and calls them otherwise, cannot be compared, and are not recorded.
+
+        Raises:
+            EngineFailedError: whoever holds the engine is gone.
+        """
+        told = weight_checksums(self._holder, of=of)
+        if told is not None and names is not None and told.keys() != set(names):
+            told = None
+        recorder.record(WeightChecksums(t=recorder.now(), step=step, reference=BASELINE, checksums=told))
 
 
 def fresh_salt() -> str:

@@ -83,6 +83,47 @@ async def test_lost_weights_are_named(tmp_path: Path) -> None:
     assert told.witness.before != told.witness.after
 
 
+async def test_weights_that_did_not_arrive_are_called_by_their_names(tmp_path: Path) -> None:
+    """Nothing that was noticed tells of them; the checksums do, which a clean check does not ask for."""
+    held = Held(ScriptedLLM(), tmp_path)
+    assert held.check().verdict == Verdict.CLEAN
+    assert held.llm.checksums_read == 1
+    held.llm.weights = "incomplete"
+    told = held.check()
+    assert (told.verdict, told.cause) == (Verdict.CORRUPT, Cause.LOST_WEIGHTS)
+    assert "the checksums of 1 parameter changed (dp0:tp0:first)" in told.reason
+    assert held.llm.checksums_read == 2
+
+
+async def test_weights_are_compared_with_those_of_a_reference(tmp_path: Path) -> None:
+    """The checksums of an update that did not arrive whole are not those of the engine that has it."""
+    held, reference = Held(ScriptedLLM(), tmp_path), ScriptedLLM(weights="new")
+    held.expect(reference)
+    held.llm.weights = "half of the new ones"
+    held.llm.reset_prefix_cache()
+    assert held.check().cause == Cause.LOST_WEIGHTS
+    assert (held.llm.checksums_read, reference.checksums_read) == (2, 1)
+
+
+async def test_parameters_of_other_names_are_not_compared(tmp_path: Path) -> None:
+    """An engine that is built otherwise has other parameters, which says nothing about damage."""
+    held, reference = Held(ScriptedLLM(), tmp_path), ScriptedLLM(weights="new")
+    reference.checksums = lambda: {"another": "tensor"}  # type: ignore[method-assign]  # of this one
+    held.expect(reference)
+    assert held.check().cause == Cause.UNKNOWN
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_checksums_are_no_condition(
+    tmp_path: Path, *, wanted: bool, recwarn: pytest.WarningsRecorder
+) -> None:
+    """An engine that cannot tell them is guarded all the same, and so is one that is not to be asked."""
+    held = Held(ScriptedLLM(tells_checksums=False), tmp_path, checksums=wanted)
+    assert [str(each.message)[:27] for each in recwarn] == ["no checksums of the weights"] * wanted
+    held.llm.weights = "incomplete"
+    assert (held.check().cause, held.llm.checksums_read) == (Cause.UNKNOWN, wanted)
+
+
 async def test_a_stale_prefix_cache_is_named_each_time(tmp_path: Path) -> None:
     """The founding bug: what was cached before a sleep is asked for after it, and after the next as well."""
     held = Held(ScriptedLLM(keeps_prefix_cache=True), tmp_path)

@@ -60,6 +60,8 @@ class ScriptedLLM:
     adapters: list[object] = field(default_factory=list)
     mistakes: int = 0
     raises: BaseException | None = None
+    tells_checksums: bool = True
+    checksums_read: int = 0
     _asleep: set[str] = field(default_factory=set)
     _cache: dict[tuple[str | None, tuple[int, ...]], str] = field(default_factory=dict)
     _noise: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 - repeats itself
@@ -72,7 +74,22 @@ class ScriptedLLM:
         )
         cache = SimpleNamespace(block_size=BLOCK, enable_prefix_caching=True, cache_dtype="auto")
         configuration = SimpleNamespace(model_config=model, cache_config=cache, kv_transfer_config=None)
-        return SimpleNamespace(vllm_config=configuration, is_sleeping=lambda: bool(self._asleep))
+        return SimpleNamespace(
+            vllm_config=configuration,
+            is_sleeping=lambda: bool(self._asleep),
+            collective_rpc=self._ask_workers,
+        )
+
+    def checksums(self) -> dict[str, str]:
+        """Of two tensors; only the first depends on what the weights are."""
+        self.checksums_read += 1
+        if not self.tells_checksums:
+            raise RuntimeError("Call to collective_rpc method failed: no such method")
+        return {"dp0:tp0:first": self.weights, "dp0:tp0:second": "always"}
+
+    def _ask_workers(self, method: str) -> list[dict[str, str]]:
+        assert method == "compute_weight_checksums"
+        return [self.checksums()]
 
     def get_tokenizer(self) -> Tokenizer:
         """As vLLM's."""
@@ -193,6 +210,10 @@ class ScriptedAsyncLLM:
     async def is_sleeping(self) -> bool:
         """As vLLM's."""
         return bool(self.engine.llm_engine.is_sleeping())
+
+    async def compute_weight_checksums(self) -> list[dict[str, str]]:
+        """As vLLM's."""
+        return [self.engine.checksums()]
 
     async def sleep(self, level: int = 1, mode: str = "abort") -> None:
         """As vLLM's."""

@@ -29,6 +29,9 @@ INTACT_SHARE = 0.25
 SMALLEST_CONTRAST = 0.1
 """nat; first tokens' candidates that are nearer say too little about a common factor."""
 
+NAMED = 3
+"""So many parameters, at the most, are called by their names."""
+
 _Checksums: TypeAlias = Callable[[WeightChecksums], Mapping[str, str] | None]
 """What is told of parameters, or of buffers."""
 
@@ -241,7 +244,8 @@ class Symptoms:
         if self.changed_weights:
             parameters = counted(len(self.changed_weights), "parameter")
             where = on_ranks(self.changed_weights, of=self.told_weights)
-            yield f"the checksums of {parameters} changed{where}"
+            named = f" ({', '.join(self.changed_weights)})" if len(self.changed_weights) <= NAMED else ""
+            yield f"the checksums of {parameters} changed{where}{named}"
         if self.heals(Control.RELOAD_WEIGHTS):
             outcome = self.outcomes[Control.RELOAD_WEIGHTS]
             yield f"loading the weights again heals {outcome.healed} of {outcome.asked}"

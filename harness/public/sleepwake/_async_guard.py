@@ -153,6 +153,7 @@ async def async_guard(
     max_tokens: int = 16,
     budget_tokens: int = 512,
     lora_request: Any = None,
+    checksums: bool = True,
     out: str | Path = "reports",
 ) -> AsyncGuard:
     """Guard an engine that answers in this event loop: take its baseline now, compare at every check.
@@ -163,6 +164,7 @@ async def async_guard(
         max_tokens: How long an answer may be.
         budget_tokens: How many tokens a check may generate.
         lora_request: The adapter that is asked, as ``generate`` takes it; without it the base model.
+        checksums: Whether the weights' checksums are read; meanwhile no request is answered.
         out: The folder that holds run directories.
 
     Raises:
@@ -175,5 +177,7 @@ async def async_guard(
     if await llm.is_sleeping():
         raise GuardError("the engine is asleep: wake it before it is guarded, for its answers are needed")
     guard = AsyncGuard(llm, lora_request=lora_request)
-    await guard.begin(settings_of(prompts, max_tokens=max_tokens, budget_tokens=budget_tokens, out=out))
+    await guard.begin(
+        settings_of(prompts, max_tokens=max_tokens, budget_tokens=budget_tokens, checksums=checksums, out=out)
+    )
     return guard

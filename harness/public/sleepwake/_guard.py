@@ -203,6 +203,7 @@ def guard(
     max_tokens: int = 16,
     budget_tokens: int = 512,
     lora_request: Any = None,
+    checksums: bool = True,
     out: str | Path = "reports",
 ) -> Guard:
     """Guard an engine in this process: take its baseline now, and compare with it at every check.
@@ -214,6 +215,8 @@ def guard(
         max_tokens: How long an answer may be.
         budget_tokens: How many tokens a check may generate. A finding is followed by further questions.
         lora_request: The adapter that is asked, as ``generate`` takes it; without it the base model.
+        checksums: Whether the weights' checksums are read, where the engine tells them: now, of a reference,
+            and of an engine that is found damaged. They name weights that did not arrive.
         out: The folder that holds run directories.
 
     Raises:
@@ -222,12 +225,19 @@ def guard(
     if os.environ.get(SWITCH) == "off":
         return _NoGuard()
     _require_llm(llm)
-    settings = settings_of(prompts, max_tokens=max_tokens, budget_tokens=budget_tokens, out=out)
+    settings = settings_of(
+        prompts, max_tokens=max_tokens, budget_tokens=budget_tokens, checksums=checksums, out=out
+    )
     return Guard(llm, settings, lora_request=lora_request)
 
 
 def settings_of(
-    prompts: Sequence[str | Sequence[int]] | None, *, max_tokens: int, budget_tokens: int, out: str | Path
+    prompts: Sequence[str | Sequence[int]] | None,
+    *,
+    max_tokens: int,
+    budget_tokens: int,
+    checksums: bool,
+    out: str | Path,
 ) -> dict[str, Any]:
     """What a guard is asked for, as plain data."""
     asked = None if prompts is None else [each if isinstance(each, str) else list(each) for each in prompts]
@@ -235,6 +245,7 @@ def settings_of(
         "prompts": asked,
         "max_tokens": max_tokens,
         "budget_tokens": budget_tokens,
+        "checksums": checksums,
         "out": str(Path(out).absolute()),
     }
 

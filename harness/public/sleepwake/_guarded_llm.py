@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 import uuid
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +19,9 @@ _TOLD = {
     "parallel_config": ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"),
 }
 """What is told of the configuration: what a judgement depends on."""
+
+CHECKSUMS = "compute_weight_checksums"
+"""What tells the checksums of all weights: a method of an ``AsyncLLM``, and of every worker."""
 
 
 class GuardedLLM:
@@ -36,7 +40,8 @@ class GuardedLLM:
     def facts(self) -> dict[str, Any]:
         """What the engine is."""
         configuration = getattr(getattr(self._llm, "llm_engine", None), "vllm_config", None)
-        return facts_of(self._llm, configuration, serves_others=False)
+        tells = _has_checksums() and hasattr(getattr(self._llm, "llm_engine", None), "collective_rpc")
+        return facts_of(self._llm, configuration, serves_others=False, tells_checksums=tells)
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Answer what the guard's own process asks.
@@ -46,6 +51,12 @@ class GuardedLLM:
         """
         if question["ask"] == "tokens":
             return tokens_of(question, self._llm.get_tokenizer())
+        if question["ask"] == "checksums":
+            engine: Any = getattr(self._llm, "llm_engine", None)  # the LLM's own method is its user's
+            try:
+                return checksums_of(engine.collective_rpc(CHECKSUMS))
+            except Exception as error:  # noqa: BLE001 - vLLM raises just that where a worker cannot tell
+                return untold(error)
         # The class is that of this release, wherever it has it.
         sampling = type(self._llm.get_default_sampling_params())(**question["sampling"])
         began = time.monotonic()
@@ -66,7 +77,9 @@ class GuardedAsyncLLM:
 
     def facts(self) -> dict[str, Any]:
         """What the engine is."""
-        return facts_of(self._llm, getattr(self._llm, "vllm_config", None), serves_others=True)
+        configuration = getattr(self._llm, "vllm_config", None)
+        tells = hasattr(self._llm, CHECKSUMS)
+        return facts_of(self._llm, configuration, serves_others=True, tells_checksums=tells)
 
     async def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
         """Answer what the guard's own process asks.
@@ -76,6 +89,12 @@ class GuardedAsyncLLM:
         """
         if question["ask"] == "tokens":
             return tokens_of(question, self._llm.get_tokenizer())
+        if question["ask"] == "checksums":
+            engine: Any = self._llm
+            try:
+                return checksums_of(await engine.compute_weight_checksums())
+            except Exception as error:  # noqa: BLE001 - vLLM raises just that where a worker cannot tell
+                return untold(error)
         sampling = sys.modules["vllm"].SamplingParams(**question["sampling"])
         began = time.monotonic()
         requests = [asyncio.ensure_future(self._last(each, sampling)) for each in prompts_of(question)]
@@ -97,7 +116,9 @@ class GuardedAsyncLLM:
         return last
 
 
-def facts_of(llm: LLM | AsyncLLM, configuration: object, *, serves_others: bool) -> dict[str, Any]:
+def facts_of(
+    llm: LLM | AsyncLLM, configuration: object, *, serves_others: bool, tells_checksums: bool
+) -> dict[str, Any]:
     """What an engine is, as its own objects say."""
     vocabulary_size = getattr(getattr(configuration, "model_config", None), "get_vocab_size", None)
     return {
@@ -109,6 +130,7 @@ def facts_of(llm: LLM | AsyncLLM, configuration: object, *, serves_others: bool)
         "takes_salt": _takes_salt(),
         "keeps_kv_elsewhere": getattr(configuration, "kv_transfer_config", None) is not None,
         "serves_others": serves_others,
+        "tells_checksums": tells_checksums,
     }
 
 
@@ -123,6 +145,17 @@ def _tokens(text: str, tokenizer: Tokenizer) -> list[int]:
     messages = [{"role": "user", "content": text}]
     chat = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     return list(tokenizer.encode(chat, add_special_tokens=False))
+
+
+def checksums_of(workers: Iterable[Mapping[str, str]]) -> dict[str, Any]:
+    """The checksum of every parameter; each worker tells of its own, under names that begin with its rank."""
+    return {"checksums": {name: digest for told in workers for name, digest in told.items()}}
+
+
+def untold(error: Exception) -> dict[str, Any]:
+    """Checksums only help to name a cause: that they are not told stops nobody, and is no secret."""
+    warnings.warn(f"no checksums of the weights: {error}", RuntimeWarning, stacklevel=2)
+    return {"checksums": None}
 
 
 def prompts_of(question: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -154,6 +187,12 @@ def _takes_salt() -> bool:
     prompt = getattr(sys.modules.get("vllm.inputs"), "TokensPrompt", None)
     keys = getattr(prompt, "__optional_keys__", None)
     return keys is None or "cache_salt" in keys
+
+
+def _has_checksums() -> bool:
+    """Whether the workers of this release tell checksums."""
+    core = getattr(sys.modules.get("vllm.v1.engine.core"), "EngineCore", None)
+    return core is None or hasattr(core, CHECKSUMS)
 
 
 def _plain(output: RequestOutput) -> dict[str, Any]:

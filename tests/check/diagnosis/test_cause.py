@@ -477,7 +477,7 @@ def test_lost_weights_are_told_with_all_that_speaks_for_them() -> None:
     story.control(Control.RELOAD_WEIGHTS)
     assert story.judged().reason == (
         "answers to 4 of 4 prompts changed (sleep level 2, wake up); lost weights: "
-        "the checksums of 1 parameter changed; loading the weights again heals 4 of 4; "
+        "the checksums of 1 parameter changed (b); loading the weights again heals 4 of 4; "
         "the script discards the weights (sleep level 2) and does not load them again"
     )
 

@@ -39,7 +39,7 @@ def test_lost_weights_and_a_prefix_cache_that_was_kept() -> None:
     result = lost_weights(keeps_cache=True).control(Control.RELOAD_WEIGHTS).judged()
     assert named(result) == (Cause.LOST_WEIGHTS, (Cause.STALE_PREFIX_CACHE,))
     assert (
-        "lost weights: the checksums of 1 parameter changed; loading the weights again heals 4 of 4; "
+        "lost weights: the checksums of 1 parameter changed (w); loading the weights again heals 4 of 4; "
         "and stale prefix cache: p0, cycle 1, warm: 48 prompt tokens came from the prefix cache although the "
         "sleep before had discarded the KV cache"
     ) in result.reason
