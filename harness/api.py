@@ -34,7 +34,7 @@ def run(
 
     Args:
         scenarios: Files, folders of them, or names of scenarios that ship. Without one: the default ones.
-        runtime: How servers are started: auto, docker, process or attached.
+        runtime: How servers are started: auto, docker, process, inprocess or attached.
         vllm: The vLLM release to test.
         image: The container image to test.
         endpoint: URL of a server that is already running.

@@ -16,7 +16,7 @@ from harness.cli.option_sources import OUT_VARIABLE, variable, variable_of_words
 
 RunArgument = Annotated[str | None, Parameter(name="RUN")]
 RuntimeOption = Annotated[
-    Literal["auto", "docker", "process", "attached"],
+    Literal["auto", "docker", "process", "attached", "inprocess"],
     variable("SLEEPWAKE_RUNTIME"),
     Parameter(group=ENGINE),
 ]

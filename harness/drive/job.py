@@ -12,6 +12,7 @@ from harness.drive.needs import (
     Needs,
     forcing_flags,
     lora_flags,
+    needs_async,
     needs_of,
     transfer_flags,
 )
@@ -77,6 +78,7 @@ class CellJob:
             files=(*filter(None, wanted), *adapters),
             log_path=self.directory / SERVER_LOG,
             boot_deadline_s=self.cell.scenario.deadlines.boot,
+            needs_async=needs_async(self.cell.scenario),
         )
 
     @property

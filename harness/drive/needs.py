@@ -74,6 +74,14 @@ def needs_of(script: tuple[Step, ...]) -> Needs:
     )
 
 
+def needs_async(scenario: Scenario) -> bool:
+    """Whether it asks more of an engine in process than an ``LLM`` has.
+
+    That is a step of its script, or a prompt with a picture, which is no sequence of tokens.
+    """
+    return scenario.requires == "pictures" or any(step.needs_async for step in flat_steps(scenario.script))
+
+
 def require_variants(cells: Iterable[Cell], model: Model) -> None:
     """Return when what the cells need can be made from the model.
 

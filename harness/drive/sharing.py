@@ -213,6 +213,7 @@ class SharedServers:
         return (
             after is not None
             and _can_share(job, after)
+            and (self._runtime.name != "inprocess" or job.spec.needs_async == after.spec.needs_async)
             and leaves_it_whole(job.cell.scenario.script)
             and self._judges.is_clean(job.directory)
         )

@@ -19,7 +19,7 @@ from harness.history.passes import PromptsPrepared
 from harness.servers.base import EMULATED_CPU_SLEEP
 from harness.servers.flags import uses_cpu_sleep
 
-RUNTIME = "inprocess"
+RUNTIME = "guarded"
 
 UNNOTICED = "unnoticed_change"
 """The action of a step in which nothing was noticed: what was done to the engine went past its methods."""

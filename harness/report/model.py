@@ -11,7 +11,7 @@ from harness.check.result import CellResult, RunResult
 from harness.history.recording import Recording
 from harness.history.run_description import DescribedCell, RunDescription
 
-IN_ITS_USERS_PROCESS = "inprocess"
+IN_ITS_USERS_PROCESS = "guarded"
 """The runtime of an engine that a guard asks."""
 
 SEVERITY = ("corrupt", "degraded", "error", "interrupted", "inconclusive", "clean")

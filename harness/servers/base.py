@@ -1,6 +1,6 @@
 """What a server is to the rest of the harness, whoever runs it.
 
-A *runtime* (``process``, ``docker``, ``attached``) turns a :class:`ServerSpec` into a
+A *runtime* (``process``, ``docker``, ``attached``, ``inprocess``) turns a :class:`ServerSpec` into a
 :class:`Server` that answers HTTP, and makes sure that nothing of it is left afterwards.
 The script that drives a server never asks which runtime it came from.
 """
@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 from harness.reaching import NOTHING_SPECIAL, Access
 
-RuntimeName = Literal["process", "docker", "attached"]
+RuntimeName = Literal["process", "docker", "attached", "inprocess"]
 Engine = Literal["cpu", "gpu", "unknown"]
 
 EMULATED_CPU_SLEEP = "CPU sleep mode"
@@ -38,6 +38,8 @@ class ServerSpec:
             adapters or a fault's source.  A container finds them read-only under the same path.
         log_path: The server's whole output is appended here, whatever happens.
         boot_deadline_s: Seconds until the server must be ready.
+        needs_async: Whether it is called in ways that an ``LLM`` has no method for, or while requests run;
+            a server can always be.
     """
 
     run_id: str
@@ -49,6 +51,7 @@ class ServerSpec:
     files: tuple[Path, ...] = ()
     log_path: Path
     boot_deadline_s: float
+    needs_async: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,12 +13,13 @@ from harness.servers.attached import AttachedRuntime
 from harness.servers.base import Runtime
 from harness.servers.docker.presence import examine_docker, may_have_docker, sweep_containers
 from harness.servers.gpu import gpu_names
+from harness.servers.inprocess import InprocessRuntime
 from harness.servers.process.runtime import ProcessRuntime, installed_vllm
 
 if TYPE_CHECKING:
     from harness.servers.docker.engine import ImageSource
 
-RUNTIMES = ("auto", "docker", "process", "attached")
+RUNTIMES = ("auto", "docker", "process", "attached", "inprocess")
 
 NEWEST_VLLM = "0.32.0"
 
@@ -78,11 +79,13 @@ def choose_runtime(wanted: Wanted, *, access: Access = NOTHING_SPECIAL, keep_ser
             require("docker", for_what="the docker runtime")
         machine = look_at_machine()
         name, reason = decide(wanted, machine)
-        runtime = (
-            ProcessRuntime(keep=keep_servers)
-            if name == "process"
-            else _docker_runtime(wanted, machine, keep=keep_servers)
-        )
+        match name:
+            case "process":
+                runtime = ProcessRuntime(keep=keep_servers)
+            case "inprocess":
+                runtime = InprocessRuntime(keep=keep_servers)
+            case _:
+                runtime = _docker_runtime(wanted, machine, keep=keep_servers)
     runtime.check_available()
     return Choice(runtime=runtime, reason=reason)
 
@@ -105,14 +108,14 @@ def check_options(wanted: Wanted) -> None:
         )
     if wanted.vllm and wanted.image:
         raise UsageError("an image has its own vLLM already", remedy="give --vllm or --image")
-    if wanted.runtime == "process" and wanted.image:
+    if wanted.runtime in {"process", "inprocess"} and wanted.image:
         raise UsageError(
-            "the process runtime has no images", remedy="use --runtime docker, or leave out --image"
+            f"the {wanted.runtime} runtime has no images", remedy="use --runtime docker, or leave out --image"
         )
 
 
 def decide(wanted: Wanted, machine: Machine) -> tuple[str, str]:
-    """Return ``"docker"`` or ``"process"``, and why: Docker with a GPU, Docker without, process.
+    """Return a runtime's name, and why: Docker with a GPU, Docker without, process; others when asked for.
 
     Without a GPU, and without being asked for, Docker is taken only where its image is there
     already: building one takes minutes and a network that the machine may not have.
@@ -123,8 +126,10 @@ def decide(wanted: Wanted, machine: Machine) -> tuple[str, str]:
     refusals = {
         "docker": _docker_refusal(wanted, machine),
         "process": _process_refusal(wanted, machine),
+        "inprocess": _process_refusal(wanted, machine),
     }
-    candidates = [name for name in ("docker", "process") if wanted.runtime in {"auto", name}]
+    automatic = ("docker", "process")
+    candidates = automatic if wanted.runtime == "auto" else (wanted.runtime,)
     chosen = next((name for name in candidates if refusals[name] is None), None)
     if chosen is None:
         raise RuntimeUnavailableError(

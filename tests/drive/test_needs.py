@@ -12,6 +12,7 @@ from harness.drive.needs import (
     features_of_arm,
     forcing_flags,
     lora_flags,
+    needs_async,
     needs_of,
     require_variants,
 )
@@ -129,3 +130,12 @@ def test_a_model_without_a_folder_is_refused_in_words(driver: Driver, toy_model_
     with pytest.raises(UsageError, match=r"'Qwen/Qwen3-0\.6B' is not one") as refused:
         require_variants([plain, needing], hub)
     assert "--model" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("step", "needs"),
+    [({"sleep": {"level": 0}}, False), ({"pause": {}}, True), ({"abort_requests": {}}, True)],
+)
+def test_some_steps_are_no_method_of_an_llm(step: dict[str, object], *, needs: bool) -> None:
+    """Then an engine in process has to be an asynchronous one."""
+    assert needs_async(scenario(step)) is needs

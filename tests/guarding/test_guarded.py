@@ -300,7 +300,7 @@ async def test_a_history_says_what_was_called(tmp_path: Path) -> None:
         ("ScriptedLLM.reset_prefix_cache", "/reset_prefix_cache", None, {"success": True}),
     ]
     assert recording.server is not None
-    assert (recording.server.runtime, recording.cell.arm) == ("inprocess", "ScriptedLLM")
+    assert (recording.server.runtime, recording.cell.arm) == ("guarded", "ScriptedLLM")
 
 
 async def test_of_many_clean_checks_the_last_ones_are_kept(

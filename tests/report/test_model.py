@@ -38,7 +38,7 @@ def test_reproduce_command_is_safe_to_paste() -> None:
 
 def test_an_engine_in_its_users_process_is_only_judged_again() -> None:
     """No command starts it: its user's program does."""
-    cell = examples.clean_cell().model_copy(update={"runtime": "inprocess"})
+    cell = examples.clean_cell().model_copy(update={"runtime": "guarded"})
     command = reproduce_command(cell, run_from("small.yaml").model_copy(update={"run": "r 1"}))
     assert command.startswith("sleepwake check 'r 1'  #")
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _OPTIONS = {
     "fault": "plant a corruption on purpose",
-    "runtime": "auto, docker, process or attached",
+    "runtime": "auto, docker, process, inprocess or attached",
     "vllm": "the vLLM release to test",
     "image": "the container image to test",
     "endpoint": "URL of a server that is already running",

@@ -39,6 +39,8 @@ class BaseStep(Strict):
     """Whether it sends prompts and waits for their answers, so that the engine has to be awake."""
     takes_memory: ClassVar[bool] = True
     """Whether a healthy engine may hold more memory for good afterwards."""
+    needs_async: ClassVar[bool] = False
+    """Whether an ``AsyncLLM`` can do it and an ``LLM`` cannot, which is busy as long as requests run."""
     feature: ClassVar[Feature | None] = None
     """What it is that not every release has."""
 

@@ -89,6 +89,8 @@ class Pause(BaseStep):
 
     pause: PauseOptions
 
+    needs_async: ClassVar[bool] = True
+
     @property
     def features(self) -> frozenset[Feature]:
         """Modes came later than pausing itself."""
@@ -104,6 +106,7 @@ class Resume(BaseStep):
 
     resume: NoOptions
 
+    needs_async: ClassVar[bool] = True
     takes_memory: ClassVar[bool] = False
     feature: ClassVar[Feature | None] = Feature.PAUSE
 

@@ -53,6 +53,7 @@ class StartRequests(BaseStep):
 
     start_requests: StartRequestsOptions
 
+    needs_async: ClassVar[bool] = True
     changes_engine: ClassVar[bool] = False
 
 
@@ -61,6 +62,7 @@ class FinishRequests(BaseStep):
 
     finish_requests: FinishRequestsOptions
 
+    needs_async: ClassVar[bool] = True
     changes_engine: ClassVar[bool] = False
 
 
@@ -69,6 +71,7 @@ class AbortRequests(BaseStep):
 
     abort_requests: NoOptions
 
+    needs_async: ClassVar[bool] = True
     takes_memory: ClassVar[bool] = False
     feature: ClassVar[Feature | None] = Feature.ABORT_REQUESTS
 
@@ -78,4 +81,5 @@ class CancelRequests(BaseStep):
 
     cancel_requests: CancelRequestsOptions
 
+    needs_async: ClassVar[bool] = True
     changes_engine: ClassVar[bool] = False

@@ -36,7 +36,7 @@ VLLM_SERVER = (sys.executable, "-m", "vllm.entrypoints.openai.api_server")
 
 _HOST = "127.0.0.1"
 _PORT_PLACEHOLDER = "PORT"
-_STOP_GRACE_S = 5.0
+STOP_GRACE_S = 5.0
 
 
 class ProcessRuntime:
@@ -57,7 +57,7 @@ class ProcessRuntime:
         engine_command: Sequence[str] = VLLM_SERVER,
         engine: Engine | None = None,
         cache: Path | None = None,
-        stop_grace_s: float = _STOP_GRACE_S,
+        stop_grace_s: float = STOP_GRACE_S,
         keep: bool = False,
     ) -> None:
         self._engine_command = tuple(engine_command)
@@ -145,8 +145,11 @@ class ProcessRuntime:
                     await anyio.to_thread.run_sync(server.stop, self._stop_grace_s)
 
     def _argv(self, spec: ServerSpec, port: str) -> list[str]:
-        args = server_args(spec, self.engine, engine_command=self._engine_command, host=_HOST, port=port)
-        return [*self._engine_command, *args]
+        command = self._command_for(spec)
+        return [*command, *server_args(spec, self.engine, engine_command=command, host=_HOST, port=port)]
+
+    def _command_for(self, spec: ServerSpec) -> tuple[str, ...]:  # noqa: ARG002 - others hold one of several
+        return self._engine_command
 
     def _shown_command(self, spec: ServerSpec, port: str) -> str:
         return shell_command(self._argv(spec, port), server_env(spec, self.engine))
