@@ -8,7 +8,7 @@ BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup regress test mutation bench power calibration lint lock clean
+.PHONY: help setup regress test torture mutation bench power calibration lint lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ regress: setup ## does sleep and wake change the answers? (VLLM=0.10.0 RUNTIME=d
 test: ARGS ?= tests
 test: setup ## the project's own fast tests (ARGS=...; ARGS='-m cell' for whole cells against the fake)
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(ARGS)
+
+torture: setup ## what must never happen, tried for minutes: kills, damaged files and runs, broken servers (ARGS=--long)
+	@$(BIN)/python -m tests.torture --into docs/reliability.md $(ARGS)
 
 mutation: setup ## how many small changes to the checkers their tests notice (half an hour; ARGS=...)
 	@$(BIN)/python -m pip install --quiet mutmut==3.8.1

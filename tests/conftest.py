@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from harness import installation
 from harness.vllm_api.connection import Connection, connect
 from tests.fake_vllm import in_process as fakes_in_process
-from tests.fake_vllm import vocabulary
-from tests.fake_vllm.options import DEFAULT_MODEL
 from tests.fake_vllm.serving import serve
 from tests.fake_vllm.threads import Served
 from tests.small_scenario import write_scenario
+from tests.toy_model import write_toy_model
 from tests.trying import load_profiles
 from tests.virtual_time import watch_threads
 
@@ -83,19 +79,9 @@ def fake_engine_command(monkeypatch: pytest.MonkeyPatch) -> tuple[str, ...]:
 
 @pytest.fixture
 def toy_model_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A model folder as far as the harness reads one; the fake knows the weights of that name.
-
-    Variants of it are kept beside it.
-    """
+    """The toy model; variants of it are kept beside it."""
     monkeypatch.setenv("SLEEPWAKE_CACHE", str(tmp_path / "models-cache"))
-    folder = tmp_path / DEFAULT_MODEL
-    folder.mkdir()
-    shapes = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
-    configuration = {"eos_token_id": vocabulary.END_OF_SEQUENCE, "vocab_size": vocabulary.SIZE, **shapes}
-    (folder / "config.json").write_text(json.dumps(configuration), encoding="utf-8")
-    matrices = {f"model.layers.{n}.mlp.down_proj.weight": np.full((2, 2), n, np.float32) for n in range(2)}
-    save_file(matrices, folder / "model.safetensors")
-    return folder
+    return write_toy_model(tmp_path)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from harness.check.result import CellResult, RunResult
 from harness.history.integrity import is_sealed
 from harness.history.layout import HISTORY_FILE, SERVER_LOG, cell_folder
 from harness.history.recording import Recording, load_recording
-from harness.history.run_description import DescribedCell, RunDescription, read_description
+from harness.history.run_description import RunDescription, read_description
 from harness.report import Report, assemble
 from harness.servers.logs import tail
 
@@ -57,7 +57,7 @@ def judge_directory(directory: Path) -> JudgedRun:
     for cell, described in description.cells.items():
         folder = cell_folder(directory, cell)
         if not (folder / HISTORY_FILE).exists():
-            results.append(_never_run(cell, described, after=description.ended_with))
+            results.append(_without_history(cell, description))
             continue
         recordings[cell] = load_recording(folder, ended_with=description.histories.get(cell))
         own = ErrorBudget(cells=described.one_of, in_turn=True) if described.one_of else budget
@@ -80,14 +80,20 @@ def budget_of(description: RunDescription) -> ErrorBudget:
     return ErrorBudget(cells=max(1, len(cells)))
 
 
-def _never_run(cell: str, described: DescribedCell, *, after: str | None) -> CellResult:
-    """A cell without a history: ``after`` is the one that the run was to end with."""
-    before_it = "the run ended before this cell began"
+def _without_history(cell: str, description: RunDescription) -> CellResult:
+    """A cell of which nothing is recorded; one that ended has lost it."""
+    described, after = description.cells[cell], description.ended_with
+    reason, error = "it was not run", "the run ended before this cell began"
+    if cell in description.histories:
+        reason = "its history is missing"
+        error = f"it was run, and {HISTORY_FILE} is not in its folder any more"
+    elif after is not None:
+        error = f"the run was to end with a cell like {after} (--exit-first)"
     return CellResult(
         cell=cell,
         scenario=described.scenario.name or cell,
         arm=described.arm,
         verdict=None,
-        reason="it was not run",
-        error=before_it if after is None else f"the run was to end with a cell like {after} (--exit-first)",
+        reason=reason,
+        error=error,
     )

@@ -76,3 +76,13 @@ def test_the_error_rate_is_split_over_the_cells_that_were_planned() -> None:
     shard = DescribedShard(index=1, of=4, matrix=tuple(f"s.{arm}" for arm in range(12)))
     assert budget_of(run.model_copy(update={"shard": shard})) == ErrorBudget(cells=12)
     assert budget_of(RunDescription(run=NAME, cells={})) == ErrorBudget(cells=1)
+
+
+def test_a_history_that_is_gone_is_told_from_a_cell_that_never_ran(tmp_path: Path) -> None:
+    """``run.json`` knows how each history ended: one that is missing was there."""
+    run = {"run": NAME, "cells": {"s.lost": {}, "s.never": {}}, "histories": {"s.lost": "0" * 16}}
+    (tmp_path / RUN_FILE).write_text(json.dumps(run))
+    lost, never = judge_directory(tmp_path).result.cells
+    assert (lost.verdict, never.verdict) == (None, None)
+    assert lost.error == "it was run, and history.jsonl is not in its folder any more"
+    assert never.error == "the run ended before this cell began"

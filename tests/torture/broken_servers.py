@@ -350,7 +350,7 @@ def main() -> int:
     asked = parser.parse_args()
     rows: list[Row] = []
     with TemporaryDirectory() as folder:
-        certificate = _certificate(Path(folder))
+        certificate = make_certificate(Path(folder))
         for number, kind in enumerate(kind for kind in KINDS if asked.k in kind.name):
             inside = Path(folder) / str(number)
             inside.mkdir()
@@ -365,7 +365,7 @@ def main() -> int:
     return 0 if all(row.is_right for row in rows) else 1
 
 
-def _certificate(folder: Path) -> Path:
+def make_certificate(folder: Path) -> Path:
     """A certificate that nobody trusts, and its key, in one file."""
     made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=nobody", "-days", "2"]
     files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "certificate.pem")]

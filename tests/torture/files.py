@@ -1,26 +1,21 @@
-"""Loads damaged scenario, corpus and picture files: each is accepted, or refused with its place.
-
-``python -m tests.torture.files --seconds 600`` draws as many as fit, and keeps each that was neither.
-"""
+"""Loads damaged scenario, corpus and picture files: each is accepted, or refused with its place."""
 
 from __future__ import annotations
 
-import argparse
 import random
 import re
 import resource
 import shutil
-import sys
 import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from harness.errors import ScenarioError
 from harness.scenario.cells import load_cells
 from tests.torture.mutating import mutated
+from tests.torture.part import Budget, Outcome
 
 SHIPPED = Path(__file__).parents[2] / "scenarios"
 MOST_SECONDS = 2.0
@@ -63,13 +58,11 @@ class Tally:
     bad: list[str] = field(default_factory=list)
     """Of each that was neither accepted nor refused as it should be: what happened."""
 
-    def row(self, seconds: float) -> str:
-        """One line of the table."""
+    @property
+    def told(self) -> str:
+        """How the files fared."""
         mebibytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return (
-            f"files: {self.tried} tried, {self.accepted} accepted, {len(self.bad)} bad, {seconds:.0f} s; "
-            f"slowest {self.slowest_s:.2f} s, at most {mebibytes:.0f} MiB"
-        )
+        return f"{self.accepted} accepted; slowest {self.slowest_s:.2f} s; at most {mebibytes:.0f} MiB"
 
 
 class Workplace:
@@ -128,28 +121,14 @@ def shipped_texts() -> dict[str, Sequence[str]]:
     return {"scenarios": (_SCENARIO, *scenarios), "corpora": (_CORPUS,)}
 
 
-def main() -> int:
-    """Try files until the time is over; end with 1 if one was bad."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--files", type=int, default=sys.maxsize)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, default=Path("reports/torture-files"))
-    options = parser.parse_args()
-    chance, tally, began = random.Random(options.seed), Tally(), time.monotonic()  # noqa: S311 - no secret
-    with TemporaryDirectory(prefix="sleepwake-files-") as folder:
-        workplace = Workplace(Path(folder), **shipped_texts())
-        while time.monotonic() - began < options.seconds and tally.tried < options.files:
-            known = len(tally.bad)
-            damaged = workplace.try_one(chance, tally)
-            for what in tally.bad[known:]:
-                options.keep.mkdir(parents=True, exist_ok=True)
-                kept = options.keep / f"bad-{options.seed}-{tally.tried}.yaml"
-                kept.write_bytes(damaged)
-                sys.stdout.write(f"{kept}: {what.splitlines()[-1]}\n")
-    sys.stdout.write(tally.row(time.monotonic() - began) + "\n")
-    return 1 if tally.bad else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def torture(budget: Budget) -> Outcome:
+    """Damage files until the budget is spent; keep each that was neither accepted nor refused rightly."""
+    chance, tally, began = random.Random(budget.seed), Tally(), time.monotonic()  # noqa: S311 - no secret
+    workplace = Workplace(budget.folder, **shipped_texts())
+    while tally.tried < budget.trials and time.monotonic() - began < budget.seconds:
+        known = len(tally.bad)
+        damaged = workplace.try_one(chance, tally)
+        if tally.bad[known:]:
+            budget.keep.mkdir(parents=True, exist_ok=True)
+            (budget.keep / f"bad-{budget.seed}-{tally.tried}.yaml").write_bytes(damaged)
+    return Outcome(tried=tally.tried, bad=tuple(tally.bad), told=tally.told)

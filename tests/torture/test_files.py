@@ -1,4 +1,4 @@
-"""A slice of the damaged files; the long way is ``python -m tests.torture.files``."""
+"""A slice of the damaged files; the long way is ``make torture``."""
 
 from __future__ import annotations
 

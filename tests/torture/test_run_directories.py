@@ -1,4 +1,4 @@
-"""A slice of the damaged run directories; the long way is ``python -m tests.torture.run_directories``."""
+"""A slice of the damaged run directories; the long way is ``make torture``."""
 
 from __future__ import annotations
 
