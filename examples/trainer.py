@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,15 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+
+FUSED = {
+    "q_proj": "qkv_proj",
+    "k_proj": "qkv_proj",
+    "v_proj": "qkv_proj",
+    "gate_proj": "gate_up_proj",
+    "up_proj": "gate_up_proj",
+}
+"""Projections of a Llama that vLLM keeps in one tensor, in this order."""
 
 
 @dataclass
@@ -60,6 +70,16 @@ class Trainer:
         told = SimpleNamespace(model_config=SimpleNamespace(dtype="float32"))
         return SimpleNamespace(vllm_config=told)
 
+    def compute_weight_checksums(self) -> list[dict[str, str]]:
+        """Of its weights, under the names and in the shapes that vLLM has for them on one rank."""
+        parts: dict[str, list[torch.Tensor]] = {}
+        for name, weight in self.model.named_parameters():
+            whole = name
+            for one, fused in FUSED.items():
+                whole = whole.replace(f".{one}.", f".{fused}.")
+            parts.setdefault(whole, []).append(weight.detach())
+        return [{f"dp0:pp0:pcp0:tp0:{name}": _digest(torch.cat(each)) for name, each in parts.items()}]
+
     def get_tokenizer(self) -> Any:
         """The model's."""
         return self.tokenizer
@@ -105,3 +125,7 @@ class Trainer:
             logprobs=likeliest,
         )
         return SimpleNamespace(outputs=[done], prompt_token_ids=list(prompt), num_cached_tokens=None)
+
+
+def _digest(weight: torch.Tensor) -> str:
+    return hashlib.sha256(weight.contiguous().view(-1).view(torch.uint8).numpy()).hexdigest()

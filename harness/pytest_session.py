@@ -1,4 +1,4 @@
-"""Lists and runs the scenarios of a pytest session, in a process of its own; the plugin gives the orders.
+"""Lists and runs the scenarios of a pytest session, or serves, in a process of its own; the plugin orders it.
 
 One line of JSON comes in, one goes out.  Standard input stays open as long as the session wants the answer:
 when it ends, because pytest was interrupted or killed, the run ends in order.
@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,13 @@ from harness.scenario.cells import load_cells
 
 if TYPE_CHECKING:
     from harness.check.result import CellResult
+    from harness.runs.options import RunOptions
+    from harness.servers.base import Runtime, ServerSpec
 
 _MOST_FINDINGS = 10
+
+SERVER = "sleepwake_server"
+"""The fixture that a server is for; its log is called so."""
 
 
 def answer_one_order() -> None:
@@ -32,11 +38,18 @@ def answer_one_order() -> None:
     order = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_session, daemon=True).start()
     try:
+        if "serve" in order:
+            _serve(order["serve"])
+            return
         answer = (
             {"files": {file: _listed(file) for file in order["list"]}} if "list" in order else _run(**order)
         )
     except SleepwakeError as error:
         answer = {"refused": str(error)}
+    _say(answer)
+
+
+def _say(answer: Mapping[str, object]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 
@@ -84,6 +97,59 @@ def _run(run: Sequence[str], cells: Sequence[str], options: Mapping[str, str]) -
     written = write_report(finished.directory, judged.report)
     outcomes |= {result.cell: _outcome(result) for result in judged.result.cells}
     return {"outcomes": outcomes, "report": str(written.html)}
+
+
+def _serve(options: Mapping[str, object]) -> None:
+    """Start a server, say where it is, and end it when the session ends.
+
+    Raises:
+        SleepwakeError: it cannot be started, or not be ended.
+    """
+    require("run", for_what="starting a server")
+    import anyio
+
+    from harness import workflow
+    from harness.runs.options import RunOptions
+
+    asked = RunOptions.model_validate(options)
+    choice = workflow.choose(asked)
+    with suppress(KeyboardInterrupt):  # as the session's end reaches us
+        anyio.run(_until_interrupted, asked, choice.runtime)
+
+
+async def _until_interrupted(asked: RunOptions, runtime: Runtime) -> None:
+    import anyio
+
+    from harness.drive.introduction import served_model
+    from harness.vllm_api.connection import connect
+
+    runtime.sweep()
+    async with runtime.start(_wanted_server(asked, attached=runtime.name == "attached")) as server:
+        async with connect(server.base_url, access=server.access) as connection:
+            model = await served_model(connection)
+        _say({"url": server.base_url, "model": model})
+        await anyio.sleep_forever()
+
+
+def _wanted_server(asked: RunOptions, *, attached: bool) -> ServerSpec:
+    from harness.drive.faults import fault_file
+    from harness.models.model import THE_SERVERS_OWN, provide_model
+    from harness.scenario.schema import Deadlines
+    from harness.servers.base import ServerSpec
+
+    own = attached and asked.model is None
+    model = THE_SERVERS_OWN if own else provide_model(asked.model, dtype="float32")
+    return ServerSpec(
+        run_id="pytest",
+        cell=SERVER,
+        model=model.location,
+        served_model_name=model.served_name,
+        args=asked.vllm_args,
+        env={"SLEEPWAKE_FAULT": asked.fault} if asked.fault else {},
+        files=tuple(filter(None, (model.folder, fault_file(asked.fault)))),
+        log_path=asked.out / f"{SERVER}.log",
+        boot_deadline_s=Deadlines().boot,
+    )
 
 
 def _outcome(result: CellResult) -> JsonValue:

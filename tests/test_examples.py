@@ -45,8 +45,18 @@ def test_a_training_loop_ends_clean(tmp_path: Path) -> None:
     assert (code, told.count("guard: clean, nothing wrong")) == (0, 2), told
 
 
-@pytest.mark.parametrize("fault", ["lose-a-tensor", "forget-the-transfer"])
-def test_a_training_loop_stops_at_the_step_that_went_wrong(tmp_path: Path, fault: str) -> None:
-    """The first step is clean, the second is named."""
-    code, told = run("training_loop", "--fault", fault, out=tmp_path)
-    assert (code, told.count("guard: clean"), told.count("guard: corrupt")) == (1, 1, 1), told
+@pytest.mark.parametrize(
+    ("program", "fault", "cause"),
+    [
+        ("training_loop", "lose-a-tensor", "lost weights"),
+        ("training_loop", "forget-the-transfer", "lost weights"),
+        ("async_loop", "lose-a-tensor", "lost weights"),
+        ("async_loop", "forget-the-reset", "stale prefix cache"),
+    ],
+)
+def test_a_training_loop_stops_at_the_step_that_went_wrong(
+    tmp_path: Path, program: str, fault: str, cause: str
+) -> None:
+    """The first step is clean, what is wrong at the second is named."""
+    code, told = run(program, "--fault", fault, out=tmp_path)
+    assert (code, told.count("guard: clean"), told.count(f"guard: corrupt, {cause}")) == (1, 1, 1), told

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fake_vllm.behaviours import Fault, Misbehaviour
+from tests.fake_vllm.options import DEFAULT_MODEL
 from tests.fake_vllm.threads import Served
 from tests.small_scenario import SCENARIO, write_scenario
 
@@ -190,3 +191,26 @@ def test_importing_the_plugin_imports_next_to_nothing() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['sleepwake', 'sleepwake._own', 'sleepwake.pytest_plugin']"
+
+
+@pytest.mark.cell
+def test_a_project_tests_against_a_server(pytester: pytest.Pytester, served: Served) -> None:
+    """Without scenarios: the fixture says where it is and how its model is asked for."""
+    url = served.start()
+    pytester.makepyfile(
+        "def test_it_is_there(sleepwake_server):\n"
+        f"    assert sleepwake_server.url == {url!r}\n"
+        f"    assert sleepwake_server.model == {DEFAULT_MODEL!r}\n"
+    )
+    pytester.makefile(".ini", pytest="[pytest]\n")
+    pytester.runpytest_subprocess("--sleepwake-endpoint", url).assert_outcomes(passed=1)
+
+
+@pytest.mark.cell
+def test_a_server_that_is_not_there_is_an_error_in_words(pytester: pytest.Pytester) -> None:
+    """As every command says it, with what to do."""
+    pytester.makepyfile("def test_it_is_there(sleepwake_server):\n    pass\n")
+    pytester.makefile(".ini", pytest="[pytest]\n")
+    result = pytester.runpytest_subprocess("--sleepwake-endpoint", "ftp://nowhere")
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["*'ftp://nowhere' is not an HTTP address*"])

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import httpx
+import pytest
 from pydantic import JsonValue
 
 from harness import pytest_session
 from tests.fake_vllm.behaviours import Fault, Misbehaviour
 from tests.fake_vllm.threads import Served
+
+ROOT = Path(__file__).parents[1]
 
 
 def run(folder: Path, endpoint: str) -> dict[str, JsonValue]:
@@ -35,3 +43,34 @@ def test_a_corrupt_cell_is_told_with_its_cause(here: Path, served: Served) -> No
     assert verdict.startswith("small.only: corrupt: ")
     assert cause == "cause: stale prefix cache"
     assert findings
+
+
+@pytest.mark.cell
+def test_a_server_lasts_as_long_as_the_session(tmp_path: Path, toy_model_folder: Path) -> None:
+    """It is started in a process of its own, says where it is, and is gone with the end of the input."""
+    program = (
+        "import sys; from harness import pytest_session, workflow; from types import SimpleNamespace\n"
+        "from harness.servers.process.runtime import ProcessRuntime\n"
+        "runtime = ProcessRuntime(engine_command=(sys.executable, '-m', 'tests.fake_vllm'), engine='cpu')\n"
+        "workflow.choose = lambda asked: SimpleNamespace(runtime=runtime)\n"
+        "pytest_session.answer_one_order()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "SLEEPWAKE_CACHE": str(tmp_path / "cache")},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        options = {"model": str(toy_model_folder), "out": str(tmp_path)}
+        process.stdin.write(json.dumps({"serve": options}) + "\n")
+        process.stdin.flush()
+        said = json.loads(process.stdout.readline())
+        assert httpx.get(f"{said['url']}/is_sleeping", trust_env=False).json() == {"is_sleeping": False}
+        process.stdin.close()
+        assert process.wait(60) == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{said['url']}/health", trust_env=False)

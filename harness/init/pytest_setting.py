@@ -21,12 +21,10 @@ _SETTINGS = {
 _GUARD = '''\
 """The engine of this project sleeps and wakes up; written by `sleepwake init`.
 
-`SLEEPWAKE_GUARD=off` turns guards off.
+`SLEEPWAKE_GUARD=off` turns guards off. `sleepwake_guard` comes with sleepwake's pytest plugin.
 """
 
 import pytest
-
-import sleepwake
 
 vllm = pytest.importorskip("vllm")
 
@@ -37,21 +35,21 @@ def llm():
     return vllm.LLM(model={model!r}, enable_sleep_mode=True)
 
 
-def test_the_engine_that_wakes_up_is_the_one_that_fell_asleep(llm):
-    with sleepwake.guard(llm) as guard:
+def test_the_engine_that_wakes_up_is_the_one_that_fell_asleep(llm, sleepwake_guard):
+    guard = sleepwake_guard(llm)
 {sleep}
-        guard.check().raise_for_verdict()
+    guard.check().raise_for_verdict()
 '''
 
 _SLEEP = {
     1: """\
-        llm.sleep(level=1)
-        llm.wake_up()""",
+    llm.sleep(level=1)
+    llm.wake_up()""",
     2: """\
-        llm.sleep(level=2)
-        llm.wake_up(tags=["weights"])
-        llm.collective_rpc("reload_weights")
-        llm.wake_up(tags=["kv_cache"])""",
+    llm.sleep(level=2)
+    llm.wake_up(tags=["weights"])
+    llm.collective_rpc("reload_weights")
+    llm.wake_up(tags=["kv_cache"])""",
 }
 
 

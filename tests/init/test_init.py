@@ -71,6 +71,7 @@ def test_an_engine_in_a_program_gets_a_guard(project: Path) -> None:
     assert call(["init", "--llm", "--model", "org/model", "--level", "2"]) == ExitCode.CLEAN
     text = (project / "tests/sleep/test_guard.py").read_text()
     compile(text, "test_guard.py", "exec")
+    assert "guard = sleepwake_guard(llm)" in text
     assert "LLM(model='org/model', enable_sleep_mode=True)" in text
     assert 'llm.collective_rpc("reload_weights")' in text
     steps = list(flat_steps(load_cells([SCENARIO])[0].scenario.script))

@@ -177,3 +177,26 @@ async def test_what_cannot_be_guarded_is_refused() -> None:
     await llm.sleep()
     with pytest.raises(sleepwake.GuardError, match="asleep"):
         await sleepwake.async_guard(llm)
+
+
+@pytest.mark.cell
+async def test_a_reference_may_answer_in_its_callers_thread(tmp_path: Path) -> None:
+    """Such as a trainer's own model, which tells its checksums as well: a weight that is another is named."""
+    llm, trainer = ScriptedAsyncLLM(), Trainer(weights="new")
+    async with await sleepwake.async_guard(llm, out=tmp_path) as guard:
+        await guard.expect_new_weights(reference=trainer)
+        llm.engine.weights = "half of the new ones"
+        llm.engine.reset_prefix_cache()
+        assert (await guard.check()).cause == sleepwake.Cause.LOST_WEIGHTS
+    assert trainer.checksums_told == 1
+
+
+class Trainer(ScriptedLLM):
+    """Has no workers, and tells by a method of its own."""
+
+    checksums_told = 0
+
+    def compute_weight_checksums(self) -> list[dict[str, str]]:
+        """As an ``AsyncLLM``, though without waiting."""
+        self.checksums_told += 1
+        return [self.checksums()]

@@ -206,15 +206,16 @@ def test_what_is_no_llm_is_refused(llm: ScriptedLLM) -> None:
 
 
 @pytest.mark.cell
-def test_a_guard_ends_with_its_user(tmp_path: Path) -> None:
-    """Also where that one is killed, and a process that it forked still has all it had."""
+@pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM"])
+def test_a_guard_ends_with_its_user(tmp_path: Path, end: str) -> None:
+    """However that one ends, and although a process that it forked still has all it had."""
     program = (
         "import os, signal, sleepwake; from tests.public.scripted_llm import ScriptedLLM\n"
         "guard = sleepwake.guard(ScriptedLLM())\n"
         "forked = os.fork()\n"
         "if not forked: os.close(1); os.close(2); signal.pause()\n"
-        "print(guard._child._process.pid, forked, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
+        "print(guard._child._process.pid, forked, flush=True); os.kill(os.getpid(), signal.{end})\n"
+    ).replace("{end}", end)
     done = python("-c", program, cwd=tmp_path)
     judge, forked = map(int, done.stdout.split())
     try:

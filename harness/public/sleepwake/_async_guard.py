@@ -24,7 +24,7 @@ from sleepwake._guard import (
     verdict_of,
 )
 from sleepwake._guard_child import Child
-from sleepwake._guarded_llm import GuardedAsyncLLM
+from sleepwake._guarded_llm import GuardedAsyncLLM, GuardedInThread
 from sleepwake._noticing import Noticing
 
 _P = ParamSpec("_P")
@@ -75,7 +75,8 @@ class AsyncGuard:
         """Say that the engine is to have other weights at the next check, so that its answers will differ.
 
         Args:
-            reference: An ``AsyncLLM`` that has them already; as for :meth:`Guard.expect_new_weights`.
+            reference: An ``AsyncLLM`` that has them already, or what would do for
+                :meth:`Guard.expect_new_weights`; that is asked in another thread.
 
         Raises:
             GuardError: the reference is asleep, the guard is closed, or its own process is gone.
@@ -83,7 +84,8 @@ class AsyncGuard:
         if reference is None:
             await self._tell({"order": "expect_new_weights", "reference": None})
             return
-        other = GuardedAsyncLLM(reference, self._lora_request)
+        kind = GuardedAsyncLLM if inspect.isasyncgenfunction(reference.generate) else GuardedInThread
+        other: GuardedAsyncLLM | GuardedInThread = kind(reference, self._lora_request)
         if await other.is_asleep():
             raise GuardError("the reference is asleep: wake it, for its answers are needed")
         await self._tell({"order": "expect_new_weights", "reference": other.facts()}, reference=other)
@@ -106,10 +108,12 @@ class AsyncGuard:
         """Give the engine its methods back and end the guard's own process; may be called twice."""
         await asyncio.to_thread(self._release)
 
-    async def _tell(self, order: Mapping[str, Any], **others: GuardedAsyncLLM) -> dict[str, Any]:
+    async def _tell(
+        self, order: Mapping[str, Any], **others: GuardedAsyncLLM | GuardedInThread
+    ) -> dict[str, Any]:
         if not self._release.alive:
             raise GuardError("the guard is closed")
-        engines = {"guarded": self._engine, **others}
+        engines: Mapping[str, GuardedAsyncLLM | GuardedInThread] = {"guarded": self._engine, **others}
         async with self._one_at_a_time:
             return await self._child.carry_out_and_wait(
                 order, lambda question: engines[question["of"]].answer(question)

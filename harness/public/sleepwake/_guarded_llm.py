@@ -40,7 +40,8 @@ class GuardedLLM:
     def facts(self) -> dict[str, Any]:
         """What the engine is."""
         configuration = getattr(getattr(self._llm, "llm_engine", None), "vllm_config", None)
-        tells = _has_checksums() and hasattr(getattr(self._llm, "llm_engine", None), "collective_rpc")
+        by_workers = _has_checksums() and hasattr(getattr(self._llm, "llm_engine", None), "collective_rpc")
+        tells = by_workers or hasattr(self._llm, CHECKSUMS)
         return facts_of(self._llm, configuration, serves_others=False, tells_checksums=tells)
 
     def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,9 +53,8 @@ class GuardedLLM:
         if question["ask"] == "tokens":
             return tokens_of(question, self._llm.get_tokenizer())
         if question["ask"] == "checksums":
-            engine: Any = getattr(self._llm, "llm_engine", None)  # the LLM's own method is its user's
             try:
-                return checksums_of(engine.collective_rpc(CHECKSUMS))
+                return checksums_of(self._checksums())
             except Exception as error:  # noqa: BLE001 - vLLM raises just that where a worker cannot tell
                 return untold(error)
         # The class is that of this release, wherever it has it.
@@ -62,6 +62,13 @@ class GuardedLLM:
         began = time.monotonic()
         outputs = self._llm.generate(prompts_of(question), sampling, use_tqdm=False, **self._adapter)
         return answers_of(outputs, seconds=time.monotonic() - began)
+
+    def _checksums(self) -> Iterable[Mapping[str, str]]:
+        """Of a reference that is no engine by its own method; else by the workers', past what is noticed."""
+        llm: Any = self._llm
+        own = getattr(llm, CHECKSUMS, None)
+        told: Iterable[Mapping[str, str]] = own() if own else llm.llm_engine.collective_rpc(CHECKSUMS)
+        return told
 
 
 class GuardedAsyncLLM:
@@ -114,6 +121,29 @@ class GuardedAsyncLLM:
         if last is None:
             raise RuntimeError("the engine ended a request without any output")
         return last
+
+
+class GuardedInThread:
+    """What answers in its caller's thread, such as a trainer's model, for a guard in an event loop."""
+
+    def __init__(self, llm: object, lora_request: object = None) -> None:
+        self._guarded = GuardedLLM(llm, lora_request)
+
+    async def is_asleep(self) -> bool:
+        """Whether it rests."""
+        return self._guarded.is_asleep
+
+    def facts(self) -> dict[str, Any]:
+        """What it is."""
+        return self._guarded.facts()
+
+    async def answer(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Answer in another thread: the loop goes on meanwhile.
+
+        Raises:
+            BaseException: whatever it raises.
+        """
+        return await asyncio.to_thread(self._guarded.answer, question)
 
 
 def facts_of(

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -85,6 +86,51 @@ class Session:
         return self._outcomes.get(cell.id, Outcome(failure=f"{cell.id} was not run"))
 
 
+class ServerRefusedError(Exception):
+    """Why there is no server, and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunningServer:
+    """A vLLM server that a session has."""
+
+    url: str
+    """``http://host:port``, without a trailing slash; requests go to ``/v1`` under it."""
+    model: str
+    """The name under which requests ask for its model."""
+
+
+@contextmanager
+def serving(options: Mapping[str, object]) -> Iterator[RunningServer]:
+    """Have a server started as the options say; it ends with the block.
+
+    Raises:
+        ServerRefusedError: there is none.
+    """
+    with _session_process() as process:
+        assert process.stdin is not None and process.stdout is not None  # noqa: PT018, S101 - both are pipes
+        process.stdin.write(json.dumps({"serve": options}) + "\n")
+        process.stdin.flush()
+        line = process.stdout.readline()
+        said = json.loads(line) if line else {"refused": f"sleepwake ended with {process.wait()}"}
+        if "refused" in said:
+            raise ServerRefusedError(said["refused"])
+        try:
+            yield RunningServer(**said)
+        finally:
+            process.stdin.close()
+            process.wait()
+
+
+def _session_process() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "sleepwake._session_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
 class _ListedCell(TypedDict):
     id: str
     arm: str
@@ -105,12 +151,7 @@ class _Answer(TypedDict, total=False):
 
 def _ask(order: Mapping[str, object]) -> _Answer:
     """Give one order.  The process ends its run, and cleans up, when this one is gone or interrupted."""
-    with subprocess.Popen(
-        [sys.executable, "-P", "-m", "sleepwake._session_process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with _session_process() as process:
         assert process.stdin is not None and process.stdout is not None  # noqa: PT018, S101 - both are pipes
         process.stdin.write(json.dumps(order) + "\n")
         process.stdin.flush()

@@ -21,7 +21,7 @@ import pytest
 
 if TYPE_CHECKING:
     from sleepwake._guard import Guard
-    from sleepwake._session import Cell, Session
+    from sleepwake._session import Cell, RunningServer, Session
 
 _OPTIONS = {
     "fault": "plant a corruption on purpose",
@@ -50,6 +50,30 @@ def sleepwake_guard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[
     out = request.config.getoption("--sleepwake-out") or tmp_path
     with ExitStack() as guards:
         yield lambda llm, **settings: guards.enter_context(guard(llm, **{"out": out, **settings}))
+
+
+@pytest.fixture(scope="session")
+def sleepwake_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """A vLLM server for the tests of this session, with its sleep mode and its development endpoints.
+
+    It is started as ``--sleepwake-model``, ``--sleepwake-vllm-arg`` and their like say, and ends with the
+    session; with ``--sleepwake-endpoint`` it is the one there. ``url`` and ``model`` say how it is asked.
+    """
+    from sleepwake._session import serving
+
+    out = request.config.getoption("--sleepwake-out") or str(tmp_path_factory.mktemp("sleepwake-server"))
+    with serving({**_given(request.config), "out": out}) as server:
+        yield server
+
+
+def _given(config: pytest.Config) -> dict[str, object]:
+    """The options that a call of pytest gives."""
+    options = {name: config.getoption(f"--sleepwake-{name}") for name in _OPTIONS}
+    flags = config.getoption("--sleepwake-vllm-arg")
+    given: dict[str, object] = {name: value for name, value in options.items() if value is not None}
+    return {**given, **({"vllm_args": flags} if flags else {})}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -119,11 +143,8 @@ class _Scenarios:
         if self._session is None:
             from sleepwake._session import Session
 
-            options = {name: self._config.getoption(f"--sleepwake-{name}") for name in _OPTIONS}
-            given = {name: value for name, value in options.items() if value is not None}
-            flags = self._config.getoption("--sleepwake-vllm-arg")
             files = [file for path in self._paths for file in _scenario_files(path)]
-            self._session = Session({**given, **({"vllm_args": flags} if flags else {})}, files)
+            self._session = Session(_given(self._config), files)
         return self._session
 
     @property
