@@ -21,6 +21,8 @@ import pytest
 from harness import workflow
 from harness.cli import call
 from harness.cli.application import app
+from harness.cli.concluding import conclude
+from harness.cli.shared import new_console
 from harness.errors import ExitCode
 from harness.history.run_description import read_description, write_description
 from harness.runs.options import RunOptions
@@ -123,19 +125,33 @@ def test_a_corrupt_run_ends_with_one_and_names_the_cause(faulty: Ran) -> None:
 def test_a_run_ends_with_its_first_corrupt_cell_when_asked_to(
     here: Path, served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was not begun says so, the exit code is that of the corrupt cell, and --resume runs the rest."""
-    (here / "scenarios" / "again.yaml").write_text(SCENARIO.replace("name: small", "name: small-again"))
-    endpoint = served.start(Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE})))
-
-    def cells() -> dict[str, str | None]:
-        verdict = json.loads((here / "reports" / "latest" / "verdict.json").read_text())
-        return {cell["scenario"]: cell["verdict"] for cell in verdict["cells"]}
-
-    assert call(["run", "-x", "scenarios", "--endpoint", endpoint]) == ExitCode.CORRUPT_OR_DEGRADED
-    assert sorted(cells().values(), key=str) == [None, "corrupt"]
+    """What was not begun says so, and the exit code is that of the corrupt cell."""
+    end_with_the_first(here, served.start(KEEPS_BLOCKS))
+    assert sorted(cells_of_latest(here).values(), key=str) == [None, "corrupt"]
     assert "(--exit-first)" in capsys.readouterr().out
+
+
+@pytest.mark.cell
+def test_resuming_a_run_that_ended_with_its_first_corrupt_cell_runs_the_rest(
+    here: Path, served: Served
+) -> None:
+    """It is not asked again to end with the first."""
+    endpoint = served.start(KEEPS_BLOCKS)
+    end_with_the_first(here, endpoint)
     assert call(["run", "--resume", "latest", "--endpoint", endpoint]) == ExitCode.CORRUPT_OR_DEGRADED
-    assert cells() == {"small": "corrupt", "small-again": "corrupt"}
+    assert cells_of_latest(here) == {"small": "corrupt", "small-again": "corrupt"}
+
+
+def end_with_the_first(here: Path, endpoint: str) -> None:
+    """Run two corrupt cells with --exit-first."""
+    (here / "scenarios" / "again.yaml").write_text(SCENARIO.replace("name: small", "name: small-again"))
+    assert call(["run", "-x", "scenarios", "--endpoint", endpoint]) == ExitCode.CORRUPT_OR_DEGRADED
+
+
+def cells_of_latest(here: Path) -> dict[str, str | None]:
+    """Each scenario's verdict."""
+    verdict = json.loads((here / "reports" / "latest" / "verdict.json").read_text())
+    return {cell["scenario"]: cell["verdict"] for cell in verdict["cells"]}
 
 
 def test_a_server_that_does_not_answer_is_infrastructure(
@@ -148,8 +164,11 @@ def test_a_server_that_does_not_answer_is_infrastructure(
 
 
 def test_a_baseline_that_never_answers_is_inconclusive(here: Path, served: Served) -> None:
-    """Without a baseline there is nothing to compare with: exit 3."""
-    impatient = SCENARIO.replace("answer: 30", "answer: 1").replace("script:", "evidence: [warm]\nscript:")
+    """Without a baseline there is nothing to compare with: exit 3.
+
+    The deadline is short because none of them would ever answer: no slow machine makes it fail.
+    """
+    impatient = SCENARIO.replace("answer: 30", "answer: 0.1").replace("script:", "evidence: [warm]\nscript:")
     (here / "scenarios" / "small.yaml").write_text(impatient)
     code = call(["run", "--endpoint", served.start(Misbehaviour({Behaviour.HANG: 0}))])
     assert code == ExitCode.INCONCLUSIVE
@@ -332,12 +351,13 @@ def test_a_bug_report_shows_the_bug_again(
 
 
 def test_a_job_on_github_gets_annotations_and_a_summary(
-    here: Path, served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Path, faulty: Ran, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where GitHub Actions says so; nothing the report prints can be taken for a command."""
+    """A run ends so where GitHub Actions says it runs; nothing it prints can be taken for a command."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(here / "summary"))
-    call(["run", "--endpoint", served.start(KEEPS_BLOCKS)])
+    faulty.copy_to(here / "reports")
+    assert conclude(Path("reports/latest"), new_console()) == faulty.code
     output = capsys.readouterr().out
     assert "::error title=small / only%3A corrupt (stale prefix cache),file=scenarios/small.yaml::" in output
     assert output.index("::stop-commands::") < output.index("sleepwake: corrupt")
@@ -345,6 +365,7 @@ def test_a_job_on_github_gets_annotations_and_a_summary(
 
 
 # The runtime lets go of a process that runs on: that is what is asked for.
+@pytest.mark.cell
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.usefixtures("here")
 def test_kept_servers_are_named_and_cleaned_up(

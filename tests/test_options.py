@@ -177,6 +177,7 @@ def test_the_run_says_where_every_value_came_from(
     assert "small" not in capsys.readouterr().err
 
 
+@pytest.mark.cell
 def test_resuming_keeps_the_runs_own_options_whatever_the_environment_says(
     here: Path, served: Served, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

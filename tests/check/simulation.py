@@ -8,6 +8,7 @@ the passes after a transition.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -71,11 +72,7 @@ class Engine:
     clock: Iterator[int] = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:
-        # The model is the same in all simulations; only noise and prompts differ.
-        model = np.random.default_rng(1)
-        sharpness = model.gamma(2.0, 3.0, size=(CONTEXTS, 1))
-        self.logits = model.normal(0, 1, size=(CONTEXTS, VOCABULARY)) * sharpness
-        self.logits[:, END_OF_SEQUENCE] -= 0.5 * sharpness[:, 0]
+        self.logits = _model()
         self.starts = self.random.integers(0, CONTEXTS, size=self.setup.prompts)
 
     def recording(self) -> Recording:
@@ -144,14 +141,12 @@ class Engine:
             logits = logits + sd * draw
             if noise.quantum:
                 logits = np.round(logits / noise.quantum) * noise.quantum
-            logprobs = (
-                logits - np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1))[:, None]
-            )
-            logprobs -= logits.max(axis=1, keepdims=True)
+            likeliest = logits.max(axis=1, keepdims=True)
+            logprobs = logits - np.log(np.exp(logits - likeliest).sum(axis=1))[:, None] - likeliest
             best = np.argsort(-logprobs, axis=1, kind="stable")[:, :TOP_K]
             tokens[:, position] = best[:, 0]
             ids[:, position] = best
-            values[:, position] = np.take_along_axis(logprobs, best, axis=1)
+            values[:, position] = logprobs[rows[:, None], best]
             contexts = (contexts * 31 + tokens[:, position] * 17 + 7) % CONTEXTS
         return [self._answer(start, row, tokens[row], ids[row], values[row]) for row in range(setup.prompts)]
 
@@ -182,6 +177,17 @@ class Engine:
                 top_values=values[:length],
             ),
         )
+
+
+@functools.cache
+def _model() -> Floats:
+    """A row of logits for each context: the same in all simulations; only noise and prompts differ."""
+    model = np.random.default_rng(1)
+    sharpness = model.gamma(2.0, 3.0, size=(CONTEXTS, 1))
+    logits: Floats = model.normal(0, 1, size=(CONTEXTS, VOCABULARY)) * sharpness
+    logits[:, END_OF_SEQUENCE] -= 0.5 * sharpness[:, 0]
+    logits.flags.writeable = False
+    return logits
 
 
 def simulate(seed: int, setup: Setup = Setup()) -> Recording:

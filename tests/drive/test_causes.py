@@ -22,6 +22,7 @@ async def test_damage_that_comes_and_goes_is_called_so(driver: Driver, one_in: i
     assert "right when asked again as they had been" in result.reason
 
 
+@pytest.mark.cell
 async def test_salts_that_no_longer_separate_leave_a_stale_prefix_cache(driver: Driver) -> None:
     """Blank blocks are read under any salt: only forgetting them heals."""
     recording = await driver.run(misbehave="mix-salts-after-wake")
@@ -36,12 +37,14 @@ async def test_salts_that_no_longer_separate_leave_a_stale_prefix_cache(driver: 
     ("fault", "cause"),
     [("lose-buffers", Cause.LOST_BUFFERS), ("round-keys-and-values", Cause.KV_CACHE)],
 )
+@pytest.mark.cell
 async def test_what_buffers_tell_decides(driver: Driver, fault: str, cause: Cause) -> None:
     """Neither is healed by anything; the checksums of buffers tell one from the other."""
     result = judge(await driver.run(fault=fault))
     assert (result.verdict, result.cause) == (Verdict.CORRUPT, cause), result.reason
 
 
+@pytest.mark.cell
 async def test_two_causes_are_both_named(driver: Driver) -> None:
     """Blocks outlive the sleep, and the weights do not."""
     result = judge(await driver.run(fault="lose-weights,keep-prefix-cache"))

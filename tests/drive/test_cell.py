@@ -106,7 +106,7 @@ async def test_the_founding_bug_cannot_show_without_prefix_caching(driver: Drive
     assert judge(await driver.run("off", fault="keep-prefix-cache")).verdict is Verdict.CLEAN
 
 
-@pytest.mark.parametrize("arm", ["on", "off"])
+@pytest.mark.parametrize("arm", ["on", pytest.param("off", marks=pytest.mark.cell)])
 async def test_lost_weights_are_told_apart(driver: Driver, arm: str) -> None:
     """Weights that do not come back hurt both arms, and no fresh salt heals them."""
     result = judge(await driver.ran(arm, fault="lose-weights"))
@@ -166,7 +166,7 @@ async def test_a_server_that_dies_later_is_infrastructure(driver: Driver, misbeh
 
 async def test_requests_that_never_return_leave_the_baseline_undecided(driver: Driver) -> None:
     """Without a baseline nothing can be said: inconclusive, not clean."""
-    result = judge(await driver.run(misbehave="hang"))
+    result = judge(await driver.run(misbehave="hang", script=ONE_SLEEP))
     assert result.verdict is Verdict.INCONCLUSIVE
 
 
@@ -227,7 +227,7 @@ async def test_an_engine_whose_processes_cannot_be_seen_hangs_if_it_counts_nothi
 
 async def test_a_sleep_that_does_nothing_is_contradicted(driver: Driver) -> None:
     """The call answers 200; the observations do not confirm it, so the cell is not clean."""
-    recording = await driver.run(misbehave="sleep-does-nothing")
+    recording = await driver.run(misbehave="sleep-does-nothing", script=ONE_SLEEP)
     assert any(
         "/is_sleeping says false" in words
         for end in recording.step_ends.values()
@@ -263,7 +263,7 @@ async def test_where_answers_part_is_recorded_in_words(driver: Driver) -> None:
 
 async def test_secrets_on_the_command_line_stay_out_of_the_history(driver: Driver) -> None:
     """What an arm's flags hide from the log they hide from the history as well."""
-    job = driver.job(driver.cell())
+    job = driver.job(driver.cell(script="- probe: {name: baseline, evidence: [warm]}"))
     await run_cell(
         replace(job, extra_args=("--hf-token=not-for-you",)), driver.runtime, watcher=lambda _: None
     )

@@ -111,6 +111,7 @@ async def test_requests_that_are_aborted_end_although_the_engine_goes_on(driver:
     assert kept(recording) == {("abort",)}
 
 
+@pytest.mark.cell
 async def test_a_sleep_that_waits_lets_every_stream_end(driver: Driver) -> None:
     """The engine falls asleep only after the last token."""
     steps = (
@@ -124,7 +125,13 @@ async def test_a_sleep_that_waits_lets_every_stream_end(driver: Driver) -> None:
     assert kept(recording) <= {("length",), ("stop",)}
 
 
-@pytest.mark.parametrize("wake", [["{}"], ["{tags: [weights]}", "{tags: [kv_cache]}"]])
+@pytest.mark.parametrize(
+    "wake",
+    [
+        ["{}"],
+        pytest.param(["{tags: [weights]}", "{tags: [kv_cache]}"], marks=pytest.mark.cell),
+    ],
+)
 async def test_what_is_sent_to_a_sleeper_is_answered_after_waking(driver: Driver, wake: list[str]) -> None:
     """Requests wait for a sleeping engine, and for a half-awake one, without holding up the script."""
     steps = (
@@ -152,6 +159,7 @@ async def test_clients_that_leave_are_forgotten(driver: Driver) -> None:
     assert all(request.end and request.end.client_left for request in recording.requests)
 
 
+@pytest.mark.cell
 async def test_a_request_that_is_given_up_too_soon_accuses_nobody(driver: Driver) -> None:
     """The script's patience is no proof: inconclusive, with what was seen meanwhile."""
     steps = (
@@ -180,6 +188,7 @@ async def test_a_request_that_never_ends_is_given_up_and_found(driver: Driver) -
     assert "the engine stood still" in complaints(result)[0]
 
 
+@pytest.mark.cell
 async def test_requests_that_end_too_early_put_nothing_to_the_test(driver: Driver) -> None:
     """Where all had ended before the sleep, the cell says so instead of calling it clean."""
     steps = (
@@ -193,6 +202,7 @@ async def test_requests_that_end_too_early_put_nothing_to_the_test(driver: Drive
     assert "ended before the transition" in result.reason
 
 
+@pytest.mark.cell
 async def test_one_that_should_have_been_aborted_is_found(driver: Driver) -> None:
     """A sleep that lets requests run on although it said it would abort them."""
     steps = (

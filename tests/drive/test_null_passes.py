@@ -38,6 +38,7 @@ async def test_one_is_enough_where_everything_comes_again(driver: Driver) -> Non
     assert await null_passes(driver, options="evidence: [warm, cold]") == ["warm", "cold"]
 
 
+@pytest.mark.cell
 async def test_a_noisy_engine_is_given_four(driver: Driver) -> None:
     """That is what its answers are told from damage with."""
     assert MOST_NULL_PASSES == LEAST_NULL_ANSWERS

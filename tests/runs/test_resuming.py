@@ -106,6 +106,7 @@ def test_a_run_interrupted_after_two_of_four_cells_runs_the_other_two(
     assert load_recording(folder).finished
 
 
+@pytest.mark.cell
 def test_resuming_a_finished_run_starts_nothing_but_what_was_cut_off(
     run: Callable[[], tuple[int, list[str]]], runtime: Interruptible, capsys: pytest.CaptureFixture[str]
 ) -> None:

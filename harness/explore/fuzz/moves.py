@@ -152,9 +152,10 @@ _TOPICS: Mapping[str, tuple[type, ...]] = {
 }
 
 
+_RANKS = {step: rank for rank, steps in enumerate(_TOPICS.values()) for step in steps}
+
+
 def topic_of(move: Move) -> str | None:
     """What a move is about; of several things, the rarest.  None where it only asks."""
-    for topic, steps in _TOPICS.items():
-        if any(isinstance(step, steps) for step in move):
-            return topic
-    return None
+    ranks = [_RANKS[type(step)] for step in move if type(step) in _RANKS]
+    return tuple(_TOPICS)[min(ranks)] if ranks else None

@@ -26,7 +26,7 @@ Rows = npt.NDArray[np.int64]
 SEEDS = pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.cell) for seed in range(1, 3))]
 )
-"""One engine of a kind is imagined in the fast tests, three in the gate."""
+"""One engine of a kind is imagined in the fast tests, three in the gate, and there kinds like another too."""
 
 
 @cache
@@ -99,7 +99,7 @@ def one_step(logits: Floats, _rows: Rows, position: int, _random: np.random.Gene
     "setup",
     [
         Setup(),
-        Setup(null_passes=8),
+        pytest.param(Setup(null_passes=8), marks=pytest.mark.cell),
         Setup(noise=Noise(per_pass=0.2)),
         Setup(noise=Noise(heavy=True)),
         Setup(noise_after=Noise(sd=1.3 * BF16.sd)),
@@ -132,15 +132,15 @@ def test_healthy_engines_are_clean_although_most_answers_differ() -> None:
     ("damage", "alarm"),
     [
         (scaled(0.97), "dense"),
-        (scaled(0.98), "scale"),
+        pytest.param(scaled(0.98), "scale", marks=pytest.mark.cell),
         (scaled(1.02), "scale"),
-        (biased(0.12), "dense"),
+        pytest.param(biased(0.12), "dense", marks=pytest.mark.cell),
         (late, "sparse"),
         (one_prompt, "gross"),
-        (swapped, "gross"),
+        pytest.param(swapped, "gross", marks=pytest.mark.cell),
         (eager, "ending"),
-        (eager, "length"),
-        (never_ending, "gross"),
+        pytest.param(eager, "length", marks=pytest.mark.cell),
+        pytest.param(never_ending, "gross", marks=pytest.mark.cell),
     ],
 )
 @SEEDS
@@ -258,8 +258,8 @@ ALONE = Setup(noise=Noise(sd=0.0), concurrency=1, cycles=1)
     [
         (ALONE, Verdict.CORRUPT),
         (replace(ALONE, concurrency=2), Verdict.CLEAN),
-        (replace(ALONE, null_passes=1), Verdict.INCONCLUSIVE),
-        (replace(ALONE, noise=Noise(sd=1e-2)), Verdict.CLEAN),
+        pytest.param(replace(ALONE, null_passes=1), Verdict.INCONCLUSIVE, marks=pytest.mark.cell),
+        pytest.param(replace(ALONE, noise=Noise(sd=1e-2)), Verdict.CLEAN, marks=pytest.mark.cell),
     ],
     ids=["alone", "beside another", "too seldom", "not always alike"],
 )
