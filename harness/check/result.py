@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from harness.history.time_spent import TimeSpent
+from harness.history.time_parts import TimeSpent
 
 
 class _Frozen(BaseModel):

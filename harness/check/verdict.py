@@ -41,7 +41,7 @@ from harness.check.result import (
 from harness.check.wording import counted, describe
 from harness.errors import ExitCode, FlagsRefusedError
 from harness.history.recording import Recording
-from harness.history.time_spent import TimeSpent
+from harness.history.time_parts import TimeSpent
 
 NO_TIME = TimeSpent()
 WORST_FIRST = (Verdict.CORRUPT, Verdict.DEGRADED, Verdict.INCONCLUSIVE, Verdict.CLEAN)

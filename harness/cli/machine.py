@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from harness.check.result import RunResult
 from harness.cli.shared import print_lines
 from harness.errors import ExitCode
 from harness.extras import require
@@ -87,6 +86,7 @@ def schema(what: Literal["scenario", "verdict"] = "scenario", /) -> int:
     Args:
         what: Of scenario files, or of verdict.json.
     """
+    from harness.check.result import RunResult
     from harness.scenario.schema import Scenario
 
     model = Scenario if what == "scenario" else RunResult

@@ -17,10 +17,7 @@ from harness.cli.option_sources import runs_folder
 from harness.cli.shared import RunArgument, print_lines
 from harness.errors import ExitCode, UsageError
 from harness.extras import require
-from harness.report import write_report
-from harness.report.writer import HTML_FILE
 from harness.runs.finding import REPORTS, find_run
-from harness.runs.judging import judge_directory
 
 LOOPBACK = "127.0.0.1"
 _OUR_NAMES = frozenset({LOOPBACK, "localhost"})
@@ -43,6 +40,10 @@ def show(
         serve: Serve it, also where there is a desktop.
         port: The port to serve it at. Default: a free one.
     """
+    from harness.report import write_report
+    from harness.report.writer import HTML_FILE
+    from harness.runs.judging import judge_directory
+
     directory = find_run(name, out=runs_folder(REPORTS))
     page = directory / HTML_FILE
     if not page.exists():

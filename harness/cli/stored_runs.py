@@ -16,11 +16,7 @@ from harness.cli.shared import OutOption, RunArgument, new_console, print_lines
 from harness.errors import ExitCode, UsageError
 from harness.extras import require
 from harness.history.files import read_ordinary
-from harness.report import show_report, write_report
-from harness.report.tables import show_table
-from harness.report.writer import HTML_FILE, VERDICT_FILE
 from harness.runs.finding import REPORTS, find_run, pin_run
-from harness.runs.judging import judge_directory
 
 
 def check(name: RunArgument = None, /) -> int:
@@ -32,6 +28,10 @@ def check(name: RunArgument = None, /) -> int:
     Args:
         name: A run directory. Without one: the latest.
     """
+    from harness.report import show_report, write_report
+    from harness.report.writer import HTML_FILE, VERDICT_FILE
+    from harness.runs.judging import judge_directory
+
     directory = _find_run(name)
     judged = judge_directory(directory)
     judgement = directory / VERDICT_FILE
@@ -53,6 +53,9 @@ def report(name: RunArgument = None, /) -> int:
         name: A run directory. Without one: the latest.
     """
     require("report", for_what="report.html")
+    from harness.report import write_report
+    from harness.runs.judging import judge_directory
+
     directory = _find_run(name)
     print_lines([str(write_report(directory, judge_directory(directory).report).html)])
     return ExitCode.CLEAN
@@ -97,6 +100,7 @@ def compare(
     if html is not None:
         require("report", for_what="--html")
     from harness.report.two_runs import TwoRuns, show_two_runs, two_runs_md
+    from harness.runs.judging import judge_directory
 
     runs = TwoRuns(
         first=judge_directory(_find_run(first)).report, second=judge_directory(_find_run(second)).report
@@ -144,6 +148,7 @@ def bug_report(
         out: The directory to write. Default: one for the cell within the run.
     """
     from harness.report import bug_report as bundle
+    from harness.runs.judging import judge_directory
     from harness.servers.collected import collect_env
 
     directory = _find_run(name)
@@ -171,6 +176,7 @@ def history(*, html: Path | None = None, last: int = 30, out: OutOption = REPORT
         last: How many runs the page shows at most, the newest.
         out: The folder that holds the run directories.
     """
+    from harness.report.tables import show_table
     from harness.runs.listing import past_runs, past_runs_table
 
     if html is not None:
@@ -188,6 +194,7 @@ def _write_trends(html: Path, *, last: int, out: Path) -> int:
     require("report", for_what="--html")
     from harness.history.files import replace_file
     from harness.report.trends import trends_html
+    from harness.report.writer import HTML_FILE
     from harness.runs.trends import past_cells
 
     if last < 1:

@@ -10,7 +10,6 @@ from cyclopts import Parameter
 from pydantic import SecretStr
 from rich.text import Text
 
-from harness.cli.concluding import conclude
 from harness.cli.help import THEIRS
 from harness.cli.option_sources import given_options, variable, variable_of_words
 from harness.cli.shared import OutOption, new_console
@@ -77,6 +76,7 @@ def watch(
         out: The folder that holds the run directories.
     """
     require("run", for_what="watching a server")
+    from harness.cli.concluding import conclude
     from harness.watch.options import WatchOptions
     from harness.watch.run import watch as begin
 

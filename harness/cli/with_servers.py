@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from harness.cli.concluding import conclude
 from harness.cli.help import RESULT, WHAT
 from harness.cli.option_sources import given_options
 from harness.cli.options import OptionsOfRun
@@ -27,8 +26,6 @@ from harness.cli.shared import (
 )
 from harness.errors import ExitCode
 from harness.extras import require
-from harness.report.tables import print_line, show_table
-from harness.report.text import count
 from harness.runs.finding import REPORTS
 from harness.runs.options import RunOptions
 
@@ -68,7 +65,9 @@ def run(
     """
     require("run", for_what="running scenarios")
     from harness import workflow
+    from harness.cli.concluding import conclude
     from harness.fitting import fit
+    from harness.report.text import count
     from harness.runs.resuming import resume as take_up
 
     asked = options.of(paths)
@@ -93,6 +92,9 @@ def run(
 
 
 def _run(options: RunOptions, cells: list[Cell], choice: Choice, *, resumed: Resumption | None) -> int:
+    from harness.report.tables import print_line
+    from harness.report.text import count
+
     console = new_console()
     print_line(console, f"runtime: {choice.runtime.name} ({choice.reason})")
     if resumed and resumed.kept:
@@ -121,7 +123,9 @@ def _run_to_the_end(
     options: RunOptions, cells: list[Cell], choice: Choice, *, console: Console, resume_in: Path | None
 ) -> int:
     from harness import workflow
+    from harness.cli.concluding import conclude
     from harness.report.progress import Progress
+    from harness.report.tables import print_line
 
     with Progress(console, cells=len(cells)) as progress:
         finished = workflow.run(options, cells, choice, progress=progress, resume_in=resume_in)
@@ -163,6 +167,7 @@ def bisect(
     from harness.explore.bisect import run as search
     from harness.explore.bisect.search import conclusion, table
     from harness.report.progress import Progress
+    from harness.report.tables import print_line, show_table
     from harness.servers.docker.images import supported_versions
 
     options = RunOptions(
@@ -228,6 +233,7 @@ def fuzz(
     from harness.explore.fuzz.confirming import FuzzOptions
     from harness.explore.fuzz.moves import LEGAL_MOVES, SAFE_MOVES
     from harness.explore.fuzz.run import Fuzz, conclusion, seconds_in, table
+    from harness.report.tables import print_line, show_table
 
     if budget is None and examples is None:
         budget = "10m"
@@ -283,6 +289,7 @@ def selftest(
     from harness import workflow
     from harness.explore.selftest.run import Selftest, conclusion, faults_named, table
     from harness.report.progress import Progress
+    from harness.report.tables import print_line, show_table
 
     faults = faults_named(fault)
     if list_faults:

@@ -38,7 +38,8 @@ from harness.history.passes import (
     Waited,
 )
 from harness.history.store import read_events
-from harness.history.time_spent import TimeSpent, time_spent
+from harness.history.time_parts import TimeSpent
+from harness.history.time_spent import time_spent
 
 _E = TypeVar("_E", bound=Event)
 

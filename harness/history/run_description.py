@@ -18,7 +18,7 @@ from harness.errors import HistoryError
 from harness.history.files import read_ordinary, replace_json
 from harness.history.integrity import DIGEST, digest_of
 from harness.history.layout import RUN_FILE
-from harness.history.time_spent import TimeSpent
+from harness.history.time_parts import TimeSpent
 
 RUN_FORMAT_VERSION: Literal[1] = 1
 """The format of ``run.json`` that is written and read."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.history.time_spent import PARTS, Part, TimeSpent
+from harness.history.time_parts import PARTS, Part, TimeSpent
 from harness.report.model import Report
 from harness.report.text import percent, seconds
 

@@ -21,7 +21,7 @@ from harness.history.run_description import (
     read_description,
     write_description,
 )
-from harness.history.time_spent import TimeSpent
+from harness.history.time_parts import TimeSpent
 from harness.redaction import without_secret_flags
 from harness.report.text import count
 from harness.runs.finding import new_run_directory

@@ -25,7 +25,8 @@ from harness.history.run_description import (
     read_description,
     write_description,
 )
-from harness.history.time_spent import TimeSpent, milliseconds
+from harness.history.time_parts import TimeSpent
+from harness.history.time_spent import milliseconds
 from harness.redaction import without_secret_flags
 from harness.runs.locking import alone_in
 from harness.runs.plan import RunPlan, describe

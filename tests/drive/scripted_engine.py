@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import numpy as np
-import openai
 import pytest
 
 from harness.drive.recorder import Recorder
@@ -23,6 +24,9 @@ from harness.scenario.schema import Scenario
 from harness.servers.base import Activity, Memory, ServerFacts
 from harness.vllm_api.connection import Connection
 from harness.vllm_api.generation import Generation, GenerationRequest
+
+if TYPE_CHECKING:
+    import openai
 
 BASE_URL = "http://scripted.test"
 
@@ -163,7 +167,7 @@ async def stage(
     session = Session(
         scenario=Scenario.model_validate({**tree, **scenario}),
         server=engine,
-        connection=Connection(base_url=BASE_URL, http=client, openai=openai.AsyncOpenAI(api_key="none")),
+        connection=Connection(base_url=BASE_URL, http=client, openai=_never_asked()),
         recorder=recorder,
         served_model_name="model",
         variants=Variants(own_weights="/own", adapters={"first": folder}, exchanged=folder / "exchanged"),
@@ -176,3 +180,11 @@ async def stage(
             yield Stage(session, engine, events)
         finally:
             recorder.close()
+
+
+@cache
+def _never_asked() -> openai.AsyncOpenAI:
+    """What asks for tokens is replaced; to make a client for each test takes longer than most of them."""
+    import openai
+
+    return openai.AsyncOpenAI(api_key="none")

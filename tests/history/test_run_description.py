@@ -17,7 +17,7 @@ from harness.history.run_description import (
     read_description,
     write_description,
 )
-from harness.history.time_spent import TimeSpent
+from harness.history.time_parts import TimeSpent
 
 STORED = Path(__file__).parents[1] / "data" / "runs" / "format-1"
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from harness.history.events import CellFailed, CellFinished, Event, ServerReady
 from harness.history.observations import StepFinished, StepStarted
 from harness.history.passes import Answer, CacheCondition, PassStarted, PromptsPrepared, Role, TokenTexts
-from harness.history.time_spent import PARTS, TimeSpent, milliseconds, time_spent
+from harness.history.time_parts import PARTS, TimeSpent
+from harness.history.time_spent import milliseconds, time_spent
 from tests.history.begun import step_started
 from tests.history.strategies import cell_started, events
 

@@ -16,9 +16,11 @@ import pytest
 from gguf import GGMLQuantizationType
 
 from harness.errors import ModelError
+from harness.models import default
 from harness.models.cache import MANIFEST, cache_directory, sound_folder
 from harness.models.checksums import full_checksums
 from harness.models.default import GGUF_FILE, NAME, RECIPE
+from harness.models.gguf_conversion import convert
 from harness.models.model import Model, provide_model
 from tests.models.tiny_llama import TinyLlama
 
@@ -63,6 +65,17 @@ def cache(tmp_path: Path) -> Path:
 def filled_cache(used_cache: Path, cache: Path) -> Path:
     """A cache directory that holds the converted model."""
     return Path(shutil.copytree(used_cache, cache))
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Converts without the process of its own, whose start takes longer than the conversion."""
+
+    def run(gguf_file: Path, folder: Path, *, lock: int) -> None:
+        assert lock
+        convert(gguf_file, folder)
+
+    monkeypatch.setattr(default, "run_conversion", run)
 
 
 def provide(cache: Path) -> Model:
@@ -161,7 +174,7 @@ def test_damage_is_noticed(tmp_path: Path, sound: Path, damage: Callable[[Path],
     assert sound_folder(folder, recipe=RECIPE) is None
 
 
-@pytest.mark.usefixtures("package")
+@pytest.mark.usefixtures("package", "in_this_process")
 def test_damaged_folder_is_built_again(filled_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Damage is told, and repaired to the very same model."""
     model = provide(filled_cache)
@@ -172,7 +185,7 @@ def test_damaged_folder_is_built_again(filled_cache: Path, caplog: pytest.LogCap
     assert "is damaged or outdated and is made again" in caplog.text
 
 
-@pytest.mark.usefixtures("package")
+@pytest.mark.usefixtures("package", "in_this_process")
 def test_concurrent_uses_convert_once(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whoever comes while the model is converted waits and uses the result."""
     caplog.set_level(logging.INFO)

@@ -7,7 +7,7 @@ import re
 import pytest
 from rich.console import Console
 
-from harness.history.time_spent import TimeSpent
+from harness.history.time_parts import TimeSpent
 from harness.report.model import Report, assemble
 from harness.report.page import report_html
 from harness.report.plain import plain_lines

@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 from harness.engine_plugin import compat
 from harness.engine_plugin.faults.hooks import Worker, Wrapper, counted_wakes, on_worker_start, wrap
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 @fault("round-keys-and-values", cause="kv cache")
 def round_keys_and_values() -> None:
     """After waking up keys and values are kept with three bits of precision, whatever the cache's type."""
+    # Loading it takes longer than all of the command that only lists faults.
+    from unittest.mock import patch
 
     def start(worker: Worker) -> None:
         layers = [
