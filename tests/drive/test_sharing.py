@@ -22,6 +22,7 @@ from harness.history.passes import Role
 from harness.history.recording import Recording, load_history, load_recording
 from harness.scenario.cells import load_cells
 from harness.scenario.schema import Arm
+from harness.servers.base import RuntimeName
 from tests.drive.conftest import SCENARIOS, Driver
 from tests.fake_vllm.in_process import InProcessRuntime
 
@@ -197,6 +198,24 @@ def test_a_cell_that_spoils_its_server_comes_last(driver: Driver) -> None:
     }
     jobs = [driver.job(replace(driver.cell(script=text), arm_name=name)) for name, text in scripts.items()]
     assert [job.cell.arm_name for job in by_server(jobs)] == ["pauses", "sleeps", "asks-too-soon", "spoils"]
+
+
+@pytest.mark.parametrize(("runtime", "shared"), [("process", True), ("inprocess", False)])
+def test_an_llm_goes_on_to_no_cell_that_needs_more_of_it(
+    driver: Driver, runtime: RuntimeName, *, shared: bool
+) -> None:
+    """Only where engines are held in process does it matter which class a server's engine has."""
+    asks = "- probe: a\n- sleep: {}\n- wake_up: {}\n- probe: b"
+    pauses = "- probe: a\n- pause: {}\n- resume: {}\n- probe: b"
+    jobs = [
+        driver.job(replace(driver.cell(script=script), arm_name=str(place)))
+        for place, script in enumerate((asks, pauses))
+    ]
+    held = InProcessRuntime()
+    held.name = runtime
+    judges = Judges(is_clean=lambda _: True, sees_again=sees_again)
+    servers = SharedServers(held, jobs, judges=judges, watcher_of=lambda _: lambda _: None)
+    assert servers._suits_the_next(jobs[0]) is shared
 
 
 @pytest.mark.cell
