@@ -1,4 +1,4 @@
-"""The inprocess runtime: which class it holds, where it can, and that cells run on it."""
+"""The inprocess runtime: which class it holds, and where it can."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-import sleepwake
 from harness.errors import RuntimeUnavailableError
 from harness.servers import inprocess
 from harness.servers.inprocess import InprocessRuntime, held_class
@@ -57,35 +56,3 @@ async def test_it_comes_and_goes_as_a_server_does(make_spec: SpecFactory, cache:
         assert await server.death() is None
         assert (await server.measure_memory()).per_process
     assert (await server.measure_memory()).per_process == {}
-
-
-@pytest.mark.engine
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    ("scenario", "fault", "held", "verdict", "cause"),
-    [
-        ("first-look", None, "LLM", sleepwake.Verdict.CLEAN, None),
-        (
-            "first-look",
-            "keep-prefix-cache",
-            "LLM",
-            sleepwake.Verdict.CORRUPT,
-            sleepwake.Cause.STALE_PREFIX_CACHE,
-        ),
-        ("pause-resume", None, "AsyncLLM", sleepwake.Verdict.CLEAN, None),
-    ],
-)
-def test_scenarios_run_on_an_engine_that_is_held(
-    tmp_path: Path,
-    scenario: str,
-    *,
-    fault: str | None,
-    held: str,
-    verdict: sleepwake.Verdict,
-    cause: sleepwake.Cause | None,
-) -> None:
-    """Whole, with the verdict and the cause that a server gets for the same."""
-    judged = sleepwake.run(scenario, runtime="inprocess", fault=fault, out=tmp_path)
-    assert [(each.verdict, each.cause) for each in judged.result.cells] == [(verdict, cause)]
-    recorded = next(judged.directory.glob("cells/*/history.jsonl")).read_text()
-    assert f"--hold {held}" in recorded
