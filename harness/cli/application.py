@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 import traceback
@@ -16,7 +15,7 @@ from harness.cli import machine, showing, starting, stored_runs, watching, with_
 from harness.cli.help import told
 from harness.cli.option_sources import check_variables, note_sources, variables_taken
 from harness.cli.options import OptionsOfRun
-from harness.cli.shared import write_out
+from harness.cli.streams import endure
 from harness.errors import ExitCode, SleepwakeError
 
 app = App(
@@ -56,12 +55,13 @@ app.command(image)
 
 def main() -> None:
     """Run the ``sleepwake`` command."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # What a terminal or a log cannot show is shown as an escape, as on standard error.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    out = endure()
     code = call(sys.argv[1:])
-    write_out()
-    sys.exit(code)
+    sys.stdout.flush()
+    if out.complaint:
+        sys.stderr.write(f"sleepwake: {out.complaint}\n")
+    # A verdict stays what it is; but nobody may take output that is not whole for a success.
+    sys.exit(ExitCode.INFRASTRUCTURE if out.complaint and code == ExitCode.CLEAN else code)
 
 
 def call(arguments: list[str]) -> int:

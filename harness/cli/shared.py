@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,38 +29,11 @@ VllmArgsOption = Annotated[
 OutOption = Annotated[Path, variable(OUT_VARIABLE), Parameter(group=RESULT)]
 
 
-class _OwnConsole(Console):
-    """A console that says nothing more once nobody reads it; rich's own ends with 1, which is a verdict."""
-
-    def on_broken_pipe(self) -> None:
-        """Whoever read the output has stopped, as ``head`` does: the command goes on to its own end."""
-        self.quiet = True
-        _say_the_rest_to_nobody()
-
-
 def new_console() -> Console:
     """What a command prints to."""
-    return _OwnConsole(highlight=False)
+    return Console(highlight=False)
 
 
 def print_lines(lines: Iterable[str]) -> None:
     """Write each line as it is, without wrapping or colour."""
-    for line in lines:
-        try:
-            sys.stdout.write(f"{line}\n")
-        except BrokenPipeError:
-            _say_the_rest_to_nobody()
-
-
-def write_out() -> None:
-    """Write what still waits to be written, before Python does and complains where nobody reads it."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _say_the_rest_to_nobody()
-
-
-def _say_the_rest_to_nobody() -> None:
-    nobody = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nobody, sys.stdout.fileno())
-    os.close(nobody)
+    sys.stdout.writelines(f"{line}\n" for line in lines)

@@ -59,7 +59,8 @@ def _first_free(parent: Path, stem: str) -> Path:
     while True:
         directory = parent / (stem if number == 1 else f"{stem}-{number}")
         try:
-            directory.mkdir()
+            # Prompts and answers are in it: whether anybody else may read them is for its owner to say.
+            directory.mkdir(mode=0o700)
         except FileExistsError:
             number += 1
         else:

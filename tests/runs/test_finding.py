@@ -42,3 +42,8 @@ def test_nothing_is_pinned_at_first(tmp_path: Path) -> None:
     """Who compares with a run that was never pinned is told so."""
     with pytest.raises(HistoryError, match="no run here"):
         find_run("pinned", out=tmp_path)
+
+
+def test_only_the_owner_reads_a_run(tmp_path: Path) -> None:
+    """Prompts and answers are in it."""
+    assert new_run_directory(tmp_path).stat().st_mode & 0o777 == 0o700

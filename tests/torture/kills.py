@@ -56,7 +56,7 @@ def disturbed(project: Project, way: str, moment: float, cut: Counter[str]) -> I
     ended = run.returncode in {ExitCode.CLEAN, ExitCode.CORRUPT_OR_DEGRADED}
     cut["ended all the same" if ended else "cut short" if begun else "cut before anything began"] += 1
     for folder in begun:
-        yield from _unreadable(folder)
+        yield from unreadable(folder)
     words = ("run", "--resume", "latest") if begun else project.run
     again = project.begin(*words)
     said = f"{said}\n--- {' '.join(words)}\n{end(again)}"
@@ -77,7 +77,8 @@ def _disturb(run: subprocess.Popen[str], way: str) -> None:
     run.send_signal(signal.SIGCONT)
 
 
-def _unreadable(run: Path) -> Iterator[str]:
+def unreadable(run: Path) -> Iterator[str]:
+    """Yield what of a run directory cannot be read, or is believed although it did not end."""
     for history in sorted(run.glob(f"{CELLS_FOLDER}/*/{HISTORY_FILE}")):
         if b"\n" not in history.read_bytes():
             continue  # it was cut short within its first event

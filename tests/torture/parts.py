@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from tests.fake_vllm.behaviours import Behaviour, Misbehaviour
 from tests.fake_vllm.threads import Served
 from tests.small_scenario import write_scenario
-from tests.torture import beside_load, broken_servers, files, interruptions, kills, run_directories
+from tests.torture import (
+    beside_load,
+    broken_servers,
+    files,
+    interruptions,
+    kills,
+    run_directories,
+    surroundings,
+)
 from tests.torture.part import Budget, Outcome, Part
 
 MINUTE, HOUR = 60.0, 3600.0
@@ -82,6 +90,13 @@ PARTS: Sequence[Part] = (
         run=kills.torture,
         trials=(10, 1_000),
         seconds=(5 * MINUTE, 4 * HOUR),
+    ),
+    Part(
+        name="surroundings",
+        about="without disk, memory, streams, network or rights a run says so in words, and leaves nothing",
+        run=surroundings.torture,
+        trials=(12, 100),
+        seconds=(5 * MINUTE, HOUR),
     ),
     Part(
         name="interruptions",

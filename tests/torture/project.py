@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -72,10 +72,10 @@ class Project:
             if {"tests.fake_vllm", str(self._model)} <= set(process.info["cmdline"] or ())
         ]
 
-    def begin(self, *words: str) -> subprocess.Popen[str]:
-        """Start ``sleepwake`` in a process group of its own."""
+    def begin(self, *words: str, through: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """Start ``sleepwake`` in a process group of its own, by itself or ``through`` another command."""
         return subprocess.Popen(
-            [sys.executable, "-m", "tests.torture.on_fakes", *words],
+            [*through, sys.executable, "-m", "tests.torture.on_fakes", *words],
             cwd=self._folder,
             env=self._environment,
             stdout=subprocess.PIPE,
