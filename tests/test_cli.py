@@ -425,6 +425,7 @@ def test_cleaning_nothing_says_so(here: Path, capsys: pytest.CaptureFixture[str]
 
 THREE_COMMANDS = """
 import os, sys
+import harness.report, harness.runs.judging, harness.scenario.schema  # once for all three
 from harness.cli import main
 for word in ("check", "schema", "history"):
     child = os.fork()

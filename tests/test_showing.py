@@ -11,6 +11,7 @@ import pytest
 
 from harness.cli import call, showing
 from harness.errors import ExitCode
+from tests.conftest import leave_undrawn
 from tests.report.browser.runs import clean, write_run
 
 
@@ -69,6 +70,7 @@ def test_a_desktops_browser_opens_the_file(
         return True
 
     monkeypatch.chdir(tmp_path)
+    leave_undrawn(monkeypatch)
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
     monkeypatch.setattr("webbrowser.open", open_browser)

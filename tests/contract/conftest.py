@@ -29,8 +29,8 @@ from tests.fake_vllm.serving import serve
 CALL_DEADLINE_S = 60.0
 """The first request of a real CPU engine takes up to half a minute."""
 
-SLOW = Misbehaviour({Behaviour.SLOW: 1})
-"""The fake waits a millisecond before each token, so that who asks gets a word in without long answers."""
+SLOW = Misbehaviour({Behaviour.SLOW: 2})
+"""The fake waits two milliseconds before each token, so that who asks gets a word in without long answers."""
 
 _CORPORA = Path(__file__).parents[2] / "scenarios" / "corpora"
 _BOOT_DEADLINE_S = 300.0
@@ -144,7 +144,7 @@ async def fake_server(folder: Path) -> AsyncIterator[Running]:
         yield await _running(
             base_url,
             DEFAULT_MODEL,
-            long_answer=500,
+            long_answer=250,
             variants=Variants(own_weights=str(own), other_weights=other, adapters=adapters, exchanged=folder),
         )
 

@@ -17,6 +17,7 @@ from harness import workflow
 from harness.cli import call
 from harness.errors import ExitCode
 from harness.servers.select import Choice
+from tests.conftest import leave_undrawn
 from tests.fake_vllm.in_process import InProcessRuntime
 
 STORED = Path(__file__).parents[1] / "data" / "runs" / "format-1"
@@ -79,8 +80,9 @@ def test_stored_runs_are_listed(stored: Path, capsys: pytest.CaptureFixture[str]
         assert any(line.startswith(name) and outcome in line and "0.32.0" in line for line in lines), lines
 
 
-def test_stored_shards_are_merged(stored: Path) -> None:
+def test_stored_shards_are_merged(stored: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`sleepwake merge` makes one run of the clean and the corrupt shard."""
+    leave_undrawn(monkeypatch)
     assert call(["merge", "clean", "corrupt", "--out", str(stored)]) == ExitCode.CORRUPT_OR_DEGRADED
     assert told(stored / "latest") == told(stored / "clean") + told(stored / "corrupt")
 
@@ -89,6 +91,7 @@ def test_a_stored_run_is_carried_on(
     stored: Path, toy_model_folder: Path, in_process: InProcessRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`sleepwake run --resume` keeps the finished cell, and runs the other two."""
+    leave_undrawn(monkeypatch)
     monkeypatch.setattr(workflow, "choose", lambda _: Choice(runtime=in_process, reason="the only one here"))
     assert call(["run", "--resume", "interrupted"]) == ExitCode.CLEAN
     assert [verdict for _, verdict, _ in told(stored / "interrupted")] == ["clean"] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio
 import httpx
@@ -193,12 +194,12 @@ class TestCall:
     async def test_no_answer_is_a_timeout(self) -> None:
         """A call ends at its deadline, and the server sees that the client has left."""
         async with scripted(None) as server:
-            result = await call(server.connection.http, "POST", "/wake_up", deadline_s=0.05)
+            result = await call(server.connection.http, "POST", "/wake_up", deadline_s=0.5)
             with anyio.fail_after(DEADLINE_S):
                 await server.client_left.wait()
         assert result.error is not None
         assert (result.error.kind, result.status, result.body) == ("timeout", None, None)
-        assert result.seconds >= 0.05
+        assert result.seconds >= 0.5
 
     async def test_a_broken_connection_is_an_error(self) -> None:
         """A server that hangs up without an answer is a connection error."""
@@ -211,9 +212,12 @@ class TestCall:
     async def test_cancellation_passes_through(self) -> None:
         """A cancelled call closes its connection and returns nothing."""
         async with scripted(None) as server:
-            with anyio.move_on_after(0.05) as scope:
-                await call(server.connection.http, "POST", "/sleep", deadline_s=60)
-            assert scope.cancelled_caught
+            async with anyio.create_task_group() as group:
+                group.start_soon(partial(call, server.connection.http, "POST", "/sleep", deadline_s=60))
+                with anyio.fail_after(DEADLINE_S):
+                    while not server.requests:
+                        await anyio.lowlevel.checkpoint()
+                group.cancel_scope.cancel()
             with anyio.fail_after(DEADLINE_S):
                 await server.client_left.wait()
 

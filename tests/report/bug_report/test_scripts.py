@@ -35,8 +35,8 @@ REPRO = Reproduction(
         ),
     ),
     logprob_tolerance=None,
-    answer_deadline_s=2.0,
-    transition_deadline_s=10.0,
+    answer_deadline_s=60.0,
+    transition_deadline_s=60.0,
     boot_deadline_s=90.0,
     server=Invocation(
         model="toy-model",
@@ -90,25 +90,38 @@ def test_a_picture_is_shown_again(tmp_path: Path, served: Served) -> None:
         (Misbehaviour({Behaviour.GARBAGE_AFTER_WAKE: 8}), "DIVERGED: token 8 is token_id:"),
         (Misbehaviour({Behaviour.ERROR_AFTER_WAKE: 0}), "DIVERGED: no answer any more: "),
         (Misbehaviour({Behaviour.EMPTY_AFTER_WAKE: 0}), "DIVERGED: no answer any more: "),
-        (Misbehaviour({Behaviour.HANG_AFTER_WAKE: 0}), "DIVERGED: no answer any more: "),
     ],
 )
 def test_a_damaged_server_diverges(
     tmp_path: Path, served: Served, misbehaviour: Misbehaviour, says: str
 ) -> None:
-    """Other tokens, an error, nothing, silence: DIVERGED and 1, with where."""
+    """Other tokens, an error, nothing: DIVERGED and 1, with where."""
     code, last = run_repro(tmp_path, served.start(misbehaviour))
     assert (code, last[: len(says)]) == (1, says)
 
 
+@pytest.mark.cell
+def test_a_server_that_falls_silent_diverges(tmp_path: Path, served: Served) -> None:
+    """The deadline runs out: it is as long as a busy machine may need for the answers before."""
+    silent = served.start(Misbehaviour({Behaviour.HANG_AFTER_WAKE: 0}))
+    code, last = run_repro(tmp_path, silent, replace(REPRO, answer_deadline_s=10.0))
+    assert code == 1
+    assert last.startswith("DIVERGED: no answer any more: ")
+
+
 @pytest.mark.parametrize(
-    "misbehaviour", [Misbehaviour({Behaviour.HANG: 0}), Misbehaviour({Behaviour.WAKE_UP_FAILS: 0})]
+    ("misbehaviour", "deadline_s"),
+    [
+        (Misbehaviour({Behaviour.HANG: 0}), 0.5),  # no answer ever comes
+        (Misbehaviour({Behaviour.WAKE_UP_FAILS: 0}), 60.0),
+    ],
 )
 def test_what_prevents_the_question_is_neither(
-    tmp_path: Path, served: Served, misbehaviour: Misbehaviour
+    tmp_path: Path, served: Served, misbehaviour: Misbehaviour, deadline_s: float
 ) -> None:
     """No baseline, or a transition that fails where it had not: exit code 2 and no verdict."""
-    code, last = run_repro(tmp_path, served.start(misbehaviour))
+    repro = replace(REPRO, answer_deadline_s=deadline_s)
+    code, last = run_repro(tmp_path, served.start(misbehaviour), repro)
     assert code == 2
     assert last.startswith("cannot tell: ")
 

@@ -51,7 +51,7 @@ async def gone(process: ProcessId) -> None:
     except ProcessLookupError:
         return
     try:
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await anyio.wait_readable(descriptor)
     finally:
         os.close(descriptor)
