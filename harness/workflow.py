@@ -67,7 +67,10 @@ def _whole_matrix(options: RunOptions) -> list[Cell]:
     if options.smoke and options.paths:
         raise UsageError("--smoke names its scenario itself", remedy="leave out the paths, or --smoke")
     paths = options.paths or (shipped_names()[SMOKE] if options.smoke else shipped_scenarios(),)
-    cells = load_cells(paths, only_default=not options.paths, prompts=options.prompts)
+    cells = [
+        replace(cell, scenario=cell.scenario.asking_kinds(options.kinds))
+        for cell in load_cells(paths, only_default=not options.paths, prompts=options.prompts)
+    ]
     return select_cells(cells, arms=options.arms, expression=options.expression)
 
 

@@ -47,6 +47,10 @@ class Cause(StrEnum):
     DRAFT_MODEL = "draft model"
     ENCODER_CACHE = "encoder cache"
     KV_CONNECTOR = "kv connector"
+    TEXT = "text of tokens"
+    GRAMMAR = "grammar state"
+    STOPS = "stop conditions"
+    STEERING = "penalties and biases"
     SCHEDULER = "scheduler or protocol"
     MEMORY = "memory"
     SPEED = "speed"
@@ -70,6 +74,7 @@ CheckerName: TypeAlias = Literal[
     "repetition",
     "termination",
     "conservation",
+    "kinds",
     "adapters",
     "cache",
     "drafts",

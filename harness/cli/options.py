@@ -55,6 +55,9 @@ class OptionsOfRun:
         vllm_args: One more vLLM flag for every arm, for example --vllm-arg=--block-size=64. It overrules
             sleepwake's own defaults; an arm that sets the same flag overrules it, since arms are what is
             compared. In the environment: all of them in one line, as for a shell.
+        kinds: Which other kinds of requests are asked beside the prompts, once a probe: few (those that cost
+            little), all, none, or names with commas between them, for example json-schema,stop-strings.
+            Default: what the scenario says.
         keep_servers: Leave the servers running, for debugging, and say where. `sleepwake clean` ends
             them.
         executor: Where cells run: here, one after the other, or on the nodes of a Ray cluster, as many at
@@ -91,6 +94,7 @@ class OptionsOfRun:
     exit_first: Annotated[bool, Parameter(name=["-x", "--exit-first"], negative=(), group=HOW)] = False
     isolate: Annotated[bool, Parameter(negative=(), group=HOW)] = False
     vllm_args: VllmArgsOption = ()
+    kinds: Annotated[str | None, Parameter(group=WHAT)] = None
     keep_servers: Annotated[bool, Parameter(negative=(), group=HOW)] = False
     executor: Annotated[Literal["local", "ray"], Parameter(group=WHERE)] = "local"
     address: Annotated[str | None, Parameter(group=WHERE)] = None

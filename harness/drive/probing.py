@@ -10,6 +10,7 @@ import anyio
 import numpy as np
 
 from harness.drive.conditions import Condition, plan
+from harness.drive.kinds import ask_kinds
 from harness.drive.machine_load import machine_seen
 from harness.drive.session import Reference, Session, Suspect, Target, failure_of, messages_of
 from harness.history.event_base import UNTIMELY, CallFailure
@@ -62,6 +63,10 @@ async def run_probe(session: Session, options: ProbeOptions, *, role: Role, targ
             session, role=role, probe=options.name, target=target, concurrency=asked.concurrency
         )
     await session.observe("after")
+    # Beyond that look, so that the engine's own times are those of the passes.  A probe that says what it
+    # asks is about that alone.
+    if target.adapter is None and (role is Role.BASELINE or options.evidence is None):
+        await ask_kinds(session, target.reference, probe=options.name, role=role)
     return suspects
 
 

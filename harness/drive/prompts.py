@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from harness.drive.introduction import told
 from harness.drive.job import CellJob
-from harness.drive.session import OBSERVATION_DEADLINE_S, Session
+from harness.drive.session import OBSERVATION_DEADLINE_S, Limits, Session
 from harness.errors import ServerError
 from harness.history.passes import Prompt, PromptsPrepared
 from harness.scenario.corpus import CorpusPrompt
@@ -32,13 +32,18 @@ async def prepare_prompts(session: Session, job: CellJob, configuration: Mapping
     ]
     session.prompts = tuple(prompts)
     model = _model_configuration(job.model.folder)
+    session.limits = Limits(
+        end_of_sequence=_whole_numbers(model.get("eos_token_id")),
+        max_model_len=_whole_number(told(configuration, "model_config", "max_model_len")),
+        slots=_whole_number(told(configuration, "scheduler_config", "max_num_seqs")),
+    )
     session.recorder.record(
         PromptsPrepared(
             t=session.recorder.now(),
             prompts=session.prompts,
-            end_of_sequence_ids=_whole_numbers(model.get("eos_token_id")),
-            vocabulary_size=next(iter(_whole_numbers(model.get("vocab_size"))), None),
-            block_size=next(iter(_whole_numbers(told(configuration, "cache_config", "block_size"))), None),
+            end_of_sequence_ids=session.limits.end_of_sequence,
+            vocabulary_size=_whole_number(model.get("vocab_size")),
+            block_size=_whole_number(told(configuration, "cache_config", "block_size")),
         )
     )
 
@@ -86,3 +91,7 @@ def _model_configuration(folder: Path | None) -> Mapping[str, JsonValue]:
 def _whole_numbers(value: JsonValue) -> tuple[int, ...]:
     values = value if isinstance(value, list) else [value]
     return tuple(each for each in values if isinstance(each, int))
+
+
+def _whole_number(value: JsonValue) -> int | None:
+    return next(iter(_whole_numbers(value)), None)

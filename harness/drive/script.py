@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from harness.drive.conditions import plan, repeated
 from harness.drive.controls import ask_controls
 from harness.drive.first_tokens import time_first_tokens
+from harness.drive.kinds import ask_kinds
 from harness.drive.needs import features_of, features_of_arm
 from harness.drive.probing import role_and_target, run_passes, run_probe
 from harness.drive.requests import run_beside
@@ -213,5 +214,7 @@ async def _null_transition(session: Session, options: NullTransitionOptions) -> 
         )
         if options.passes is None and session.knows_noise():
             break
+    if target.adapter is None:
+        await ask_kinds(session, target.reference, probe="null-transition", role=Role.NULL)
     await time_first_tokens(session)
     return unconfirmed

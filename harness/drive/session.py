@@ -17,9 +17,11 @@ from harness.drive.recorder import Recorder
 from harness.drive.standstill import Watch, watched
 from harness.errors import ServerDiedError
 from harness.history.event_base import CallFailure
+from harness.history.kinds import KindAnswer
 from harness.history.layout import SERVER_LOG
 from harness.history.observations import Call, Observation, WeightChecksums
 from harness.history.passes import Answer, Method, Prompt
+from harness.kinds import Question
 from harness.models.variants import Variants
 from harness.scenario.engine_state import EngineState, Weights
 from harness.scenario.schema import Scenario
@@ -46,6 +48,10 @@ class Reference:
     transitions: int
     """How many there had been when it was taken."""
     answers: dict[Condition, dict[str, Answer]] = field(default_factory=dict)
+    questions: dict[str, tuple[Question, ...]] = field(default_factory=dict)
+    """What is asked of each kind of request."""
+    kinds: dict[str, tuple[KindAnswer, ...]] = field(default_factory=dict)
+    """What was answered to that."""
 
     def tokens_to_score(self, prompt: Prompt) -> tuple[int, ...]:
         """The tokens of its first answer to ``prompt``; none if it has no usable one."""
@@ -80,6 +86,16 @@ async def always() -> bool:
     return True
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What an engine's configuration says of requests; None and empty where nobody tells."""
+
+    end_of_sequence: tuple[int, ...] = ()
+    max_model_len: int | None = None
+    slots: int | None = None
+    """How many requests run at a time."""
+
+
 @dataclass(kw_only=True)
 class Session:
     """One cell while it runs.  The mutable part is what the script has done so far."""
@@ -94,6 +110,9 @@ class Session:
     caches_prompts: bool = True
     """Whether the engine keeps what it computed of a prompt for the next that begins so."""
     prompts: tuple[Prompt, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    rounds: int = 0
+    """How often requests of other kinds were asked."""
     step: str | None = None
     cycle: int = 0
     state: EngineState = field(default_factory=EngineState)

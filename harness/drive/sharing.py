@@ -95,7 +95,14 @@ def _first_questions(job: CellJob) -> tuple[object, ...]:
     """All that decides what is asked before anything is done to the engine."""
     cell, scenario = job.cell, job.cell.scenario
     return (
-        *(cell.prompts, cell.held_out, scenario.sampling, scenario.evidence, scenario.concurrency),
+        *(
+            cell.prompts,
+            cell.held_out,
+            scenario.sampling,
+            scenario.evidence,
+            scenario.concurrency,
+            scenario.kinds,
+        ),
         tuple(takewhile(lambda step: step.asks, flat_steps(scenario.script))),
     )
 

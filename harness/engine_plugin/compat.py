@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import nn
     from vllm.config import ModelConfig
+    from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.core import EngineCore
+    from vllm.v1.engine.detokenizer import BaseIncrementalDetokenizer
     from vllm.v1.worker.worker_base import WorkerWrapperBase
 
 logger = logging.getLogger("vllm.sleepwake")
@@ -58,6 +60,20 @@ def engine_core() -> type[EngineCore]:
     from vllm.v1.engine.core import EngineCore
 
     return EngineCore
+
+
+def front_end() -> type[AsyncLLM]:
+    """The class in the process that serves HTTP: it hands requests over and gives answers back."""
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    return AsyncLLM
+
+
+def detokenizer() -> type[BaseIncrementalDetokenizer]:
+    """The class that makes an answer's text, token by token, and looks for stop strings in it."""
+    from vllm.v1.engine.detokenizer import BaseIncrementalDetokenizer
+
+    return BaseIncrementalDetokenizer
 
 
 def register_weight_transfer() -> None:

@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue, TypeAdapter
 
 from harness.history.event_base import LONGEST_S, Timed
+from harness.history.kinds import KindAnswered
 from harness.history.observations import Call, Observation, StepFinished, StepStarted, WeightChecksums
 from harness.history.passes import (
     Answer,
@@ -199,6 +200,7 @@ Event = Annotated[
     | TokenTexts
     | PassStarted
     | Answer
+    | KindAnswered
     | RequestStarted
     | RequestRunning
     | RequestEnded

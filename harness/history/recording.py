@@ -23,6 +23,7 @@ from harness.history.events import (
     ServerLeftDamaged,
     ServerReady,
 )
+from harness.history.kinds import KindAnswered
 from harness.history.layout import HISTORY_FILE
 from harness.history.observations import Call, Observation, StepFinished, StepStarted, WeightChecksums
 from harness.history.passes import (
@@ -89,6 +90,8 @@ class Recording:
     block_size: int | None = None
     passes: tuple[Pass, ...] = ()
     requests: tuple[InFlight, ...] = ()
+    kinds: tuple[KindAnswered, ...] = ()
+    """Rounds of requests of other kinds than the probes'."""
     steps: tuple[StepStarted, ...] = ()
     step_ends: Mapping[str, StepFinished] = field(default_factory=dict)
     calls: tuple[Call, ...] = ()
@@ -161,6 +164,7 @@ def gather(events: Iterable[Event]) -> Recording:
             Pass(start=start, answers=answers.get(start.number, {})) for start in _all(of, PassStarted)
         ),
         requests=tuple(_requests(of)),
+        kinds=_all(of, KindAnswered),
         steps=_all(of, StepStarted),
         step_ends={end.step: end for end in _all(of, StepFinished)},
         calls=_all(of, Call),

@@ -46,6 +46,7 @@ class AskedOptions(_Part):
     thorough: bool = False
     isolate: bool = False
     vllm_args: tuple[str, ...] = ()
+    kinds: str | None = None
 
 
 class ChosenRuntime(_Part):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -126,12 +126,23 @@ def _cells_of(description: RunDescription) -> list[Cell]:
     files = dict.fromkeys(Path(cell.scenario_file) for cell in description.cells.values())
     found = {cell.id: cell for cell in load_cells(list(files), prompts=description.options.prompts)}
     for name, was in description.cells.items():
+        if name in found:
+            found[name] = _asking_kinds(found[name], was, named=description.options.kinds is not None)
         if name not in found or not _asks_the_same(found[name], was):
             raise UsageError(
                 f"--resume: the scenario of {name} has changed since the run began",
                 remedy="start a new run: cells that were asked different things cannot be set side by side",
             )
     return [found[name] for name in description.cells]
+
+
+def _asking_kinds(cell: Cell, was: DescribedCell, *, named: bool) -> Cell:
+    """The same, which asks the kinds of requests that it did: most scenarios leave that to the run."""
+    if cell.scenario.kinds is not None and not named:
+        return cell
+    before = was.scenario.model_dump(mode="json").get("kinds")
+    kinds = tuple(before) if isinstance(before, list) else before
+    return replace(cell, scenario=cell.scenario.model_copy(update={"kinds": kinds}))
 
 
 def _asks_the_same(cell: Cell, was: DescribedCell) -> bool:

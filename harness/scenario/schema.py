@@ -6,12 +6,21 @@ The models have the shape of the YAML itself, so that the published JSON Schema
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self, TypeAlias, get_args
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
+from harness.errors import UsageError
 from harness.scenario.script import Step, check_requests_end, flat_steps
-from harness.scenario.steps.asking import Concurrency, EachOnce, EvidenceName, NullTransition, Probe
+from harness.scenario.steps.asking import (
+    FEW,
+    Concurrency,
+    EachOnce,
+    EvidenceName,
+    KindName,
+    NullTransition,
+    Probe,
+)
 from harness.scenario.steps.base import Name, Strict
 from harness.scenario.steps.requests import StartRequests
 
@@ -68,6 +77,26 @@ class Deadlines(Strict):
     transition: float = Field(default=120.0, gt=0, description="seconds for one lifecycle call")
 
 
+Kinds: TypeAlias = Literal["few", "all"] | Annotated[tuple[KindName, ...], EachOnce]
+
+
+def kinds_named(words: str) -> Kinds:
+    """Read ``few``, ``all``, ``none``, or names with commas between them.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    named = () if words == "none" else tuple(filter(None, map(str.strip, words.split(","))))
+    value = words if words in {FEW, "all"} else named
+    try:
+        return TypeAdapter[Kinds](Kinds).validate_python(value)
+    except ValidationError as error:
+        known = ", ".join(get_args(KindName))
+        raise UsageError(
+            f"--kinds {words} names no kinds of requests", remedy=f"few, all, none, or some of {known}"
+        ) from error
+
+
 class Scenario(Strict):
     """One file under ``scenarios/``: which arms, which prompts, which script."""
 
@@ -87,6 +116,10 @@ class Scenario(Strict):
         default=("warm", "rehit", "cold", "unseen"),
         min_length=1,
         description="how the prompts are asked; rehit and unseen in the baseline, or where a probe names it",
+    )
+    kinds: Kinds | None = Field(
+        default=None,
+        description="of other requests, asked once a probe beside the prompts; few: those that cost little",
     )
     concurrency: Concurrency = Field(
         default=16, description="requests at a time; of several, every prompt is decoded at each"
@@ -112,6 +145,14 @@ class Scenario(Strict):
         if "forced" in self.all_evidence and self.requires != "gpu":
             raise ValueError("forced evidence takes vLLM's model runner V2: say `requires: gpu`")
         return self
+
+    def asking_kinds(self, words: str | None) -> Self:
+        """The same, which asks the kinds of requests that ``words`` name; without any its own.
+
+        Raises:
+            UsageError: there is no such kind.
+        """
+        return self if words is None else self.model_copy(update={"kinds": kinds_named(words)})
 
     @property
     def all_evidence(self) -> frozenset[EvidenceName]:

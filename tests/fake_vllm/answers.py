@@ -24,7 +24,7 @@ _numbers = itertools.count()
 
 
 def completion(
-    sequence: Sequence,
+    sequences: Many[Sequence],
     request: CompletionRequest,
     *,
     model: str,
@@ -33,25 +33,32 @@ def completion(
     miscount: int,
 ) -> JsonValue:
     """The answer of ``/v1/completions``; ``miscount`` is added to the number of generated tokens."""
-    choice: dict[str, JsonValue] = {
-        "index": 0,
-        "text": vocabulary.decode(sequence.generated),
-        "logprobs": None if request.logprobs is None else _logprobs(sequence, request),
-        "finish_reason": sequence.finish_reason,
-        "stop_reason": None,
-        "token_ids": [*sequence.generated] if request.return_token_ids else None,
-        "prompt_logprobs": None if request.prompt_logprobs is None else _prompt_logprobs(sequence, request),
-        "prompt_token_ids": [*sequence.tokens[: sequence.prompt_length]]
-        if request.return_token_ids
-        else None,
-        "routed_experts": None,
-    }
-    whole = _whole(sequence, choice, model=model, fingerprint=fingerprint, details=details, miscount=miscount)
+    choices: list[JsonValue] = [
+        {
+            "index": index,
+            "text": sequence.text,
+            "logprobs": None if request.logprobs is None else _logprobs(sequence, request),
+            "finish_reason": sequence.finish_reason,
+            "stop_reason": sequence.stop_reason,
+            "token_ids": [*sequence.generated] if request.return_token_ids else None,
+            "prompt_logprobs": None
+            if request.prompt_logprobs is None
+            else _prompt_logprobs(sequence, request),
+            "prompt_token_ids": [*sequence.tokens[: sequence.prompt_length]]
+            if request.return_token_ids
+            else None,
+            "routed_experts": None,
+        }
+        for index, sequence in enumerate(sequences)
+    ]
+    whole = _whole(
+        sequences, choices, model=model, fingerprint=fingerprint, details=details, miscount=miscount
+    )
     return {**whole, "id": new_id(), "object": "text_completion"}
 
 
 def chat(
-    sequence: Sequence,
+    sequences: Many[Sequence],
     request: CompletionRequest,
     *,
     model: str,
@@ -60,26 +67,30 @@ def chat(
     miscount: int,
 ) -> JsonValue:
     """The answer of ``/v1/chat/completions``."""
-    message: dict[str, JsonValue] = {
-        "role": "assistant",
-        "content": vocabulary.decode(sequence.generated),
-        "refusal": None,
-        "annotations": None,
-        "audio": None,
-        "function_call": None,
-        "reasoning": None,
-    }
-    choice: dict[str, JsonValue] = {
-        "index": 0,
-        "message": message,
-        "logprobs": None if request.logprobs is None else {"content": _chat_positions(sequence, request)},
-        "finish_reason": sequence.finish_reason,
-        "stop_reason": None,
-        "token_ids": [*sequence.generated] if request.return_token_ids else None,
-        "routed_experts": None,
-    }
-    whole = _whole(sequence, choice, model=model, fingerprint=fingerprint, details=details, miscount=miscount)
-    prompt: list[JsonValue] = [*sequence.tokens[: sequence.prompt_length]]
+    choices: list[JsonValue] = [
+        {
+            "index": index,
+            "message": {
+                "role": "assistant",
+                "content": sequence.text,
+                "refusal": None,
+                "annotations": None,
+                "audio": None,
+                "function_call": None,
+                "reasoning": None,
+            },
+            "logprobs": None if request.logprobs is None else {"content": _chat_positions(sequence, request)},
+            "finish_reason": sequence.finish_reason,
+            "stop_reason": sequence.stop_reason,
+            "token_ids": [*sequence.generated] if request.return_token_ids else None,
+            "routed_experts": None,
+        }
+        for index, sequence in enumerate(sequences)
+    ]
+    whole = _whole(
+        sequences, choices, model=model, fingerprint=fingerprint, details=details, miscount=miscount
+    )
+    prompt: list[JsonValue] = [*sequences[0].tokens[: sequences[0].prompt_length]]
     return {
         **whole,
         "id": new_id().replace("cmpl", "chatcmpl"),
@@ -91,22 +102,22 @@ def chat(
 
 
 def _whole(
-    sequence: Sequence,
-    choice: dict[str, JsonValue],
+    sequences: Many[Sequence],
+    choices: list[JsonValue],
     *,
     model: str,
     fingerprint: str,
     details: bool,
     miscount: int,
 ) -> dict[str, JsonValue]:
-    """What completions and chats have in common around their one choice."""
+    """What completions and chats have in common around their choices."""
     return {
         "created": int(time.time()),
         "model": model,
-        "choices": [choice],
+        "choices": choices,
         "service_tier": None,
         "system_fingerprint": fingerprint,
-        "usage": _usage(sequence, details=details, miscount=miscount),
+        "usage": _usage(*sequences, details=details, miscount=miscount),
         "kv_transfer_params": None,
         "ec_transfer_params": None,
         "metrics": None,
@@ -180,10 +191,10 @@ def stream_part(
     logprobs = None if request.logprobs is None else _logprobs(sequence, request, known=known)
     choice: dict[str, JsonValue] = {
         "index": 0,
-        "text": vocabulary.decode(sequence.generated[known:]),
+        "text": sequence.text[len(vocabulary.decode(sequence.generated[:known])) :],
         "logprobs": logprobs,
         "finish_reason": sequence.finish_reason,
-        "stop_reason": None,
+        "stop_reason": sequence.stop_reason,
         "token_ids": [*sequence.generated[known:]] if request.return_token_ids else None,
     }
     return {**_stream_head(id_, model), "choices": [choice]}
@@ -204,8 +215,8 @@ def _stream_head(id_: str, model: str) -> dict[str, JsonValue]:
     return {"id": id_, "object": "text_completion", "created": int(time.time()), "model": model}
 
 
-def _usage(sequence: Sequence, *, details: bool, miscount: int) -> dict[str, JsonValue]:
-    generated = len(sequence.generated) + miscount
+def _usage(sequence: Sequence, *others: Sequence, details: bool, miscount: int) -> dict[str, JsonValue]:
+    generated = sum(len(each.generated) for each in (sequence, *others)) + miscount
     cached: dict[str, JsonValue] = {
         "cached_tokens": sequence.cached,
         "created_cache_tokens": None,

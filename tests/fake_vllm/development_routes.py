@@ -200,6 +200,7 @@ class DevelopmentRoutes:
                 "dtype": f"torch.{options.dtype}",
                 "max_model_len": options.max_model_len,
             },
+            "scheduler_config": {"max_num_seqs": options.max_num_seqs},
             "cache_config": {
                 "block_size": options.block_size,
                 "num_gpu_blocks": options.blocks,

@@ -44,7 +44,12 @@ class Engine:
             has_ballast=options.has_ballast,
         )
         self.model = model = ToyModel(self.memory.weights, max_model_len=options.max_model_len)
-        self.scheduler = Scheduler(model, self._pool, prefix_caching=options.enable_prefix_caching)
+        self.scheduler = Scheduler(
+            model,
+            self._pool,
+            prefix_caching=options.enable_prefix_caching,
+            slots=options.max_num_seqs,
+        )
         self.scheduler.distortion.faults = self.scheduler.pace.faults = self.faults
         if (seed := self._misbehaviour.number(Behaviour.TAKES_TIME)) is not None:
             self.scheduler.pace.vary(seed)

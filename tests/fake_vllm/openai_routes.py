@@ -92,6 +92,8 @@ class OpenAiRoutes:
 
     async def _chat(self, request: Request) -> Response:
         body = ChatRequest.model_validate_json(await request.body())
+        if isinstance(body.tool_choice, dict):
+            raise bad_request("tool_choice requires --tool-call-parser to be set")
         prompt = vocabulary.apply_chat_template(body.messages, add_generation_prompt=True)
         completion = body.as_completion(vocabulary.encode(prompt))
         sequence = self._received(completion)
@@ -132,11 +134,14 @@ class OpenAiRoutes:
     ) -> Response:
         if self._hangs():
             await asyncio.Event().wait()
-        await self._engine.generate(sequence)
+        others = [self._sequence(body, number) for number in range(1, body.n)]
+        async with asyncio.TaskGroup() as group:
+            for each in (sequence, *others):
+                group.create_task(self._engine.generate(each))
         if self._happens(Behaviour.EMPTY_AFTER_WAKE):
             return Response(status_code=HTTPStatus.OK)
         answer = shape(
-            sequence,
+            (sequence, *others),
             body,
             model=body.model or self._options.served_model_name,
             fingerprint=self._fingerprint(),
@@ -158,19 +163,14 @@ class OpenAiRoutes:
         drifted = self._happens(Behaviour.FINGERPRINT_AFTER_WAKE)
         return f"vllm-{answers.VERSION}-{'drifted' if drifted else 'fake'}"
 
-    def _sequence(self, body: CompletionRequest) -> Sequence:
+    def _sequence(self, body: CompletionRequest, number: int = 0) -> Sequence:
         check_fields(body)
         self._check_model(body.model)
         tokens = vocabulary.encode(body.prompt) if isinstance(body.prompt, str) else body.prompt
         max_tokens = check_limits(body, tokens, self._options)
         return Sequence(
             tokens=list(tokens),
-            sampling=Sampling(
-                max_tokens=max_tokens,
-                temperature=body.temperature,
-                seed=body.seed,
-                ignore_eos=body.ignore_eos,
-            ),
+            sampling=_sampling(body, max_tokens=max_tokens, number=number),
             salt=body.cache_salt,
             adapter=self._engine.adapters.get(body.model or ""),
             wants_prompt_logprobs=body.prompt_logprobs is not None,
@@ -210,6 +210,34 @@ class OpenAiRoutes:
         if self._engine.adapters.pop(body.lora_name, None) is None:
             raise not_found(f"The lora adapter '{body.lora_name}' cannot be found.")
         return PlainTextResponse(f"Success: LoRA adapter '{body.lora_name}' removed successfully.")
+
+
+def _sampling(body: CompletionRequest, *, max_tokens: int, number: int) -> Sampling:
+    """What is asked of the sampler; the answers of one request have seeds of their own."""
+    return Sampling(
+        max_tokens=max_tokens,
+        temperature=body.temperature,
+        seed=None if body.seed is None else body.seed + number,
+        ignore_eos=body.ignore_eos,
+        top_k=body.top_k,
+        top_p=body.top_p,
+        min_p=body.min_p,
+        min_tokens=body.min_tokens,
+        stop=tuple(body.stop),
+        stop_token_ids=tuple(body.stop_token_ids),
+        repetition_penalty=body.repetition_penalty,
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        bias={int(token): bias for token, bias in body.logit_bias.items()},
+        allowed=None if body.allowed_token_ids is None else tuple(body.allowed_token_ids),
+        # As in vLLM, a word is forbidden at the beginning and after a space.
+        bad_words=tuple(
+            tuple(vocabulary.encode(spelt))
+            for word in body.bad_words
+            for spelt in (word, f" {word.lstrip()}")
+        ),
+        structure=body.structured_outputs.pattern if body.structured_outputs else None,
+    )
 
 
 def _event(part: JsonValue) -> str:

@@ -28,6 +28,7 @@ class Options:
     block_size: int = 32
     blocks: int = 2048
     max_model_len: int = 1024
+    max_num_seqs: int = 128
     max_logprobs: int = 20
     dev_mode: bool = True
     runtime_lora: bool = True
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dtype", default=Options.dtype)
     parser.add_argument("--block-size", type=int, default=Options.block_size)
     parser.add_argument("--max-model-len", type=int, default=Options.max_model_len)
+    parser.add_argument("--max-num-seqs", type=int, default=Options.max_num_seqs)
     parser.add_argument("--max-logprobs", type=int, default=Options.max_logprobs)
     parser.add_argument("--enable-prefix-caching", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument(

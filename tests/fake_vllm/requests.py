@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field, JsonValue
 
+from tests.fake_vllm.structured_outputs import StructuredOutputs
 from tests.fake_vllm.vocabulary import Message
 
 
@@ -18,7 +19,39 @@ class StreamOptions(BaseModel):
     include_usage: bool = False
 
 
-class CompletionRequest(BaseModel):
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _renamed(value: object) -> object:
+    """``json`` is a method of every model."""
+    return (
+        {{"json": "json_schema"}.get(key, key): each for key, each in value.items()}
+        if isinstance(value, dict)
+        else value
+    )
+
+
+class SamplingFields(BaseModel):
+    """What completions and chats alike say of sampling and of the end."""
+
+    n: int = Field(default=1, ge=1)
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    min_tokens: int = 0
+    stop: Annotated[list[str], BeforeValidator(_as_list)] = Field(default_factory=list)
+    stop_token_ids: list[int] = Field(default_factory=list)
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    logit_bias: dict[str, float] = Field(default_factory=dict)
+    allowed_token_ids: list[int] | None = None
+    bad_words: list[str] = Field(default_factory=list)
+    structured_outputs: Annotated[StructuredOutputs, BeforeValidator(_renamed)] | None = None
+
+
+class CompletionRequest(SamplingFields):
     """The body of ``POST /v1/completions``."""
 
     model: str | None = None
@@ -32,12 +65,11 @@ class CompletionRequest(BaseModel):
     return_token_ids: bool = False
     cache_salt: str | None = None
     ignore_eos: bool = False
-    n: Literal[1] = 1
     stream: bool = False
     stream_options: StreamOptions | None = None
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(SamplingFields):
     """The body of ``POST /v1/chat/completions``."""
 
     model: str | None = None
@@ -51,15 +83,16 @@ class ChatRequest(BaseModel):
     return_token_ids: bool = False
     cache_salt: str | None = None
     ignore_eos: bool = False
-    n: Literal[1] = 1
     stream: Literal[False] = False
+    tools: list[JsonValue] | None = None
+    tool_choice: JsonValue = None
 
     def as_completion(self, tokens: list[int]) -> CompletionRequest:
         """The same of a prompt that is ``tokens`` already."""
         return CompletionRequest(
             prompt=tokens,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
-            **self.model_dump(exclude={"messages", "logprobs", "top_logprobs"}),
+            **self.model_dump(exclude={"messages", "logprobs", "top_logprobs", "tools", "tool_choice"}),
         )
 
 

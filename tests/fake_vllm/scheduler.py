@@ -10,7 +10,7 @@ from itertools import count
 
 import numpy as np
 
-from tests.fake_vllm import vocabulary
+from tests.fake_vllm import sampler, vocabulary
 from tests.fake_vllm.behaviours import Fault
 from tests.fake_vllm.blocks import BlockPool
 from tests.fake_vllm.model import Array, ToyModel
@@ -83,6 +83,11 @@ class Distortion:
         """Whether no request is served from the prefix cache now."""
         return self.is_due and Fault.DEAD_PREFIX_CACHE in self.faults
 
+    @property
+    def lost(self) -> AbstractSet[Fault]:
+        """What is planted and shows now."""
+        return self.faults if self.is_due else frozenset()
+
     def kept(self, row: Array) -> Array:
         """What the KV cache keeps of a token's keys and values."""
         rounds = self.is_due and Fault.ROUND_KEYS_AND_VALUES in self.faults
@@ -107,11 +112,12 @@ class Distortion:
 class Scheduler:
     """Gives every running sequence one token a step."""
 
-    def __init__(self, model: ToyModel, pool: BlockPool, *, prefix_caching: bool) -> None:
+    def __init__(self, model: ToyModel, pool: BlockPool, *, prefix_caching: bool, slots: int) -> None:
         self.pause = Pause.NOTHING
         self.counters = Counters()
         self.distortion = Distortion()
         self.pace = Pace(self.distortion.faults)
+        self.slots = slots
         self.seconds_a_step = 0.0
         """How long it rests after each: 0 is as fast as it can."""
         self.running: list[Sequence] = []
@@ -189,7 +195,12 @@ class Scheduler:
         self.counters.running, self.counters.waiting = len(self.running), len(self.waiting)
 
     def _admit(self) -> None:
-        while self.waiting and self.pause is Pause.NOTHING and self._give_blocks(self.waiting[0]):
+        while (
+            self.waiting
+            and self.pause is Pause.NOTHING
+            and len(self.running) < self.slots
+            and self._give_blocks(self.waiting[0])
+        ):
             self.running.append(self.waiting.pop(0))
 
     def _give_blocks(self, sequence: Sequence) -> bool:
@@ -254,17 +265,21 @@ class Scheduler:
         return hidden
 
     def _append(self, sequence: Sequence, logits: Array) -> None:
-        sampling = sequence.sampling
-        token = int(np.argmax(logits))
-        if sampling.temperature > 0:
-            token = int(np.argmax(logits / sampling.temperature + sequence.random.gumbel(size=len(logits))))
-        if sampling.forced:
-            token = sampling.forced[len(sequence.generated)]
+        sampling, lost = sequence.sampling, self.distortion.lost
+        token = sampler.choose(
+            sequence,
+            logits,
+            steers=Fault.FORGET_PENALTIES not in lost,
+            follows=Fault.LOSE_GRAMMAR_STATE not in lost,
+        )
         sequence.tokens.append(token)
         sequence.logprobs.append(_log_softmax(logits))
+        sequence.garbles = Fault.GARBLE_TEXT in lost
+        sequence.stop_reason = None if Fault.IGNORE_STOPS in lost else sequence.stopped_by()
         sequence.news.set()
         self.counters.generation_tokens += 1
-        if token == vocabulary.END_OF_SEQUENCE and not sampling.ignore_eos:
+        ends = token == vocabulary.END_OF_SEQUENCE and not sampling.ignore_eos
+        if ends or sequence.stop_reason is not None:
             self._leave(sequence)
             self._finish(sequence, "stop")
         elif len(sequence.generated) == sampling.max_tokens:

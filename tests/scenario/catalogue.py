@@ -31,6 +31,10 @@ Class = Literal[
     "hybrid state",
     "adapter",
     "speed",
+    "text of tokens",
+    "grammar state",
+    "stop conditions",
+    "penalties and biases",
 ]
 """What goes wrong.  Where a verdict can name it, this is the cause's own word."""
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 from harness.check.checkers import (
     cache,
     changed_answers,
     conservation,
     drafts,
+    kinds,
     memory_use,
     protocol,
     speed,
@@ -44,6 +46,9 @@ class Checker:
     """What a proof from it is attributed to where every answer holds."""
 
 
+_CAUSES_OF_KINDS = (Cause.TEXT, Cause.GRAMMAR, Cause.STOPS, Cause.STEERING, Cause.SCHEDULER)
+"""In this order: where texts are wrong, what is held against a text is wrong as well."""
+
 CHECKERS = (
     Checker(name="protocol", about=About.ANSWERS, find=protocol.check),
     Checker(name="noise", about=About.ANSWERS, find=changed_answers.beyond_noise),
@@ -52,6 +57,12 @@ CHECKERS = (
     Checker(name="termination", about=About.ANSWERS, find=changed_answers.termination),
     Checker(name="adapters", about=About.ANSWERS, find=unchanged_answers.check),
     Checker(name="conservation", about=About.REQUESTS, find=conservation.check, cause=Cause.SCHEDULER),
+    *(
+        Checker(
+            name=f"kinds: {cause}", about=About.REQUESTS, find=partial(kinds.check, cause=cause), cause=cause
+        )
+        for cause in _CAUSES_OF_KINDS
+    ),
     Checker(name="cache", about=About.ENGINE, find=cache.check, cause=Cause.STALE_PREFIX_CACHE),
     Checker(name="unused cache", about=About.ENGINE, find=cache.unused, cause=Cause.SCHEDULER),
     Checker(name="drafts", about=About.ENGINE, find=drafts.check, cause=Cause.DRAFT_MODEL),

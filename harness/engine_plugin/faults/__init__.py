@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.engine_plugin.faults import (  # noqa: F401  (each registers its faults)
+    asked,
     buffers,
     decode_path,
     encoder_cache,

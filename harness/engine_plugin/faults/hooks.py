@@ -185,3 +185,22 @@ def on_request(accept: Callable[[Any, int], bool]) -> None:
 
     wrap(compat.engine_core(), "wake_up", wake_up)
     wrap(compat.engine_core(), "add_request", add_request)
+
+
+def front_end_wakes() -> Callable[[], bool]:
+    """A function that says, in the process that serves HTTP, whether the engine slept and was woken up."""
+    asleep = woken = False
+
+    def sleep(original: Wrapper, self: Any, level: int = 1, *arguments: Any, **options: Any) -> Any:
+        nonlocal asleep
+        asleep = level >= 1
+        return original(self, level, *arguments, **options)
+
+    def wake_up(original: Wrapper, self: Any, *arguments: Any, **options: Any) -> Any:
+        nonlocal woken
+        woken = woken or asleep
+        return original(self, *arguments, **options)
+
+    wrap(compat.front_end(), "sleep", sleep)
+    wrap(compat.front_end(), "wake_up", wake_up)
+    return lambda: woken

@@ -11,6 +11,34 @@ from harness.scenario.steps.base import BaseStep, Name, Strict
 EvidenceName = Literal["warm", "rehit", "cold", "scored", "forced", "sampled", "unseen"]
 """What a probe may ask for; ``scenarios/README.md`` says what each can see."""
 
+KindName = Literal[
+    "short",
+    "streamed",
+    "chat",
+    "tools",
+    "json-schema",
+    "regex",
+    "choice",
+    "grammar",
+    "stop-strings",
+    "stop-ids",
+    "repetition-penalty",
+    "frequency-penalty",
+    "logit-bias",
+    "bad-words",
+    "allowed-ids",
+    "min-tokens",
+    "seeded",
+    "several",
+    "prompt-logprobs",
+    "to-the-end",
+    "many",
+]
+"""Kinds of requests that are asked beside the prompts; ``harness/kinds/`` says what each is."""
+
+FEW: Literal["few"] = "few"
+"""All kinds that cost little."""
+
 AtATime = Annotated[int, Field(ge=1, le=1024)]
 Concurrency = AtATime | Annotated[tuple[AtATime, ...], Field(min_length=1)]
 

@@ -1,0 +1,1 @@
+"""Tests of the kinds of requests: what each asks, and what its oracle says."""
