@@ -26,6 +26,12 @@ from harness.history.passes import Control, Method
 INTACT_SHARE = 0.25
 """Part of the answers of damaged passes that must begin as before; what serves every prompt damages all."""
 
+NEAR = 0.6
+"""Part of the resolution within which rounding moves nearly every contrast."""
+
+NEAR_SHARE = 0.75
+"""Part of the answers that begin as before which must be so near, or all are off by a little."""
+
 SMALLEST_CONTRAST = 0.1
 """nat; first tokens' candidates that are nearer say too little about a common factor."""
 
@@ -326,16 +332,17 @@ def count_intact(pairs: Sequence[AnswerPair], *, tolerance: float) -> int:
     A first token comes from the prompt alone, through all weights and buffers.  If its candidates
     stand to each other as before, the model computed what it should, and damage further on is in
     what became of it.  A factor common to all counts as "as before": it is applied to finished
-    logits.
+    logits.  Where many of them are off by nearly as much as may be, it did not: rounding is seldom so
+    unkind, and then none counts.
 
     ``tolerance`` is how far a contrast may be off, nat.
     """
     contrasts = [_contrasts(pair) for pair in pairs]
     factor = _common_factor(contrasts)
-    return sum(
-        len(each) > 0 and bool((np.abs(each[:, 1] - factor * each[:, 0]) <= tolerance).all())
-        for each in contrasts
-    )
+    off = [float(np.abs(each[:, 1] - factor * each[:, 0]).max()) for each in contrasts if len(each)]
+    intact = [each for each in off if each <= tolerance]
+    near = sum(each <= NEAR * tolerance for each in intact)
+    return len(intact) if near >= NEAR_SHARE * len(intact) else 0
 
 
 def _contrasts(pair: AnswerPair) -> _Contrasts:

@@ -62,6 +62,13 @@ def test_a_moved_contrast_is_damage() -> None:
     assert intact({"p0": one_contrast(0.01)}, tolerance=0.02) == 4
 
 
+def test_answers_that_are_all_off_by_nearly_as_much_as_may_be_are_not_intact() -> None:
+    """Rounding moves one of them so far; all of them were moved by something else."""
+    assert intact({"p0": one_contrast(0.019)}, tolerance=0.02) == 4
+    assert intact(dict.fromkeys(NAMES, one_contrast(0.019)), tolerance=0.02) == 0
+    assert intact(dict.fromkeys(NAMES, one_contrast(0.01)), tolerance=0.02) == 4
+
+
 def test_the_normaliser_does_not_matter() -> None:
     """All candidates less likely by the same amount stand to each other as before."""
     assert intact(dict.fromkeys(NAMES, shifted(0.7, 0))) == 4
