@@ -34,6 +34,7 @@ def simulate_large(
     """Simulate a cell in which every answer runs to the limit."""
     setup = Setup(prompts=prompts, tokens=tokens, null_passes=null_passes, cycles=cycles, noise=LIKE_BF16)
     engine = Engine(random=np.random.default_rng(1), setup=setup)
+    engine.logits = engine.logits.copy()
     engine.logits[:, END_OF_SEQUENCE] = -1e3
     return engine.recording()
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import httpx
 import numpy as np
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     import openai
 
 BASE_URL = "http://scripted.test"
+NEVER_ASKED = cast("openai.AsyncOpenAI", object())
+"""What asks for tokens is replaced; to make a client for each test takes longer than most of them."""
 
 PROMPTS = tuple(Prompt(id=f"p{n}", text=f"prompt {n}", token_ids=(n, 7, 8)) for n in range(1, 4))
 UNSEEN = Prompt(id="unseen", text="unseen", token_ids=(9, 7, 8), held_out=True)
@@ -167,7 +168,7 @@ async def stage(
     session = Session(
         scenario=Scenario.model_validate({**tree, **scenario}),
         server=engine,
-        connection=Connection(base_url=BASE_URL, http=client, openai=_never_asked()),
+        connection=Connection(base_url=BASE_URL, http=client, openai=NEVER_ASKED),
         recorder=recorder,
         served_model_name="model",
         variants=Variants(own_weights="/own", adapters={"first": folder}, exchanged=folder / "exchanged"),
@@ -180,11 +181,3 @@ async def stage(
             yield Stage(session, engine, events)
         finally:
             recorder.close()
-
-
-@cache
-def _never_asked() -> openai.AsyncOpenAI:
-    """What asks for tokens is replaced; to make a client for each test takes longer than most of them."""
-    import openai
-
-    return openai.AsyncOpenAI(api_key="none")
