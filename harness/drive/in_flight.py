@@ -7,7 +7,7 @@ the reason, none is left: what still runs is cancelled, which closes its connect
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -50,11 +50,27 @@ class _Running:
     given_up: CallFailure | None = None
 
 
+@dataclass(kw_only=True, eq=False)
+class _Companion:
+    """Something else that runs with a group."""
+
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    ended: anyio.Event = field(default_factory=anyio.Event)
+
+    async def carry(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            with self.scope:
+                await work()
+        finally:
+            self.ended.set()
+
+
 class RequestsInFlight:
     """The requests that run beside the script, by the name of their group."""
 
     def __init__(self) -> None:
         self._tasks: TaskGroup | None = None
+        self._companions: dict[str, list[_Companion]] = {}
         self._groups: dict[str, list[_Running]] = {}
         self._last_number = 0
 
@@ -100,6 +116,14 @@ class RequestsInFlight:
             for running in group:
                 await (running.begun if until_running else running.accepted).wait()
 
+    def accompany(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Let something else run with the group of this name: it is waited for, or given up, as that is."""
+        if self._tasks is None:
+            raise RuntimeError("requests may run only inside allowed()")
+        companion = _Companion()
+        self._companions.setdefault(name, []).append(companion)
+        self._tasks.start_soon(companion.carry, work)
+
     async def finish(self, name: str, *, within_s: float, watch: Watch) -> int:
         """Return when all requests of a group have ended; those that have not in time are given up.
 
@@ -110,6 +134,10 @@ class RequestsInFlight:
             for running in group:
                 await running.ended.wait()
                 watch.vigil.answered()
+            for companion in self._companions.get(name, ()):
+                await companion.ended.wait()
+                watch.vigil.answered()
+        await self._dismiss(name)
         late = [running for running in group if not running.ended.is_set()]
         for running in late:
             running.given_up = (
@@ -127,7 +155,16 @@ class RequestsInFlight:
         for running in group:
             running.client_left = not running.ended.is_set()
             running.scope.cancel()
+        await self._dismiss(name)
         await _all_ended(group)
+
+    async def _dismiss(self, name: str) -> None:
+        """Give up what still runs with a group."""
+        companions = self._companions.pop(name, [])
+        for companion in companions:
+            companion.scope.cancel()
+        for companion in companions:
+            await companion.ended.wait()
 
     async def give_up_all(self) -> None:
         """Close the connections of whatever still runs, as for :meth:`cancel`."""

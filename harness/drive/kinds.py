@@ -8,12 +8,15 @@ once more, alone.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import partial
 
 import anyio
 from pydantic import JsonValue
 
 from harness.drive.session import OBSERVATION_DEADLINE_S, Reference, Session, failure_of
 from harness.drive.standstill import Watch
+from harness.history.event_base import CallFailure
 from harness.history.kinds import KindAnswer, KindAnswered, KindChoice, ToolCall
 from harness.history.passes import Role
 from harness.kinds import KINDS, Kind, Question, Setting
@@ -57,6 +60,36 @@ async def ask_kinds(session: Session, reference: Reference, *, probe: str, role:
         elif not alike(reference.kinds[name], answers):
             again = await _round(session, {name: asked[name]})
             _record(session, reference, name, again[name], probe=probe, role=role, again=True)
+
+
+def start_kinds(session: Session, reference: Reference, *, group: str) -> None:
+    """Send one round of every kind beside the script, with the requests of this group."""
+    session.rounds += 1
+    came: dict[str, list[KindAnswer]] = {}
+    session.kinds_in_flight[group] = came
+
+    async def ask(name: str, place: int, question: Question, salt: str) -> None:
+        came[name][place] = await _answer(session, question, salt=salt, watch=None)
+
+    for name, questions in reference.questions.items():
+        each = [*_each(questions)]
+        came[name] = [_given_up(question) for question in each]
+        for place, question in enumerate(each):
+            salt = f"kinds-{session.rounds}-{name}-{place}"
+            session.in_flight.accompany(group, partial(ask, name, place, question, salt))
+
+
+def finish_kinds(session: Session, reference: Reference, *, group: str, is_judged: bool) -> None:
+    """Record what came of those that were sent with a group, which has ended."""
+    came = session.kinds_in_flight.pop(group, {})
+    for name, answers in came.items() if is_judged else ():
+        if answers:
+            _record(session, reference, name, tuple(answers), probe=group, role=Role.AFTER, in_flight=True)
+
+
+def _given_up(question: Question) -> KindAnswer:
+    late = CallFailure(kind="timeout", message="did not end in time")
+    return KindAnswer(path=question.path, body=question.body, streamed=question.streamed, failure=late)
 
 
 def alike(one: Sequence[KindAnswer], other: Sequence[KindAnswer]) -> bool:
@@ -114,7 +147,8 @@ def _each(questions: Sequence[Question]) -> Iterator[Question]:
     return (question for question in questions for _ in range(question.copies))
 
 
-async def _answer(session: Session, question: Question, *, salt: str, watch: Watch) -> KindAnswer:
+async def _answer(session: Session, question: Question, *, salt: str, watch: Watch | None) -> KindAnswer:
+    """Ask once; without a ``watch`` the engine may sleep meanwhile, and nobody takes that for a hang."""
     http, deadline_s = session.connection.http, session.scenario.deadlines.answer
     body: dict[str, JsonValue] = {
         **question.body,
@@ -124,13 +158,14 @@ async def _answer(session: Session, question: Question, *, salt: str, watch: Wat
     ask = streamed_of if question.streamed else told_of
     started = session.recorder.now()
     told: Told | None = None
-    with watch.unless_it_hangs():
+    with watch.unless_it_hangs() if watch else nullcontext():
         told = await ask(http, question.path, body, deadline_s=deadline_s)
-        watch.vigil.answered()
+        if watch:
+            watch.vigil.answered()
     unanswered = KindAnswer(path=question.path, body=question.body, streamed=question.streamed)
     if told is None or told.error is not None:
         seconds = told.seconds if told else session.recorder.now() - started
-        failure = failure_of(told.error) if told else watch.failure
+        failure = failure_of(told.error) if told else watch.failure if watch else None
         return unanswered.model_copy(update={"seconds": seconds, "failure": failure})
     answer = unanswered.model_copy(update=_fields(told))
     if question.retold and answer.choices:
@@ -180,6 +215,7 @@ def _record(
     probe: str,
     role: Role,
     again: bool = False,
+    in_flight: bool = False,
 ) -> None:
     session.recorder.record(
         KindAnswered(
@@ -191,6 +227,7 @@ def _record(
             reference=reference.name,
             cycle=session.cycle,
             again=again,
+            in_flight=in_flight,
             answers=answers,
         )
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 
 from harness.drive.in_flight import NO_DEADLINE_S, Asked
+from harness.drive.kinds import finish_kinds, start_kinds
 from harness.drive.session import Session
 from harness.history.passes import Prompt
 from harness.scenario.steps.requests import (
@@ -39,6 +40,8 @@ async def _finish(session: Session, options: FinishRequestsOptions) -> None:
         given_up = await session.in_flight.finish(options.name, within_s=options.within, watch=watch)
         if given_up:
             session.record_wait(watch, answers=given_up)
+    reference = session.groups.pop(options.name)
+    finish_kinds(session, reference, group=options.name, is_judged=options.expect == "same")
 
 
 async def _start(session: Session, options: StartRequestsOptions) -> None:
@@ -50,7 +53,10 @@ async def _start(session: Session, options: StartRequestsOptions) -> None:
     prompts = [prompt for prompt in session.prompts if not prompt.held_out][: options.count]
     salt = f"{session.salt}-{secrets.token_hex(8)}"
     model = options.adapter or session.served_model_name
-    reference = session.reference(options.same_as).name
+    session.groups[options.name] = session.reference(options.same_as)
+    reference = session.groups[options.name].name
+    if options.kinds:
+        start_kinds(session, session.groups[options.name], group=options.name)
     await session.in_flight.start(
         options.name,
         [

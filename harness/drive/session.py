@@ -127,6 +127,10 @@ class Session:
     """Every baseline by its name, in order."""
     controls_asked: bool = False
     in_flight: RequestsInFlight = field(default_factory=RequestsInFlight)
+    kinds_in_flight: dict[str, dict[str, list[KindAnswer]]] = field(default_factory=dict)
+    """Of each group of requests beside the script what has come so far of each kind sent with it."""
+    groups: dict[str, Reference] = field(default_factory=dict)
+    """The baseline that each group of requests is held to."""
     knows_noise: Callable[[], bool] = lambda: True
     """Whether what is recorded so far tells how much answers differ by themselves."""
     foresee: Callable[[EngineState], None] | None = None

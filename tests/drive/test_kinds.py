@@ -89,6 +89,36 @@ async def test_each_fault_is_found_by_its_own_kind(
     assert by <= proven(result, cause)
 
 
+KEPT = """\
+- probe: baseline
+- null_transition: {passes: 1}
+- start_requests: {name: kept, kinds: true}
+- sleep: {level: 1, mode: keep}
+- wake_up: {}
+- finish_requests: {name: kept}
+- probe: after-wake
+"""
+
+
+async def test_kinds_in_flight_fall_asleep_with_the_engine(driver: Driver) -> None:
+    """Sent before a sleep that keeps them, they are answered after it, as before."""
+    recording = await driver.run(script=KEPT, more=FEW, misbehave="slow:100")
+    kept = [each for each in recording.kinds if each.in_flight]
+    assert {each.asks for each in kept} == {kind.name for kind in KINDS.values() if kind.cheap}
+    sent, awake = recording.requests[0].start.t, recording.step_ends["5"].t
+    over = {kind.asks for kind in kept if sent + max(each.seconds for each in kind.answers) > awake}
+    assert {"json-schema", "stop-strings", "seeded"} <= over
+    assert judge(recording).verdict is Verdict.CLEAN
+
+
+async def test_those_that_are_ended_early_are_not_judged(driver: Driver) -> None:
+    """A script that expects its requests to be aborted expects it of these too."""
+    aborted = KEPT.replace("mode: keep", "mode: abort").replace("name: kept}", "name: kept, expect: ended}")
+    recording = await driver.run(script=aborted, more=FEW, misbehave="slow:100")
+    assert not [each for each in recording.kinds if each.in_flight]
+    assert judge(recording).verdict is Verdict.CLEAN
+
+
 async def test_damage_that_every_answer_shows_keeps_its_cause(driver: Driver) -> None:
     """Lost weights change kinds as well; that is told, and accuses nothing else."""
     result = judge(await driver.run(fault="lose-weights", script=SHORT, more=FEW))

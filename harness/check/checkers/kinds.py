@@ -82,7 +82,8 @@ class _Rounds:
         return next((found for one, other in pairs if (found := _difference(one, other))), None)
 
     def _finding(self, each: KindAnswered, sentence: str, strength: Strength) -> Finding:
-        where = f"{each.probe}, cycle {each.cycle}" if each.cycle else each.probe
+        beside = "in flight with " if each.in_flight else ""
+        where = f"{beside}{each.probe}, cycle {each.cycle}" if each.cycle else f"{beside}{each.probe}"
         return Finding(
             checker="kinds",
             message=f"{self._kind.name} ({where}): {sentence}",

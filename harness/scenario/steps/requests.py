@@ -29,6 +29,10 @@ class StartRequestsOptions(Strict):
         default=None,
         description="the earlier baseline that `expect: same` means; without it the script's first probe",
     )
+    kinds: bool = Field(
+        default=False,
+        description="a round of the scenario's other kinds of requests as well; judged with `expect: same`",
+    )
 
 
 class FinishRequestsOptions(Strict):
