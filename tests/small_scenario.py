@@ -21,6 +21,10 @@ script:
   - probe: {name: after-wake, evidence: [warm]}
 """
 
+# Prompts as alike as those above get one and the same answer from a real model, which is nothing to compare.
+REAL_PROMPTS = SCENARIO.replace("corpus: words", "corpus: paragraphs")
+"""The same for a server that may be a real one."""
+
 
 def write_scenario(folder: Path, text: str = SCENARIO) -> Path:
     """Write ``text`` and the corpus it uses to ``scenarios/`` in ``folder``; return the scenario's file."""

@@ -8,6 +8,7 @@ shown at an address that nginx only redirects to.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from harness.errors import ExitCode
 from harness.history.run_description import read_description
 from tests.drive.guest.gateway import KEY, Gateway, gateway
 from tests.fake_vllm.threads import Served
-from tests.small_scenario import write_scenario
+from tests.small_scenario import REAL_PROMPTS, write_scenario
 
 REPOSITORY = Path(__file__).parents[2]
 DEADLINE_S = 1800.0
@@ -72,8 +73,19 @@ class Trial:
         """Note how a command ended."""
         code = process.wait(DEADLINE_S)
         self.said.append(f"{words[0]}: exit code {code}, expected {expected.value}")
+        if words[0] != "bug-report" and code != ExitCode.INFRASTRUCTURE:
+            self.said += self._judgement()
         if code != expected:
             self.leaks.append(f"{' '.join(words[:1])} ended with {code}")
+
+    def _judgement(self) -> Iterator[str]:
+        """What the newest run found, and why."""
+        judged = json.loads((self.folder / "reports" / "latest" / "verdict.json").read_text("utf-8"))
+        for cell in judged["cells"]:
+            yield f"  {cell['cell']}: {cell['verdict']}: {cell['reason']}"
+            if cell["findings"]:
+                found = cell["findings"][0]["message"]
+                yield f"    the first of {len(cell['findings'])} findings: {found}"
 
     def watched(self, *words: str) -> None:
         """Watch until somebody else has woken the server from level 2, and left its weights out."""
@@ -140,7 +152,7 @@ def main() -> int:
 
 
 def _tried(trial: Trial) -> None:
-    write_scenario(trial.folder)
+    write_scenario(trial.folder, REAL_PROMPTS)
     there = ["--endpoint", trial.nginx.endpoint, "--ca-file", str(trial.nginx.certificate)]
     elsewhere = ["--endpoint", f"{trial.nginx.url}/other", "--ca-file", str(trial.nginx.certificate)]
     scenario = "scenarios/small.yaml"

@@ -24,7 +24,7 @@ import httpx
 from harness.errors import ExitCode
 from tests.fake_vllm.behaviours import Behaviour, Misbehaviour
 from tests.fake_vllm.threads import Served
-from tests.small_scenario import write_scenario
+from tests.small_scenario import REAL_PROMPTS, write_scenario
 
 REPOSITORY = Path(__file__).parents[2]
 DEADLINE_S = 1800.0
@@ -119,7 +119,7 @@ def main() -> int:
     served = Served()
     slow = Misbehaviour({Behaviour.SLOW: 20})
     with TemporaryDirectory() as folder:
-        write_scenario(Path(folder))
+        write_scenario(Path(folder), REAL_PROMPTS)
         found = list(wrong(asked.endpoint or served.start(slow), Path(folder)))
     served.stop()
     _say("\n".join(found or ["as it must be"]))

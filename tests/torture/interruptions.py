@@ -1,7 +1,8 @@
-"""Interrupts runs on a server that is not theirs at random moments: it must be awake and answer each time.
+"""Interrupts runs on a server that is not theirs at random moments: it must be awake and answer as before.
 
 ``python -m tests.torture.interruptions --times 30`` sends SIGINT, SIGTERM or, a third of the time, SIGKILL,
-after which the next start has to give the server back.
+after which the next start has to give the server back.  Its answers must be those that it gave before it was
+touched, computed as well as from its cache: a server in float32 gives them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,14 +24,17 @@ from tempfile import TemporaryDirectory
 import httpx
 
 from tests.fake_vllm.threads import Served
-from tests.small_scenario import SCENARIO, write_scenario
+from tests.small_scenario import REAL_PROMPTS, write_scenario
 
 REPOSITORY = Path(__file__).parents[2]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 DEADLINE_S = 900.0
 """For a run that was interrupted to end, and for one that comes after it."""
 
-LONGER = SCENARIO.replace(
+QUESTION = "A river rises in the hills and flows through the town, past the mill and the old bridge, " * 6
+"""Longer than three blocks of the prefix cache."""
+
+LONGER = REAL_PROMPTS.replace(
     "  - sleep: {}\n  - wake_up: {}\n",
     "  - repeat: 200\n    steps:\n      - sleep: {level: 2}\n      - wake_up: {}\n"
     "      - reload_weights: {}\n      - pause: {}\n      - resume: {}\n",
@@ -64,10 +69,11 @@ def _server(endpoint: str | None) -> Iterator[str]:
 def interrupted(endpoint: str, folder: Path, *, times: int, seed: int) -> Iterator[str]:
     """Interrupt runs on ``endpoint``; yield what was wrong with it afterwards."""
     whole, longer = folder / "whole", folder / "longer"
-    write_scenario(whole)
+    write_scenario(whole, REAL_PROMPTS)
     write_scenario(longer, LONGER)
     draw = random.Random(seed)  # noqa: S311 - no secret
     asleep: Counter[bool] = Counter()
+    before = _answers(endpoint)
     for number in range(times):
         with _run(longer, endpoint) as run:
             _wait_until_begun(run, folder)
@@ -80,7 +86,7 @@ def interrupted(endpoint: str, folder: Path, *, times: int, seed: int) -> Iterat
         if chosen is signal.SIGKILL:
             with _run(whole, endpoint) as run:
                 said = run.communicate(timeout=DEADLINE_S)[0]
-        problem = "it ended by itself" if ended_by_itself else _wrong(endpoint)
+        problem = "it ended by itself" if ended_by_itself else _wrong(endpoint, before)
         sys.stderr.write(f"{number + 1} of {times}, {chosen.name}: {problem or 'awake and answering'}\n")
         if problem:
             yield f"{number}, {chosen.name}: {problem}\n{said}"
@@ -118,16 +124,27 @@ def _state(endpoint: str) -> dict[str, bool]:
     }
 
 
-def _wrong(endpoint: str) -> str | None:
+def _wrong(endpoint: str, before: list[str]) -> str | None:
     """What is not as it was; None where nothing is."""
     if any((state := _state(endpoint)).values()):
         return str(state)
-    model = httpx.get(f"{endpoint}/v1/models", timeout=60).json()["data"][0]["id"]
-    asked = {"model": model, "prompt": "river", "max_tokens": 4, "temperature": 0}
-    answer = httpx.post(f"{endpoint}/v1/completions", json=asked, timeout=60)
-    if not answer.is_success:
-        return f"a request was answered with {answer.status_code}"
+    if (now := _answers(endpoint)) != before:
+        return f"it answers {now}, and answered {before} before"
     return None
+
+
+def _answers(endpoint: str) -> list[str]:
+    """What it says to one prompt, computed anew and perhaps from its cache; or the status of its answer."""
+    model = httpx.get(f"{endpoint}/v1/models", timeout=60).json()["data"][0]["id"]
+    asked = {"model": model, "prompt": QUESTION, "max_tokens": 16, "temperature": 0}
+    answers = [
+        httpx.post(f"{endpoint}/v1/completions", json={**asked, **salt}, timeout=60)
+        for salt in ({"cache_salt": uuid.uuid4().hex}, {})
+    ]
+    return [
+        answer.json()["choices"][0]["text"] if answer.is_success else str(answer.status_code)
+        for answer in answers
+    ]
 
 
 if __name__ == "__main__":

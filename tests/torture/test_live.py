@@ -9,7 +9,7 @@ import pytest
 from tests.drive.guest.gateway import AVAILABLE
 from tests.fake_vllm.behaviours import Behaviour, Misbehaviour
 from tests.fake_vllm.threads import Served
-from tests.small_scenario import write_scenario
+from tests.small_scenario import REAL_PROMPTS, write_scenario
 from tests.torture import behind_nginx, beside_load
 from tests.torture.broken_servers import KINDS, Kind, tried
 from tests.torture.interruptions import SIGNALS, interrupted
@@ -24,7 +24,7 @@ def test_an_interrupted_run_leaves_the_server_awake_and_answering(tmp_path: Path
 
 def test_a_run_beside_others_claims_nothing_that_they_may_have_caused(tmp_path: Path, served: Served) -> None:
     """It is refused at first, and counts their requests once it is allowed."""
-    write_scenario(tmp_path)
+    write_scenario(tmp_path, REAL_PROMPTS)
     slow = Misbehaviour({Behaviour.SLOW: 20})
     assert list(beside_load.wrong(served.start(slow), tmp_path)) == []
 

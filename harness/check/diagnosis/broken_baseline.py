@@ -30,25 +30,29 @@ COVERED = 0.9
 BARELY = 1.0
 """nat; a typical token that is likelier than a token drawn blindly by no more than this was not computed."""
 
+_DIFFERENT_PROMPTS = ", and that the prompts ask for different answers"
+
 
 def obstacles(evidence: Evidence) -> Iterator[str]:
     """Yield why most answers of the baseline are no answers, each with what to do."""
     replies = _first_replies(evidence)
     if len(replies) < LEAST_PROMPTS:
         return
-    for count, what in (
-        (_empty(replies), "say nothing"),
-        (_looping(replies), "repeat one or two tokens over and over"),
-        (_alike(replies), "are the same for different prompts"),
+    for count, what, besides in (
+        (_empty(replies), "say nothing", ""),
+        (_looping(replies), "repeat one or two tokens over and over", ""),
+        (_alike(replies), "are the same for different prompts", _DIFFERENT_PROMPTS),
         (
             _blind(replies, vocabulary=evidence.recording.vocabulary_size),
             "are no likelier than blind guesses",
+            "",
         ),
     ):
         if 2 * count > len(replies):
             yield (
                 f"the baseline itself is broken: {count} of {counted(len(replies), 'answer')} {what}, before "
                 "anything was done to the engine: see that the model answers sensibly first"
+                f"{besides}"
             )
             return
 

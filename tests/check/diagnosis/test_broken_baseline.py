@@ -52,6 +52,7 @@ def test_the_same_answer_to_every_prompt_is_none() -> None:
     result = always(same).judged()
     assert result.verdict is Verdict.INCONCLUSIVE
     assert "4 of 5 answers are the same for different prompts" in result.reason
+    assert result.reason.endswith("and that the prompts ask for different answers")
 
 
 @pytest.mark.parametrize("names", [[], ["p0"], ["p0", "p1"]])
