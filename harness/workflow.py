@@ -20,7 +20,7 @@ from harness.drive.cluster import Cluster, asked_cluster, spread_over
 from harness.drive.executors import Executor, LocalExecutor, Work
 from harness.drive.guest.announcing import announcement, require_few_sleeps
 from harness.drive.guest.asking import require_fit
-from harness.drive.guest.giving_back import give_back_leftovers
+from harness.drive.guest.giving_back import give_back_to
 from harness.drive.guest.owed import Ledger
 from harness.drive.guest.serving import Served, served
 from harness.drive.job import CellJob
@@ -216,9 +216,11 @@ def ask_to_stay(
         UsageError: it would be put to sleep more often than allowed.
         RuntimeUnavailableError: it rests already, is in use, does not answer as it must, or runs no arm.
     """
-    give_back = partial(give_back_leftovers, Ledger(), endpoint=endpoint, access=options.access)
-    for sentence in anyio.run(give_back):
-        progress.note(sentence)
+    give_back = partial(give_back_to, Ledger(), endpoint, access=options.access)
+    for leftover in anyio.run(give_back):
+        if not leftover.is_settled:
+            raise RuntimeUnavailableError(leftover.sentence, remedy="nothing is begun until it is as it was")
+        progress.note(leftover.sentence)
 
     async def ask() -> Served:
         async with connect(endpoint, access=options.access) as connection:

@@ -4,33 +4,74 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from cyclopts import Parameter
+from harness.cli.help import THEIRS
+from harness.cli.option_sources import variable, variable_of_words
 from harness.cli.shared import print_lines
 from harness.errors import ExitCode
 from harness.extras import require
 
 
-def clean() -> int:
+def clean(
+    *,
+    endpoint: Annotated[str | None, variable("SLEEPWAKE_ENDPOINT"), Parameter(group=THEIRS)] = None,
+    api_key: Annotated[str | None, variable("SLEEPWAKE_API_KEY"), Parameter(group=THEIRS)] = None,
+    headers: Annotated[
+        tuple[str, ...], variable_of_words("SLEEPWAKE_HEADERS", option="--header"), Parameter(group=THEIRS)
+    ] = (),
+    ca_file: Annotated[Path | None, variable("SLEEPWAKE_CA_FILE"), Parameter(group=THEIRS)] = None,
+    client_cert: Annotated[Path | None, Parameter(group=THEIRS)] = None,
+    client_key: Annotated[Path | None, Parameter(group=THEIRS)] = None,
+    use_proxy: Annotated[bool, Parameter(negative=(), group=THEIRS)] = False,
+) -> int:
     """Remove servers that a dead harness left behind, and those that --keep-servers left running.
 
-    Servers of others (--endpoint) that a dead harness left asleep, paused or with what it loaded are given
-    back as they were found.
+    Servers of others that a dead harness left asleep, paused or with what it loaded are given back as they
+    were found. Ends with 4 if one could not be.
+
+    Args:
+        endpoint: URL of the server that wants a key, a header or a certificate; no other is shown it.
+        api_key: The key that it requires. Better in the environment: SLEEPWAKE_API_KEY, or else
+            OPENAI_API_KEY or VLLM_API_KEY.
+        headers: NAME=VALUE, sent with every call to it. Can be given several times.
+        ca_file: A PEM file with the certificates to trust instead of the system's.
+        client_cert: A PEM file with the certificate to show to it.
+        client_key: The PEM file of its key, if that is another.
+        use_proxy: Go through the proxy that the environment names.
     """
     from harness.drive.guest.owed import Ledger
     from harness.servers.select import sweep_all
 
-    done = sweep_all()
+    done, code = sweep_all(), ExitCode.CLEAN
     if (ledger := Ledger()).entries():
         require("run", for_what="giving servers back")
         import anyio
+        from pydantic import SecretStr
 
-        from harness.drive.guest.giving_back import give_back_leftovers
+        from harness.drive.guest.giving_back import give_back_all
+        from harness.runs.options import RunOptions
+        from harness.servers.attached import base_url_of
 
-        done += anyio.run(give_back_leftovers, ledger)
+        access = RunOptions(
+            endpoint=endpoint,
+            api_key=SecretStr(api_key) if api_key else None,
+            headers=tuple(map(SecretStr, headers)),
+            ca_file=ca_file,
+            client_cert=client_cert,
+            client_key=client_key,
+            use_proxy=use_proxy,
+        ).access
+        theirs = base_url_of(endpoint) if endpoint else None
+        leftovers = anyio.run(partial(give_back_all, ledger, endpoint=theirs, access=access))
+        done += [leftover.sentence for leftover in leftovers]
+        if not all(leftover.is_settled for leftover in leftovers):
+            code = ExitCode.INFRASTRUCTURE
     print_lines(done or ["nothing was left behind"])
-    return ExitCode.CLEAN
+    return code
 
 
 def doctor() -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import anyio
 import httpx
 
-from harness.drive.guest.asking import look
+from harness.drive.guest.asking import LOOK_DEADLINE_S, look
 from harness.drive.guest.owed import Ledger, Owed
 from harness.drive.introduction import served_names
 from harness.errors import RuntimeUnavailableError
@@ -16,6 +17,7 @@ from harness.servers.owner import Owner
 from harness.vllm_api import lifecycle
 from harness.vllm_api.calls import CallResult
 from harness.vllm_api.connection import connect
+from harness.vllm_api.metrics import read_metrics
 
 DEADLINE_S = 180.0
 """For all of it; a large engine takes tens of seconds to wake up."""
@@ -32,6 +34,8 @@ async def give_back(http: httpx.AsyncClient, owed: Owed) -> str | None:
     """
     problem: str | None = f"not all was done within {DEADLINE_S:g} s"
     with anyio.move_on_after(DEADLINE_S):
+        if await _is_another_process(http, owed):
+            return None
         for attempt in range(ATTEMPTS):
             if attempt:
                 await anyio.sleep(BETWEEN_ATTEMPTS_S)
@@ -39,6 +43,13 @@ async def give_back(http: httpx.AsyncClient, owed: Owed) -> str | None:
             if problem is None:
                 break
     return problem
+
+
+async def _is_another_process(http: httpx.AsyncClient, owed: Owed) -> bool:
+    """Whether the server has been started since: what was done to it ended with the process that it was."""
+    metrics = (await read_metrics(http, deadline_s=LOOK_DEADLINE_S)).snapshot
+    told = metrics.started if metrics else None
+    return None not in {owed.started, told} and owed.started != told
 
 
 async def _try(http: httpx.AsyncClient, owed: Owed) -> str | None:
@@ -80,33 +91,75 @@ async def _still_loaded(http: httpx.AsyncClient, owed: Owed) -> list[str]:
     return [name for name in owed.adapters if name in served]
 
 
-async def give_back_leftovers(
-    ledger: Ledger, *, endpoint: str | None = None, access: Access = NOTHING_SPECIAL
-) -> list[str]:
-    """Give back what dead harnesses still owe, to one server or to all; say what, a sentence each.
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """What came of something that a dead harness owed."""
 
-    ``access`` is what the server at ``endpoint`` wants to be shown: it is for no other.
+    sentence: str
+    is_settled: bool
+    """Whether nothing of it is owed any more."""
+
+
+async def give_back_to(ledger: Ledger, endpoint: str, *, access: Access = NOTHING_SPECIAL) -> list[Leftover]:
+    """Give back what dead harnesses still owe to the server at ``endpoint``, which somebody is about to use.
 
     Raises:
-        RuntimeUnavailableError: a harness that lives is at work on ``endpoint``.
+        RuntimeUnavailableError: a harness that lives is at work on it.
     """
-    sentences = []
+    done = []
     for owed in ledger.entries(endpoint):
-        whose = f"which run {owed.run_id} left when it was killed"
-        if owed.owner == Owner.this_process() or owed.owner.is_dead():
-            async with connect(owed.endpoint, access=access) as connection:
-                problem = await give_back(connection.http, owed)
-            if problem is None:
-                ledger.forget(owed)
-                sentences.append(f"gave {owed.endpoint} back, {whose}")
-            else:
-                sentences.append(f"{owed.endpoint}, {whose}, is not as it was: {problem}; {owed.mended_by}")
-        elif endpoint is not None:
+        if (lives := _owner_lives(ledger, owed)) is not False:
             raise RuntimeUnavailableError(
                 f"run {owed.run_id} is at work on {endpoint}",
-                remedy="wait until it has ended: two runs would put it to sleep under each other",
+                remedy="wait until it has ended: two runs would put it to sleep under each other"
+                + ("" if lives else f"; {_if_it_has_ended(ledger, owed)}"),
             )
-    return sentences
+        done.append(await _settled(ledger, owed, access))
+    return done
+
+
+async def give_back_all(
+    ledger: Ledger, *, endpoint: str | None = None, access: Access = NOTHING_SPECIAL
+) -> list[Leftover]:
+    """Give back what dead harnesses still owe to any server; those who are at work are left alone.
+
+    ``access`` is what the server at ``endpoint`` wants to be shown: it is for no other.
+    """
+    done = []
+    for owed in ledger.entries():
+        if (lives := _owner_lives(ledger, owed)) is False:
+            shown = access if owed.endpoint == endpoint else NOTHING_SPECIAL
+            done.append(await _settled(ledger, owed, shown))
+        elif lives is None:
+            whose = f"run {owed.run_id} on {owed.owner.place.host}"
+            sentence = f"left {owed.endpoint} alone, where {whose} may be at work: "
+            done.append(Leftover(sentence=sentence + _if_it_has_ended(ledger, owed), is_settled=False))
+    return done
+
+
+def _owner_lives(ledger: Ledger, owed: Owed) -> bool | None:
+    return False if owed.owner == Owner.this_process() else ledger.owner_lives(owed)
+
+
+async def _settled(ledger: Ledger, owed: Owed, access: Access) -> Leftover:
+    """Give one server back, and strike it out where that has worked."""
+    whose = f"which run {owed.run_id} left when it was killed"
+    async with connect(owed.endpoint, access=access) as connection:
+        started_since = await _is_another_process(connection.http, owed)
+        problem = None if started_since else await give_back(connection.http, owed)
+    if problem is not None:
+        sentence = f"{owed.endpoint}, {whose}, is not as it was: {problem}; this mends it: {owed.mended_by}"
+        return Leftover(sentence=sentence, is_settled=False)
+    ledger.forget(owed)
+    if started_since:
+        sentence = f"{owed.endpoint}, {whose}, has been started anew since: it is owed nothing"
+    else:
+        sentence = f"gave {owed.endpoint} back, {whose}"
+    return Leftover(sentence=sentence, is_settled=True)
+
+
+def _if_it_has_ended(ledger: Ledger, owed: Owed) -> str:
+    return f"if it has ended, remove {ledger.path_of(owed)}, and {owed.mended_by}"
 
 
 def complaints(ledger: Ledger, endpoint: str) -> Iterator[str]:

@@ -2,12 +2,17 @@
 
 One small file for each cell that is at work on a server, beside the records of our own servers.  It
 outlives ``kill -9``, so that the next start can give back what a dead harness could not.  It holds no secret.
+Beside it lies a lock that the harness holds while it lives: of a harness in another container, which has the
+folder on a volume, nothing else can be seen.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shlex
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Self
 
@@ -25,7 +30,8 @@ class Owed(BaseModel):
     """What may have been done to a server, and by whom: whether it may be asleep, paused, ...
 
     ``weights`` says whether others than its own may be loaded, or none, and ``own_weights`` the path these
-    are loaded from again; None: from where it loaded them last.
+    are loaded from again; None: from where it loaded them last.  ``started`` says since when the process runs
+    to which this was done, in seconds since 1970: another one is owed nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,6 +42,7 @@ class Owed(BaseModel):
     endpoint: str
     run_id: str
     cell: str
+    started: float | None = None
     asleep: bool = False
     paused: bool = False
     weights: bool = False
@@ -90,6 +97,7 @@ class Ledger:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder or cache_directory() / "attached"
+        self._held: dict[str, int] = {}
 
     def write(self, owed: Owed) -> None:
         """Write or replace an entry, whole or not at all.
@@ -99,11 +107,33 @@ class Ledger:
         """
         with storing(self._folder, cannot="remember what the server is owed", remedy=_REMEDY):
             self._folder.mkdir(parents=True, exist_ok=True)
-        replace_file(self._path(owed), owed.model_dump_json(), remedy=_REMEDY)
+        self._hold(owed)
+        replace_file(self.path_of(owed), owed.model_dump_json(), remedy=_REMEDY)
 
     def forget(self, owed: Owed) -> None:
         """Strike an entry out."""
-        self._path(owed).unlink(missing_ok=True)
+        self.path_of(owed).unlink(missing_ok=True)
+        self._lock(owed).unlink(missing_ok=True)
+        if (handle := self._held.pop(owed.marker, None)) is not None:
+            os.close(handle)
+
+    def owner_lives(self, owed: Owed) -> bool | None:
+        """Whether the harness that owes it may still be at work; None where that cannot be told from here."""
+        if (dead := owed.owner.is_dead()) is not None:
+            return not dead
+        try:
+            handle = os.open(self._lock(owed), os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
+        finally:
+            os.close(handle)
+        return False
 
     def entries(self, endpoint: str | None = None) -> list[Owed]:
         """All entries, or those of one server; what this version cannot read is left alone."""
@@ -115,8 +145,33 @@ class Ledger:
                 continue
         return [each for each in found if endpoint is None or each.endpoint == endpoint]
 
-    def _path(self, owed: Owed) -> Path:
+    def path_of(self, owed: Owed) -> Path:
+        """The file of an entry."""
         return self._folder / f"{owed.marker}.json"
+
+    def _lock(self, owed: Owed) -> Path:
+        return self.path_of(owed).with_suffix(".lock")
+
+    def _hold(self, owed: Owed) -> None:
+        """Show to whoever cannot see this process that it lives, until it forgets the entry or ends.
+
+        On a volume that knows no locks there is none: then nobody elsewhere can tell.
+        """
+        if owed.marker in self._held:
+            return
+        lock = self._lock(owed)
+        try:
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError:
+            return
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            with suppress(OSError):  # whoever finds it could not tell either
+                lock.unlink()
+        else:
+            self._held[owed.marker] = handle
 
 
 def _lacks_own(state: EngineState) -> bool:

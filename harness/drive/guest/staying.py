@@ -28,7 +28,13 @@ async def as_a_guest(session: Session, job: CellJob) -> AsyncIterator[None]:
         yield
         return
     ledger = Ledger()
-    owed = Owed(endpoint=session.server.base_url, run_id=job.run_id, cell=job.cell.id)
+    before = await _counted(session)
+    owed = Owed(
+        endpoint=session.server.base_url,
+        run_id=job.run_id,
+        cell=job.cell.id,
+        started=before.started if before else None,
+    )
 
     def remember(now: Owed) -> None:
         nonlocal owed
@@ -39,7 +45,6 @@ async def as_a_guest(session: Session, job: CellJob) -> AsyncIterator[None]:
     own_weights = session.variants.own_weights or None
     session.foresee = lambda state: remember(owed.and_after(state, own_weights=own_weights))
     session.settle = lambda state: remember(owed.settled(state))
-    before = await _counted(session)
     try:
         yield
         after, own = await _counted(session), session.connection.asked.number

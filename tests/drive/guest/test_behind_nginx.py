@@ -6,10 +6,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from harness.cli import call
+from harness.drive.guest.owed import Ledger, Owed
 from harness.errors import ExitCode
+from harness.servers.owner import Owner
 from tests.drive.guest.gateway import AVAILABLE, KEY, gateway
 from tests.fake_vllm.threads import Served
 
@@ -64,3 +67,26 @@ def test_what_stands_before_the_server_is_told_in_words(  # noqa: PLR0917 - pyte
     assert words in told.err
     assert KEY not in told.out + told.err
     assert not (here / "reports").exists()
+
+
+def test_clean_shows_the_key_to_the_server_that_is_named_and_to_no_other(
+    here: Path,
+    gateway: Callable[[str], str],
+    dead_owner: Owner,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Without --endpoint it is not shown: the server stays as it is, with 4 and what mends it."""
+    monkeypatch.setenv("SLEEPWAKE_CACHE", str(here / "cache"))
+    monkeypatch.setenv("SLEEPWAKE_API_KEY", KEY)
+    monkeypatch.setenv("SLEEPWAKE_CA_FILE", "certificate.pem")
+    endpoint = gateway("/team/model")
+    Ledger().write(Owed(owner=dead_owner, endpoint=endpoint, run_id="r", cell="c", asleep=True))
+    tell_state = {"headers": {"Authorization": f"Bearer {KEY}"}, "verify": False}
+    httpx.post(f"{endpoint}/sleep", **tell_state)
+    assert call(["clean"]) == ExitCode.INFRASTRUCTURE
+    assert f"curl -fsS -X POST {endpoint}/wake_up" in capsys.readouterr().out
+    assert call(["clean", "--endpoint", endpoint]) == ExitCode.CLEAN
+    assert f"gave {endpoint} back, which run r left" in capsys.readouterr().out
+    assert httpx.get(f"{endpoint}/is_sleeping", **tell_state).json() == {"is_sleeping": False}
+    assert call(["clean"]) == ExitCode.CLEAN

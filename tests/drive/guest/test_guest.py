@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from harness.drive.cell import run_cell
 from harness.drive.guest.announcing import announcement, require_few_sleeps
 from harness.drive.guest.asking import look, require_fit
-from harness.drive.guest.giving_back import complaints, give_back_leftovers
+from harness.drive.guest.giving_back import complaints, give_back_all, give_back_to
 from harness.drive.guest.owed import Ledger, Owed
 from harness.errors import RuntimeUnavailableError, UsageError
 from harness.history.events import Event
@@ -123,8 +125,9 @@ async def test_the_next_start_gives_back_what_a_killed_run_owes(ledger: Ledger, 
         owed = Owed(owner=dead_owner, endpoint=connection.base_url, run_id="r", cell="c")
         state = EngineState().after_sleep(2)
         ledger.write(owed.and_after(state, own_weights=None))
-        (sentence,) = await give_back_leftovers(ledger)
-        assert sentence == f"gave {connection.base_url} back, which run r left when it was killed"
+        (leftover,) = await give_back_all(ledger)
+        assert leftover.sentence == f"gave {connection.base_url} back, which run r left when it was killed"
+        assert leftover.is_settled
         assert await is_as_it_was(connection)
     assert ledger.entries() == []
 
@@ -135,8 +138,78 @@ async def test_a_server_at_which_another_run_is_at_work_is_left_alone(
     """Two runs would put it to sleep under each other: the second is refused, and gives nothing back."""
     ledger.write(Owed(owner=other_owner, endpoint="http://host", run_id="r", cell="c", asleep=True))
     with pytest.raises(RuntimeUnavailableError, match="run r is at work"):
-        await give_back_leftovers(ledger, endpoint="http://host")
+        await give_back_to(ledger, "http://host")
+    assert await give_back_all(ledger) == []
     assert len(ledger.entries()) == 1
+
+
+ELSEWHERE = """
+import sys
+from harness.drive.guest.owed import Ledger, Owed
+from harness.servers.owner import Owner, Place
+place = Place(host="another-pod", boot="b", namespace="n")
+owner = Owner.this_process().model_copy(update={"place": place})
+Ledger().write(Owed(owner=owner, endpoint="http://127.0.0.1:1", run_id="r", cell="c", asleep=True))
+print("written", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_killed_run_in_another_container_is_told_from_one_that_lives(ledger: Ledger) -> None:
+    """Its process cannot be seen from here, but it holds a lock beside the entry for as long as it lives."""
+    with subprocess.Popen(
+        [sys.executable, "-c", ELSEWHERE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"written\n"
+        (owed,) = ledger.entries()
+        assert owed.owner.is_dead() is None
+        assert ledger.owner_lives(owed) is True
+        run.kill()
+        run.wait()
+        assert ledger.owner_lives(owed) is False
+    ledger.forget(owed)
+    assert not list(ledger.path_of(owed).parent.iterdir())
+
+
+async def test_a_run_elsewhere_of_which_nothing_is_known_is_told(ledger: Ledger, other_owner: Owner) -> None:
+    """Where there is no lock either, nothing is given back, and it is said what whoever knows more can do."""
+    place = other_owner.place.model_copy(update={"host": "another-pod"})
+    owner = other_owner.model_copy(update={"place": place})
+    owed = Owed(owner=owner, endpoint="http://host", run_id="r", cell="c", asleep=True)
+    ledger.write(owed)
+    ledger.path_of(owed).with_suffix(".lock").unlink()
+    (leftover,) = await give_back_all(ledger)
+    assert not leftover.is_settled
+    assert "run r on another-pod may be at work" in leftover.sentence
+    assert f"remove {ledger.path_of(owed)}, and curl -fsS -X POST http://host/wake_up" in leftover.sentence
+    with pytest.raises(RuntimeUnavailableError, match="run r is at work") as refused:
+        await give_back_to(ledger, "http://host")
+    assert str(ledger.path_of(owed)) in refused.value.remedy
+
+
+async def test_a_server_that_was_started_anew_is_owed_nothing(ledger: Ledger, dead_owner: Owner) -> None:
+    """What was done to a process ended with it: weights that somebody loaded since must not be replaced."""
+    async with foreign() as connection:
+        await connection.http.post("/sleep")
+        seen = await look(connection.http)
+        assert seen.metrics.snapshot is not None
+        assert seen.metrics.snapshot.started is not None
+        ledger.write(
+            Owed(
+                owner=dead_owner,
+                endpoint=connection.base_url,
+                run_id="r",
+                cell="c",
+                started=seen.metrics.snapshot.started - 1,
+                asleep=True,
+                weights=True,
+            )
+        )
+        (leftover,) = await give_back_to(ledger, connection.base_url)
+        assert leftover.sentence.endswith("has been started anew since: it is owed nothing")
+        assert await answers(connection, "/is_sleeping") == {"is_sleeping": True}
+    assert ledger.entries() == []
 
 
 @pytest.mark.parametrize(
