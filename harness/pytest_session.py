@@ -95,6 +95,7 @@ def _run(run: Sequence[str], cells: Sequence[str], options: Mapping[str, str]) -
         finished = workflow.run(asked, fit, choice, progress=progress)
     judged = judge_directory(finished.directory)
     written = write_report(finished.directory, judged.report)
+    outcomes |= {name: {"skipped": f"{name}: {reason}"} for name, reason in finished.left_out.items()}
     outcomes |= {result.cell: _outcome(result) for result in judged.result.cells}
     return {"outcomes": outcomes, "report": str(written.html)}
 

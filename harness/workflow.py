@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -153,10 +153,14 @@ def _shard(options: RunOptions) -> DescribedShard | None:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """Where a run is, and whether it came to its end without being interrupted."""
+    """Where a run is, and whether it came to its end without being interrupted.
+
+    ``left_out`` says why a server that is not ours was not tested as one of the cells that were asked for.
+    """
 
     directory: Path
     whole: bool
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 def run(
@@ -180,8 +184,10 @@ def run(
     cluster = _cluster(options)
     for sentence in choice.runtime.sweep():
         progress.note(f"cleaned up: {sentence}")
+    left_out: Mapping[str, str] = {}
     if options.endpoint is not None:
-        cells = ask_to_stay(base_url_of(options.endpoint), cells, options, progress=progress)
+        chosen = ask_to_stay(base_url_of(options.endpoint), cells, options, progress=progress)
+        cells, left_out = chosen.cells, chosen.left_out
     planned = replace(plan(options, cells, choice, resume_in=resume_in), asked_at=asked_at)
     with _executor(planned, choice, cluster, progress) as executor:
         directory = resume_in or new_run_directory(options.out)
@@ -191,7 +197,7 @@ def run(
             whole = anyio.run(run_cells, executor, _work(planned, record, progress, failures))
             record.interrupted = not whole
             record.ended_with = failures[0] if failures and options.exit_first else None
-    return FinishedRun(directory=directory, whole=whole)
+    return FinishedRun(directory=directory, whole=whole, left_out=left_out)
 
 
 def run_asked(options: RunOptions, *, progress: Callable[[int], Progress]) -> FinishedRun:
@@ -205,10 +211,8 @@ def run_asked(options: RunOptions, *, progress: Callable[[int], Progress]) -> Fi
         return run(options, cells, choice, progress=shown)
 
 
-def ask_to_stay(
-    endpoint: str, cells: Sequence[Cell], options: RunOptions, *, progress: Progress
-) -> tuple[Cell, ...]:
-    """Ask a server that is not ours how it is before it is touched; return the cells whose arm it runs.
+def ask_to_stay(endpoint: str, cells: Sequence[Cell], options: RunOptions, *, progress: Progress) -> Served:
+    """Ask a server that is not ours how it is before it is touched; choose the cells whose arm it runs.
 
     What a harness that was killed still owes it is given back first.
 
@@ -231,14 +235,20 @@ def ask_to_stay(
     require_few_sleeps(chosen.cells, options.max_sleeps)
     if not chosen.cells:
         raise RuntimeUnavailableError(
-            f"no arm is what {endpoint} runs: {'; '.join(chosen.left_out)}",
+            f"no arm is what {endpoint} runs: {_each(chosen.left_out)}",
             remedy="choose scenarios with an arm that it runs, or start it with such flags",
         )
     if chosen.left_out:
-        progress.note(f"left out, as the server is not known to run them: {'; '.join(chosen.left_out)}")
+        progress.note(f"left out, as the server is not known to run them: {_each(chosen.left_out)}")
+    if chosen.not_proven:
+        progress.note(f"not known to be what the server runs: {_each(chosen.not_proven)}")
     progress.expect(len(chosen.cells))
     progress.note(announcement(chosen.cells, endpoint))
-    return chosen.cells
+    return chosen
+
+
+def _each(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"{name} ({reason})" for name, reason in reasons.items())
 
 
 @contextmanager

@@ -15,14 +15,15 @@ from pydantic import JsonValue
 from harness import pytest_session
 from tests.fake_vllm.behaviours import Fault, Misbehaviour
 from tests.fake_vllm.threads import Served
+from tests.small_scenario import SCENARIO, write_scenario
 
 ROOT = Path(__file__).parents[1]
 
 
-def run(folder: Path, endpoint: str) -> dict[str, JsonValue]:
-    """Have it run the only cell there is."""
+def run(folder: Path, endpoint: str, *cells: str) -> dict[str, JsonValue]:
+    """Have it run the only cell there is, or these."""
     scenario = str(folder / "scenarios" / "small.yaml")
-    return dict(pytest_session._run([scenario], ["small.only"], {"endpoint": endpoint}))
+    return dict(pytest_session._run([scenario], cells or ["small.only"], {"endpoint": endpoint}))
 
 
 def test_of_a_clean_cell_there_is_nothing_to_tell(here: Path, served: Served) -> None:
@@ -74,3 +75,14 @@ def test_a_server_lasts_as_long_as_the_session(tmp_path: Path, toy_model_folder:
         assert process.wait(60) == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{said['url']}/health", trust_env=False)
+
+
+def test_an_arm_that_the_server_does_not_run_is_skipped_with_the_reason(here: Path, served: Served) -> None:
+    """A server is tested as what it is; that it is nothing else is no failure."""
+    only = "arms: {only: {args: [--enable-prefix-caching]}"
+    write_scenario(here, SCENARIO.replace(only, only + ", off: {args: [--no-enable-prefix-caching]}"))
+    outcomes = run(here, served.start(), "small.only", "small.off")["outcomes"]
+    assert outcomes == {
+        "small.only": {},
+        "small.off": {"skipped": "small.off: the server says enable_prefix_caching is True"},
+    }

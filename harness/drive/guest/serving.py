@@ -25,10 +25,17 @@ _SHOWN_BY: Mapping[str, tuple[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """The cells whose arm is what the server runs, and why each of the others is left out."""
+    """Which cells a server can be tested as.
+
+    Attributes:
+        cells: Those whose arm is what the server runs.
+        left_out: Why each of the others is left out.
+        not_proven: Of ``cells``: those of whose arm the server does not tell all, and what it does not tell.
+    """
 
     cells: tuple[Cell, ...]
-    left_out: tuple[str, ...]
+    left_out: Mapping[str, str]
+    not_proven: Mapping[str, str]
 
 
 async def served(connection: Connection, cells: Sequence[Cell]) -> Served:
@@ -41,17 +48,18 @@ async def served(connection: Connection, cells: Sequence[Cell]) -> Served:
 def choose_served(cells: Sequence[Cell], configuration: Mapping[str, JsonValue]) -> Served:
     """Choose those of each scenario that are proven to be what runs, or else the first that may be."""
     kept: list[Cell] = []
-    left_out: list[str] = []
+    left_out: dict[str, str] = {}
+    not_proven: dict[str, str] = {}
     for _, group in groupby(cells, key=lambda cell: cell.scenario.name):
         arms = {cell.id: (cell, list(_doubts(cell, configuration))) for cell in group}
         possible = [cell for cell, doubts in arms.values() if all(doubt.is_open for doubt in doubts)]
         proven = [cell for cell in possible if not arms[cell.id][1]]
         chosen = proven or possible[:1]
         kept += chosen
-        left_out += [
-            f"{name} ({doubts[0].words})" for name, (cell, doubts) in arms.items() if cell not in chosen
-        ]
-    return Served(cells=tuple(kept), left_out=tuple(left_out))
+        for name, (cell, doubts) in arms.items():
+            if doubts:
+                (not_proven if cell in chosen else left_out)[name] = doubts[0].words
+    return Served(cells=tuple(kept), left_out=left_out, not_proven=not_proven)
 
 
 @dataclass(frozen=True, kw_only=True)
