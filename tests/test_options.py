@@ -235,6 +235,26 @@ def test_a_misspelt_variable_is_refused(
     assert "did you mean SLEEPWAKE_RUNTIME?" in said
 
 
+def test_what_kubernetes_says_of_services_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each container is told of every Service of its namespace, such as the one before a watch."""
+    said = {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "9109",
+        "SERVICE_PORT_METRICS": "9109",
+        "PORT": "tcp://10.0.0.1:9109",
+        "PORT_9109_TCP": "tcp://10.0.0.1:9109",
+        "PORT_9109_TCP_ADDR": "10.0.0.1",
+    }
+    for name, value in said.items():
+        monkeypatch.setenv(f"SLEEPWAKE_WATCH_{name}", value)
+    assert call(["run", "--list", "--smoke"]) == ExitCode.CLEAN
+    monkeypatch.delenv("SLEEPWAKE_WATCH_SERVICE_HOST")
+    assert call(["run", "--list", "--smoke"]) == ExitCode.USAGE
+    assert "SLEEPWAKE_WATCH_PORT: there is no such" in capsys.readouterr().err
+
+
 def test_every_variable_that_is_read_is_known() -> None:
     """Those of image builds are put together from their prefix."""
     sources = "".join(

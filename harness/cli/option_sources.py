@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from pathlib import Path
 
@@ -64,13 +64,22 @@ def check_variables(environ: Mapping[str, str]) -> None:
     Raises:
         UsageError: one is not, so that what it was to change would stay as it is.
     """
+    services = tuple(_services(environ))
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in VARIABLES:
+        if name.startswith(PREFIX) and name not in VARIABLES and not name.startswith(services):
             otherwise = f"unset it; the known ones are: {', '.join(sorted(VARIABLES))}"
             raise UsageError(
                 f"{name}: there is no such environment variable",
                 remedy=did_you_mean(name, VARIABLES, otherwise=otherwise, quoted="{}"),
             )
+
+
+def _services(environ: Mapping[str, str]) -> Iterator[str]:
+    """How variables begin that Kubernetes sets in every container, for each Service of its namespace."""
+    for name in environ:
+        service = name.removesuffix("_SERVICE_HOST")
+        if service != name:
+            yield from (f"{service}_SERVICE_", f"{service}_PORT")
 
 
 def note_sources(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
