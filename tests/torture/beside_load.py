@@ -86,6 +86,13 @@ def run(folder: Path, endpoint: str, *words: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def cycling(times: int) -> str:
+    """The scenario with its sleep repeated so often; speed is judged where it sleeps at least twice."""
+    script, sleeps = REAL_PROMPTS.split("  - sleep: {}\n")
+    steps = "".join(f"    {line}\n" for line in ("  - sleep: {}", *sleeps.splitlines()))
+    return f"{script}  - repeat: {times}\n    steps:\n{steps}"
+
+
 def wrong(endpoint: str, folder: Path) -> Iterator[str]:
     """Whatever is not as it must be."""
     with load(endpoint) as ends:
@@ -115,11 +122,14 @@ def main() -> int:
     """Try it once."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--endpoint", help="a server to use instead of the fake")
+    parser.add_argument(
+        "--cycles", type=int, default=1, help="of sleeping and waking; speed is judged from 2"
+    )
     asked = parser.parse_args()
     served = Served()
     slow = Misbehaviour({Behaviour.SLOW: 20})
     with TemporaryDirectory() as folder:
-        write_scenario(Path(folder), REAL_PROMPTS)
+        write_scenario(Path(folder), cycling(asked.cycles))
         found = list(wrong(asked.endpoint or served.start(slow), Path(folder)))
     served.stop()
     _say("\n".join(found or ["as it must be"]))
