@@ -131,6 +131,8 @@ def _run_to_the_end(
         finished = workflow.run(options, cells, choice, progress=progress, resume_in=resume_in)
     if not finished.whole:
         print_line(console, f"interrupted; `sleepwake run --resume {finished.directory}` carries on")
+        if options.endpoint is not None and not list(_complaints(options.endpoint)):
+            print_line(console, f"{options.endpoint} is as it was found")
     for kept in choice.runtime.kept:
         sentence = f"{kept.cell} still answers at {kept.base_url}; `{kept.stop}` or `sleepwake clean` ends it"
         print_line(console, sentence)

@@ -87,6 +87,8 @@ def interrupted(endpoint: str, folder: Path, *, times: int, seed: int) -> Iterat
             with _run(whole, endpoint) as run:
                 said = run.communicate(timeout=DEADLINE_S)[0]
         problem = "it ended by itself" if ended_by_itself else _wrong(endpoint, before)
+        if chosen is not signal.SIGKILL and f"{endpoint} is as it was found" not in said:
+            problem = problem or "whoever interrupts it is not told how the server is"
         sys.stderr.write(f"{number + 1} of {times}, {chosen.name}: {problem or 'awake and answering'}\n")
         if problem:
             yield f"{number}, {chosen.name}: {problem}\n{said}"

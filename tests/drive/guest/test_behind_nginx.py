@@ -84,11 +84,11 @@ def test_clean_shows_the_key_to_the_server_that_is_named_and_to_no_other(
     endpoint = gateway("/team/model")
     Ledger().write(Owed(owner=dead_owner, endpoint=endpoint, run_id="r", cell="c", asleep=True))
     trusted = ssl.create_default_context(cafile="certificate.pem")
-    theirs = httpx.Client(headers={"Authorization": f"Bearer {KEY}"}, verify=trusted)
-    theirs.post(f"{endpoint}/sleep")
-    assert call(["clean"]) == ExitCode.INFRASTRUCTURE
-    assert f"curl -fsS -X POST {endpoint}/wake_up" in capsys.readouterr().out
-    assert call(["clean", "--endpoint", endpoint]) == ExitCode.CLEAN
-    assert f"gave {endpoint} back, which run r left" in capsys.readouterr().out
-    assert theirs.get(f"{endpoint}/is_sleeping").json() == {"is_sleeping": False}
-    assert call(["clean"]) == ExitCode.CLEAN
+    with httpx.Client(headers={"Authorization": f"Bearer {KEY}"}, verify=trusted) as theirs:
+        theirs.post(f"{endpoint}/sleep")
+        assert call(["clean"]) == ExitCode.INFRASTRUCTURE
+        assert f"curl -fsS -X POST {endpoint}/wake_up" in capsys.readouterr().out
+        assert call(["clean", "--endpoint", endpoint]) == ExitCode.CLEAN
+        assert f"gave {endpoint} back, which run r left" in capsys.readouterr().out
+        assert theirs.get(f"{endpoint}/is_sleeping").json() == {"is_sleeping": False}
+        assert call(["clean"]) == ExitCode.CLEAN
