@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
+
 from harness.cli.help import THEIRS
 from harness.cli.option_sources import variable, variable_of_words
 from harness.cli.shared import print_lines
