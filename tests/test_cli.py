@@ -311,21 +311,33 @@ def test_shells_can_complete_commands_and_options(shell: Literal["bash", "zsh", 
         assert word in script
 
 
+NEEDS_A_GPU = SCENARIO.replace("name: small", "name: graphs\nrequires: gpu")
+
+
 def test_what_needs_a_gpu_is_marked_and_left_out(
     here: Path, served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The list marks it; a run on a CPU engine is of the others, and one line says which is missing."""
-    on_gpu = SCENARIO.replace("name: small", "name: graphs\nrequires: gpu")
-    (here / "scenarios" / "graphs.yaml").write_text(on_gpu)
+    """The list marks it; on a CPU engine it cannot run, and the reason is said."""
+    (here / "scenarios" / "graphs.yaml").write_text(NEEDS_A_GPU)
     assert call(["run", "--list"]) == ExitCode.CLEAN
     assert capsys.readouterr().out == "graphs.only  (needs a GPU)\nsmall.only\n"
+    monkeypatch.setattr(AttachedRuntime, "engine", "cpu")
+    endpoint = served.start()
+    assert call(["run", "--endpoint", endpoint, "-k", "graphs"]) == ExitCode.USAGE
+    assert "no cell can run: graphs.only needs a GPU" in capsys.readouterr().err
+
+
+@pytest.mark.cell
+def test_a_run_is_of_what_needs_no_gpu_where_there_is_none(
+    here: Path, served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line says which cells are missing."""
+    (here / "scenarios" / "graphs.yaml").write_text(NEEDS_A_GPU)
     monkeypatch.setattr(AttachedRuntime, "engine", "cpu")
     assert call(["run", "--endpoint", served.start()]) == ExitCode.CLEAN
     output = capsys.readouterr().out
     assert "left out: graphs.only needs a GPU, but the engine here runs on a CPU\n" in output
     assert [path.name for path in (here / "reports" / "latest" / "cells").iterdir()] == ["small.only"]
-    assert call(["run", "--endpoint", served.start(), "-k", "graphs"]) == ExitCode.USAGE
-    assert "no cell can run: graphs.only needs a GPU" in capsys.readouterr().err
 
 
 @pytest.mark.cell
@@ -423,25 +435,15 @@ def test_cleaning_nothing_says_so(here: Path, capsys: pytest.CaptureFixture[str]
     assert here.exists()
 
 
-THREE_COMMANDS = """
-import os, sys
-import harness.report, harness.runs.judging, harness.scenario.schema  # once for all three
-from harness.cli import main
-for word in ("check", "schema", "history"):
-    child = os.fork()
-    if not child:
-        sys.argv = ["sleepwake", word]
-        main()
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0, word
-"""
-
-
-def test_a_reader_that_leaves_changes_no_exit_code(here: Path, healthy: Ran) -> None:
+@pytest.mark.parametrize(
+    "word", ["schema", *(pytest.param(word, marks=pytest.mark.cell) for word in ("check", "history"))]
+)
+def test_a_reader_that_leaves_changes_no_exit_code(here: Path, healthy: Ran, word: str) -> None:
     """`sleepwake check | head` ends as without `head`, and complains of nothing."""
     healthy.copy_to(here / "reports")
     nobody, output = os.pipe()
     os.close(nobody)
-    program = [sys.executable, "-c", THREE_COMMANDS]
+    program = [sys.executable, "-c", "from harness.cli import main; main()", word]
     done = subprocess.run(program, cwd=here, stdout=output, stderr=subprocess.PIPE, check=False)
     os.close(output)
     assert (done.returncode, done.stderr) == (ExitCode.CLEAN, b"")

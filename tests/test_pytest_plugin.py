@@ -174,6 +174,7 @@ def test_a_wrong_scenario_is_a_collection_error(project: pytest.Pytester) -> Non
     result.stdout.fnmatch_lines(["*small.yaml:3:1*"])
 
 
+@pytest.mark.cell
 def test_a_cell_that_lacks_something_is_skipped(project: pytest.Pytester, served: Served) -> None:
     """What cannot run as asked for is said to be skipped, and why; nothing starts."""
     (project.path / "scenarios" / "small.yaml").write_text(SCENARIO + "requires: fault\n")

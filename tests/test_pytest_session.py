@@ -33,6 +33,14 @@ def test_of_a_clean_cell_there_is_nothing_to_tell(here: Path, served: Served) ->
     assert Path(str(answer["report"])).is_file()
 
 
+def test_a_cell_that_lacks_something_is_not_run(here: Path, served: Served) -> None:
+    """What cannot run as asked for is said to be skipped, and why; nothing starts."""
+    (here / "scenarios" / "small.yaml").write_text(SCENARIO + "requires: fault\n")
+    why = "small.only needs a planted fault: name one with --fault"
+    assert run(here, served.start()) == {"outcomes": {"small.only": {"skipped": why}}}
+    assert not (here / "reports").exists()
+
+
 def test_a_corrupt_cell_is_told_with_its_cause(here: Path, served: Served) -> None:
     """The verdict in words, the cause, and some of the findings."""
     answer = run(here, served.start(Misbehaviour({}, frozenset({Fault.KEEP_PREFIX_CACHE}))))

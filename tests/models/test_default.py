@@ -43,6 +43,7 @@ def used_cache(site: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.syspath_prepend(site)
+        convert_here(monkeypatch)
         provide(cache)
     return cache
 
@@ -70,6 +71,11 @@ def filled_cache(used_cache: Path, cache: Path) -> Path:
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Converts without the process of its own, whose start takes longer than the conversion."""
+    convert_here(monkeypatch)
+
+
+def convert_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let :func:`provide` convert in this process."""
 
     def run(gguf_file: Path, folder: Path, *, lock: int) -> None:
         assert lock

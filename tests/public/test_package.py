@@ -101,8 +101,8 @@ def test_vllm_gets_nothing_where_nothing_was_asked_for(somebody: Path) -> None:
     assert python("-c", program, cwd=somebody).stdout == "None False\n"
 
 
-def test_a_run_comes_back_as_objects(here: Path, served: Served) -> None:
-    """A program reads verdict and cause without parsing anything, and judges the recording again."""
+def test_a_run_comes_back_as_objects(here: Path, served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    """A program reads verdict and cause without parsing anything, and judges again; nothing is printed."""
     from harness import api
     from harness.check.result import Cause, Verdict
 
@@ -115,8 +115,10 @@ def test_a_run_comes_back_as_objects(here: Path, served: Served) -> None:
     assert (judged.directory / "verdict.json").is_file()
     assert judged.directory.parent.resolve() == (here / "reports").resolve()
     assert api.check(judged.directory).result == judged.result
+    assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.cell
 def test_a_quiet_run_prints_nothing(here: Path, served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     """What a program calls writes to nobody's terminal unless told to."""
     from harness import api

@@ -18,6 +18,7 @@ from harness.check.result import CellResult
 from harness.report.model import SEVERITY, Report, assemble
 from harness.report.page import report_html
 from tests.check.stories import clean_story
+from tests.conftest import leave_undrawn
 from tests.report import examples
 from tests.report.browser.runs import corrupt
 from tests.report.test_text import ANYTHING, rendering
@@ -122,8 +123,11 @@ def test_nothing_is_loaded_from_anywhere(mixed: str) -> None:
         (None, []),
     ],
 )
-def test_a_witness_shows_its_picture(picture: str | None, shown: list[str]) -> None:
+def test_a_witness_shows_its_picture(
+    picture: str | None, shown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What the prompt showed stands beside its text, if the history holds it; nothing else is loaded."""
+    leave_undrawn(monkeypatch)
     cell = examples.corrupt_cell()
     assert cell.witness is not None
     recorded = examples.recording(stuck=("india", "rivers"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import pytest
 from packaging.requirements import Requirement
@@ -13,6 +14,12 @@ from harness.setup.bootstrap import LOCK, UNWANTED
 
 LINES = [line for line in LOCK.read_text().splitlines() if not line.startswith("#")]
 PINS = lock.pins(LOCK.read_text())
+
+
+@cache
+def locked() -> tuple[str, ...]:
+    """What `make lock` would write."""
+    return tuple(lock.locked(kept=PINS))
 
 
 def test_every_line_pins_one_version() -> None:
@@ -32,7 +39,7 @@ def test_pins_satisfy_the_project(requirement: Requirement) -> None:
 
 def test_lock_is_what_the_project_needs_and_no_more() -> None:
     """No package is missing and none left over: `make lock` would change nothing."""
-    assert list(lock.locked(kept=PINS)) == LINES
+    assert list(locked()) == LINES
 
 
 def test_unwanted_builds_are_left_out() -> None:
@@ -43,6 +50,6 @@ def test_unwanted_builds_are_left_out() -> None:
 
 def test_packages_of_other_pythons_are_kept() -> None:
     """What only a newer Python needs stays pinned, with its marker."""
-    assert [line for line in lock.locked(kept=PINS) if line.startswith("six==")] == [
+    assert [line for line in locked() if line.startswith("six==")] == [
         f'six=={PINS[canonicalize_name("six")]}; python_version > "3.11"'
     ]
