@@ -29,9 +29,9 @@ class Rate:
         """Clopper and Pearson's exact interval at 95%; everything is possible of nothing."""
         if not self.total:
             return 0.0, 1.0
-        low, high = scipy.stats.binomtest(self.count, self.total).proportion_ci(
-            confidence_level=0.95, method="exact"
-        )
+        missed, quantile = self.total - self.count, scipy.special.betaincinv
+        low = quantile(self.count, missed + 1, 0.025) if self.count else 0.0
+        high = quantile(self.count + 1, missed, 0.975) if missed else 1.0
         return float(low), float(high)
 
     @property
