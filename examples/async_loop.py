@@ -77,7 +77,7 @@ async def clients(llm: AsyncLLM) -> AsyncIterator[Answers]:
 
 async def hand_over(llm: AsyncLLM, folder: Path, *, version: str, fault: str | None) -> None:
     """Give the engine the weights in ``folder``, between two tokens of the requests that run."""
-    await llm.pause_generation(mode="keep")
+    await llm.pause_generation(mode="keep", clear_cache=False)  # by default it would forget here already
     if fault != "forget-the-transfer":
         told = {"folder": str(folder), "leave_out": [LOST] if fault == "lose-a-tensor" else []}
         await llm.start_weight_update()

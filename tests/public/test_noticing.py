@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -75,3 +77,26 @@ def test_methods_are_given_back(llm: ScriptedLLM) -> None:
     noticing.stop()
     assert llm.sleep is somebodys  # type: ignore[comparison-overlap]
     assert "wake_up" not in vars(llm)
+
+
+async def _awaited(llm: Any) -> list[str]:
+    noticing = Noticing(llm)
+    await asyncio.gather(llm.update_weights(), llm.sleep())
+    return [call["name"] for call in noticing.take()]
+
+
+def test_what_an_engine_calls_itself_is_no_call_of_its_user() -> None:
+    """An ``AsyncLLM`` hands weights to its workers by a method that users have as well."""
+
+    class Updating:
+        async def update_weights(self) -> None:
+            await self.collective_rpc("update_weights")
+
+        async def collective_rpc(self, method: str) -> str:
+            await asyncio.sleep(0)
+            return method
+
+        async def sleep(self) -> None:
+            await asyncio.sleep(0)
+
+    assert sorted(asyncio.run(_awaited(Updating()))) == ["sleep", "update_weights"]

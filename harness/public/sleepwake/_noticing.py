@@ -7,6 +7,7 @@ import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 NOTICED = (
@@ -24,6 +25,9 @@ NOTICED = (
     "resume_generation",
 )
 """Methods of an engine that may change what it answers."""
+
+_INSIDE: ContextVar[bool] = ContextVar("inside", default=False)
+"""Whether a call is under way here: an ``AsyncLLM`` updates its weights by calls of its own methods."""
 
 _LONGEST = 200
 """Characters of a parameter that are kept."""
@@ -74,7 +78,11 @@ class Noticing:
 
     @contextmanager
     def _keeping(self, name: str, parameters: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Keep a call that is carried out within it, whatever becomes of it."""
+        """Keep a call that is carried out within it, whatever becomes of it; not what it calls itself."""
+        if _INSIDE.get():
+            yield {}
+            return
+        inside = _INSIDE.set(True)
         began = time.monotonic()
         told: dict[str, Any] = {
             "name": name,
@@ -90,6 +98,7 @@ class Noticing:
             told["failure"] = f"{type(error).__name__}: {error}"[:_LONGEST]
             raise
         finally:
+            _INSIDE.reset(inside)
             told["seconds"] = time.monotonic() - began
             told["result"] = told["result"] if isinstance(told["result"], bool) else None
             self._calls.append(told)
