@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,17 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 def test_every_command_and_option_exists(page: Path) -> None:
     """What a page shows as a call of sleepwake can be called so."""
     for words, options in _calls(page.read_text(encoding="utf-8")):
-        command, apps, _ = app.parse_commands(words)
+        command, *_ = app.parse_commands(words)
         assert command, f"no such command: {words}"
         if not command[-1].startswith("-"):
-            known = {name for each in apps[-1].assemble_argument_collection() for name in each.names}
-            assert set(options) <= known, words
+            assert set(options) <= options_of(command), words
+
+
+@cache
+def options_of(command: tuple[str, ...]) -> frozenset[str]:
+    """Every option of a command, put together once however many pages show it."""
+    apps = app.parse_commands(command)[1]
+    return frozenset(name for each in apps[-1].assemble_argument_collection() for name in each.names)
 
 
 def test_every_command_has_its_line() -> None:

@@ -38,7 +38,7 @@ class Bench:
         folder: Path,
         rule: Rule,
         *,
-        sequences: int = 600,
+        sequences: int = 300,
         seed: int = 7,
         failing_settings: tuple[int, ...] = (0,),
     ) -> None:
@@ -139,7 +139,7 @@ def test_what_an_earlier_search_found_is_known(tmp_path: Path) -> None:
 
 def test_nothing_is_carried_out_twice(tmp_path: Path) -> None:
     """An engine costs seconds a sequence: the outcome of one that was tried is remembered."""
-    bench = Bench(tmp_path, after("pause", "resume", "sleep level=1"), sequences=500)
+    bench = Bench(tmp_path, after("pause", "resume", "sleep level=1"), sequences=250)
     bench.run()
     carried = [each.carried.steps for each in bench.tried]
     assert len(carried) == len(set(carried))
@@ -176,7 +176,7 @@ def test_what_fails_only_once_is_no_finding(tmp_path: Path) -> None:
 @pytest.mark.cell
 def test_what_shrinks_to_something_known_is_known(tmp_path: Path) -> None:
     """With requests in flight the mode of a sleep counts; without them it is the same sequence again."""
-    bench = Bench(tmp_path, after("sleep level=2"))
+    bench = Bench(tmp_path, after("sleep level=2"), sequences=600)
     (found,) = bench.run()
     assert found.steps
     known = Signature(kind=WRONG_ANSWERS, cause=found.failure.cause, calls=("sleep level=2", "wake_up"))
