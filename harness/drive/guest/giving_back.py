@@ -163,6 +163,10 @@ def _if_it_has_ended(ledger: Ledger, owed: Owed) -> str:
 
 
 def complaints(ledger: Ledger, endpoint: str) -> Iterator[str]:
-    """Say of a server that could not be given back, and which commands mend it."""
+    """Say of a server that could not be given back, and which commands mend it.
+
+    Nothing is said of what a harness that may live is doing to it: mending would be done under its hands.
+    """
     for owed in ledger.entries(endpoint):
-        yield f"{endpoint} could not be given back as it was found; this mends it: {owed.mended_by}"
+        if _owner_lives(ledger, owed) is False:
+            yield f"{endpoint} could not be given back as it was found; this mends it: {owed.mended_by}"

@@ -135,11 +135,12 @@ async def test_the_next_start_gives_back_what_a_killed_run_owes(ledger: Ledger, 
 async def test_a_server_at_which_another_run_is_at_work_is_left_alone(
     ledger: Ledger, other_owner: Owner
 ) -> None:
-    """Two runs would put it to sleep under each other: the second is refused, and gives nothing back."""
+    """Two runs would put it to sleep under each other: the second is refused, and mends nothing."""
     ledger.write(Owed(owner=other_owner, endpoint="http://host", run_id="r", cell="c", asleep=True))
     with pytest.raises(RuntimeUnavailableError, match="run r is at work"):
         await give_back_to(ledger, "http://host")
     assert await give_back_all(ledger) == []
+    assert list(complaints(ledger, "http://host")) == []
     assert len(ledger.entries()) == 1
 
 
