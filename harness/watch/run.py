@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 
 from harness.check.result import CellResult
-from harness.drive.guest.asking import look, require_one_server
+from harness.drive.guest.asking import look, require_admission, require_one_server
 from harness.drive.guest.refusals import is_about_tls, require_answer
 from harness.drive.run import run_interruptibly
 from harness.errors import RuntimeUnavailableError, SleepwakeError, UsageError
@@ -178,6 +178,7 @@ class _Watching:
         endpoint = base_url_of(self.options.endpoint)
         async with connect(endpoint, access=self.options.access) as connection:
             await self._until_it_answers(connection)
+            await require_admission(connection)
             await _require_state(connection)
             await require_one_server(connection, await look(connection.http))
             job = self.canaries.job("watch", run_id=self.record.directory.name, directory=Path())

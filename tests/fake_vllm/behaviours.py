@@ -84,6 +84,8 @@ class Behaviour(StrEnum):
     """Never answer completions after the KV cache's memory was once released."""
     DIE_SLEEPING_DEEPER = "die-sleeping-deeper"
     """Exit when put to sleep at level 2 while the weights are asleep already."""
+    WANTS_KEY = "wants-key"
+    """Answer below ``/v1`` with 401 to whoever shows no key, from the start, as ``--api-key`` does."""
     WAKE_UP_FAILS = "wake-up-fails"
     """Answer ``/wake_up`` with HTTP 500 and stay asleep."""
 

@@ -183,3 +183,12 @@ def test_what_is_no_vllm_is_told_at_once(served: Served, capsys: pytest.CaptureF
     endpoint = f"{served.start()}/nothing"
     assert call(["watch", "--endpoint", endpoint, *SMALL]) == ExitCode.INFRASTRUCTURE
     assert "there is nothing at this address" in capsys.readouterr().err
+
+
+def test_a_server_that_guards_its_requests_alone_is_refused_as_one_that_wants_a_key(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With vLLM's --api-key all but /v1 answers everybody, so that its state alone says nothing of it."""
+    endpoint = served.start(Misbehaviour({Behaviour.WANTS_KEY: 0}))
+    assert call(["watch", "--endpoint", endpoint, *SMALL]) == ExitCode.INFRASTRUCTURE
+    assert "/v1/models: answers 401: it wants a key" in capsys.readouterr().err

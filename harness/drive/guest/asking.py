@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import anyio
 import httpx
@@ -20,6 +21,8 @@ LOOK_DEADLINE_S = 20.0
 
 READS = 4
 """Of /metrics at a time, each over a connection of its own: a balancer gives them to different servers."""
+
+_NOT_LET_IN = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS}
 
 BETWEEN_LOOKS_S = 0.5
 """Requests that are shorter than a look show in what was counted between two."""
@@ -85,6 +88,7 @@ async def require_fit(connection: Connection, *, allow_busy: bool) -> None:
     """
     endpoint = connection.base_url
     require_answer(await lifecycle.health(connection.http, deadline_s=LOOK_DEADLINE_S), endpoint)
+    await require_admission(connection)
     first = await look(connection.http)
     _require_state(first, endpoint)
     await anyio.sleep(BETWEEN_LOOKS_S)
@@ -97,6 +101,17 @@ async def require_fit(connection: Connection, *, allow_busy: bool) -> None:
             f"others use {endpoint}: {busy}",
             remedy="their requests may be aborted: wait until it is idle, or say --allow-busy",
         )
+
+
+async def require_admission(connection: Connection) -> None:
+    """Return when requests are let in, and not only questions about its state: vLLM's own key guards ``/v1``.
+
+    Raises:
+        RuntimeUnavailableError: they are not.
+    """
+    listed = await lifecycle.models(connection.http, deadline_s=LOOK_DEADLINE_S)
+    if listed.status in _NOT_LET_IN:
+        require_answer(listed, connection.base_url)
 
 
 def _require_state(seen: Look, endpoint: str) -> None:

@@ -34,6 +34,16 @@ def test_too_many_sleeps_are_a_matter_of_usage(
     assert here.exists()
 
 
+def test_a_server_that_guards_its_requests_alone_is_refused_as_one_that_wants_a_key(
+    here: Path, served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With vLLM's --api-key all but /v1 answers everybody, and nothing could be asked of the engine."""
+    endpoint = served.start(Misbehaviour({Behaviour.WANTS_KEY: 0}))
+    assert call(["run", "--endpoint", endpoint]) == ExitCode.INFRASTRUCTURE
+    assert "/v1/models: answers 401: it wants a key" in capsys.readouterr().err
+    assert here.exists()
+
+
 @pytest.mark.cell
 def test_a_server_that_stays_asleep_ends_in_the_command_that_wakes_it(
     here: Path, served: Served, capsys: pytest.CaptureFixture[str]
