@@ -19,7 +19,7 @@ from functools import partial
 
 from harness.check import others
 from harness.check.answer_pair import AnswerPair
-from harness.check.checkers import CHECKERS, About, Checker, speed
+from harness.check.checkers import CHECKERS, About, Checker, kinds, speed
 from harness.check.crashes import Attempts
 from harness.check.diagnosis import cause, inconclusive, witness_choice
 from harness.check.diagnosis.cause import Attribution
@@ -157,9 +157,14 @@ class _Judgement:
             alone=calibration.gross_limit if calibration and not same else None,
             together=calibration.smallest_shift if calibration and not same else None,
         )
+        said = (
+            f"all {counted(len(after), 'answer')} {_how_equal(after)}",
+            kinds.told(self._evidence),
+            limit.statement,
+        )
         return self._with(
             verdict=Verdict.CLEAN,
-            reason=f"all {counted(len(after), 'answer')} {_how_equal(after)}; {limit.statement}",
+            reason="; ".join(filter(None, said)),
             bound=limit,
         )
 

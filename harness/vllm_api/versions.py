@@ -33,6 +33,8 @@ class Feature(StrEnum):
     COLLECTIVE_RPC = ("/collective_rpc", (0, 10, 2))
     """Before, nothing can reload weights over HTTP, so level 2 cannot be recovered from."""
     SERVER_INFO_JSON = ("/server_info?config_format=json", (0, 11, 0))
+    STRUCTURED_OUTPUTS = ("structured_outputs in requests", (0, 11, 0))
+    """Before, it is spelt otherwise, and this spelling is ignored without a word."""
     RESET_MM_CACHE = ("/reset_mm_cache", (0, 11, 1))
     BATCH_INVARIANCE = ("VLLM_BATCH_INVARIANT in the environment", (0, 11, 1))
     """On GPUs (NVIDIA from compute capability 8.0 on, AMD Instinct) and Intel XPUs; before, it is ignored."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.check.evidence import Evidence
 from harness.check.result import Cause, Finding, Strength
+from harness.check.wording import counted
 from harness.history.event_base import UNTIMELY
 from harness.history.kinds import KindAnswer, KindAnswered
 from harness.history.passes import Role
@@ -29,6 +30,17 @@ def check(evidence: Evidence, *, cause: Cause) -> Iterator[Finding]:
         yield from each.changed()
 
 
+def told(evidence: Evidence) -> str:
+    """How many kinds were judged, and how many could not be; empty where none was asked."""
+    asked = {each.asks for each in evidence.recording.kinds} & KINDS.keys()
+    judged = [name for name in asked if _Rounds(evidence, KINDS[name]).can_be_judged]
+    if not asked:
+        return ""
+    left = len(asked) - len(judged)
+    without = f" ({left} could not be judged)" if left else ""
+    return f"{counted(len(judged), 'kind')} of requests answered rightly{without}"
+
+
 class _Rounds:
     """What was answered to one kind, before and after."""
 
@@ -43,6 +55,11 @@ class _Rounds:
             for each in asked
             if each.role is Role.AFTER or (each.role is Role.NULL and not self._undisturbed(each))
         ]
+
+    @property
+    def can_be_judged(self) -> bool:
+        """Whether it was asked after a transition, and its answers were right before."""
+        return bool(self._judged) and self._unsound() is None
 
     def wrong(self) -> Iterator[Finding]:
         """What is wrong by the kind's own oracle."""

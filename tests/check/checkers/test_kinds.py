@@ -69,7 +69,9 @@ def test_the_same_right_answer_is_no_finding() -> None:
     """Neither for its own checker nor for the others."""
     story = story_of(answer(GOOD), answer(GOOD))
     assert [finding for cause in Cause for finding in kinds.check(story.evidence(), cause=cause)] == []
-    assert story.judged().verdict is Verdict.CLEAN
+    result = story.judged()
+    assert result.verdict is Verdict.CLEAN
+    assert "1 kind of requests answered rightly" in result.reason
 
 
 def test_an_answer_that_its_oracle_refuses_is_a_proof_and_names_the_cause() -> None:
@@ -85,6 +87,8 @@ def test_what_the_baseline_got_wrong_as_well_is_only_a_hint() -> None:
     findings = found(story_of(answer(BAD), answer(BAD)))
     assert {finding.strength for finding in findings} == {Strength.HINT}
     assert any("cannot be judged" in finding.message for finding in findings)
+    story = story_of(answer(BAD), answer(BAD))
+    assert "0 kinds of requests answered rightly (1 could not be judged)" in story.judged().reason
 
 
 def test_another_right_answer_is_a_proof_only_if_it_comes_again() -> None:
