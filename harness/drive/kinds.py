@@ -21,7 +21,6 @@ from harness.history.kinds import KindAnswer, KindAnswered, KindChoice, ToolCall
 from harness.history.passes import Role
 from harness.kinds import KINDS, Kind, Question, Setting
 from harness.kinds.kind import greedy
-from harness.kinds.structured import CAUSE as GRAMMAR
 from harness.scenario.steps.asking import FEW, KindName
 from harness.vllm_api import lifecycle
 from harness.vllm_api.any_request import Told, streamed_of, told_of
@@ -46,12 +45,11 @@ def chosen(names: Sequence[KindName] | str | None) -> tuple[Kind, ...]:
 async def ask_kinds(session: Session, reference: Reference, *, probe: str, role: Role) -> None:
     """Ask one round of every kind that the scenario wants; those that the server refused, no more."""
     kinds = chosen(session.scenario.kinds)
-    if not kinds:
+    if not kinds or session.lacks(Feature.STRUCTURED_OUTPUTS):  # such releases spell half of them otherwise
         return
     if role is Role.BASELINE:
         setting = await _setting(session)
-        known = (kind for kind in kinds if not _is_unknown(session, kind))
-        reference.questions.update({kind.name: tuple(kind.ask(setting)) for kind in known})
+        reference.questions.update({kind.name: tuple(kind.ask(setting)) for kind in kinds})
     asked = {name: questions for name, questions in reference.questions.items() if questions}
     answered = await _round(session, asked)
     for name, answers in answered.items():
@@ -103,11 +101,6 @@ def alike(one: Sequence[KindAnswer], other: Sequence[KindAnswer]) -> bool:
 def _essence(answer: KindAnswer) -> tuple[object, ...]:
     said = tuple((each.token_ids, each.text, each.finish_reason, each.tool_calls) for each in answer.choices)
     return (said, answer.prompt_tokens, answer.retold, answer.failure is None)
-
-
-def _is_unknown(session: Session, kind: Kind) -> bool:
-    """Whether the release would ignore what the kind is about, and answer as it likes."""
-    return kind.cause == GRAMMAR and session.lacks(Feature.STRUCTURED_OUTPUTS)
 
 
 def _is_refused(answer: KindAnswer) -> bool:

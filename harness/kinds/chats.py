@@ -19,10 +19,14 @@ _MARK = re.compile(r"<\|\w+\|>")
 """What templates put around turns."""
 
 _TOOL = "find_place"
-_TOOLS: JsonValue = [
-    {"type": "function", "function": {"name": _TOOL, "description": "Find a place.", "parameters": SCHEMA}}
-]
-_ROOM = 40
+_FUNCTION: JsonValue = {
+    "name": _TOOL,
+    "description": "Find a place.",
+    "parameters": SCHEMA,
+    "strict": True,  # without it vLLM leaves the arguments to the model
+}
+_TOOLS: JsonValue = [{"type": "function", "function": _FUNCTION}]
+_ROOM = 64
 
 
 def _ask_twice(_: Setting) -> Sequence[Question]:
