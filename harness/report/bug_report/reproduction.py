@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import JsonValue
 
-from harness.check.result import Witness
+from harness.check.result import Strength, Witness
 from harness.check.told_configuration import told
 from harness.history.observations import Call
 from harness.history.passes import Answer, Method, Role
@@ -78,12 +78,24 @@ def obstacle(cell: CellReport) -> str | None:
     baseline = _first_baseline(recording) if recording else None
     if recording is None or baseline is None:
         return "no prompt was ever answered"
+    if kinds := _only_in_kinds(cell):
+        return (
+            f"it shows in requests of other kinds alone ({kinds}), and plain prompts are answered as before"
+        )
     seen = _pass_of(recording, cell.result.witness)
     if seen and seen.start.adapter:
         return f"the answer is that of adapter {seen.start.adapter}, whose files are not part of this report"
     if seen and seen.start.reference != baseline.start.reference:
         return "the answer must equal one given by weights other than those the server starts with"
     return None
+
+
+def _only_in_kinds(cell: CellReport) -> str:
+    """The kinds of requests that prove damage, where nothing else does; empty otherwise."""
+    proofs = [each for each in cell.result.findings if each.strength is Strength.PROOF]
+    if any(each.checker != "kinds" for each in proofs):
+        return ""
+    return ", ".join(dict.fromkeys(str(each.evidence["kind"]) for each in proofs))
 
 
 def reproduction(cell: CellReport, described: DescribedCell) -> Reproduction | None:

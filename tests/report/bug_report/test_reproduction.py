@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from harness.check.result import Cause
+from harness.check.result import Cause, Finding, Strength
 from harness.history.events import ServerReady
 from harness.history.packed_logprobs import Logprobs
 from harness.history.passes import Answer
@@ -147,3 +147,17 @@ def test_a_cell_that_never_answered_has_no_reproduction() -> None:
     cell = CellReport(result=examples.failed_cell(), recording=examples.failed_recording())
     assert reproduction(cell, DescribedCell()) is None
     assert obstacle(cell) == "no prompt was ever answered"
+
+
+def test_a_script_with_one_prompt_is_not_written_for_requests_of_other_kinds() -> None:
+    """It would end with MATCH on an engine that has lost its stop strings."""
+    found = Finding(
+        checker="kinds",
+        message="stop-strings (after-wake): the stop string 'in' stands in the answer",
+        strength=Strength.PROOF,
+        evidence={"kind": "stop-strings"},
+    )
+    result = examples.corrupt_cell().model_copy(update={"findings": (found,), "witness": None})
+    cell = CellReport(result=result, recording=examples.recording(stuck=()))
+    assert "stop-strings" in (obstacle(cell) or "")
+    assert reproduction(cell, DescribedCell()) is None
