@@ -27,10 +27,10 @@ INTACT_SHARE = 0.25
 """Part of the answers of damaged passes that must begin as before; what serves every prompt damages all."""
 
 NEAR = 0.6
-"""Part of the resolution within which rounding moves nearly every contrast."""
+"""Part of the resolution: noise that moves hardly any contrast by all of it moves most by less than that."""
 
 NEAR_SHARE = 0.75
-"""Part of the answers that begin as before which must be so near, or all are off by a little."""
+"""Where at least so many null answers are near, so many of those that begin as before must be."""
 
 SMALLEST_CONTRAST = 0.1
 """nat; first tokens' candidates that are nearer say too little about a common factor."""
@@ -158,7 +158,8 @@ class Symptoms:
 
     def _intact(self, pairs: Sequence[AnswerPair]) -> str:
         computed = [each for each in pairs if not each.reply.cached]
-        intact = count_intact(computed, tolerance=self.evidence.resolution)
+        null = [each for each in self.evidence.null if not each.reply.cached]
+        intact = count_intact(computed, tolerance=self.evidence.resolution, null=null)
         if intact == 0 or intact < INTACT_SHARE * len(computed):
             return ""
         return f"{intact} of {len(computed)} answers computed from the prompt begin as before"
@@ -326,23 +327,32 @@ def _tells_what_was_cached(reply: Reply) -> bool:
     return reply.answer.cached_tokens is not None
 
 
-def count_intact(pairs: Sequence[AnswerPair], *, tolerance: float) -> int:
+def count_intact(pairs: Sequence[AnswerPair], *, tolerance: float, null: Sequence[AnswerPair] = ()) -> int:
     """How many answers begin with the same contrasts as their baseline, up to one common factor.
 
     A first token comes from the prompt alone, through all weights and buffers.  If its candidates
     stand to each other as before, the model computed what it should, and damage further on is in
     what became of it.  A factor common to all counts as "as before": it is applied to finished
-    logits.  Where many of them are off by nearly as much as may be, it did not: rounding is seldom so
-    unkind, and then none counts.
+    logits.  Where far fewer of them than of ``null`` are near, the model did not: each is off by a
+    little, and none counts.  Noise that moves most of them further says nothing of that.
 
     ``tolerance`` is how far a contrast may be off, nat.
     """
+    intact = [each for each in _off(pairs) if each <= tolerance]
+    usual = _share_near([each for each in _off(null) if each <= tolerance], tolerance)
+    all_are_off = _share_near(intact, tolerance) < NEAR_SHARE <= usual
+    return 0 if all_are_off else len(intact)
+
+
+def _off(pairs: Sequence[AnswerPair]) -> list[float]:
+    """How far the contrasts of each answer's first token are off, at most, less their common factor."""
     contrasts = [_contrasts(pair) for pair in pairs]
     factor = _common_factor(contrasts)
-    off = [float(np.abs(each[:, 1] - factor * each[:, 0]).max()) for each in contrasts if len(each)]
-    intact = [each for each in off if each <= tolerance]
-    near = sum(each <= NEAR * tolerance for each in intact)
-    return len(intact) if near >= NEAR_SHARE * len(intact) else 0
+    return [float(np.abs(each[:, 1] - factor * each[:, 0]).max()) for each in contrasts if len(each)]
+
+
+def _share_near(off: Sequence[float], tolerance: float) -> float:
+    return sum(each <= NEAR * tolerance for each in off) / max(len(off), 1)
 
 
 def _contrasts(pair: AnswerPair) -> _Contrasts:
