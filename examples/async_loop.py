@@ -44,6 +44,8 @@ PROMPTS = [
 ]
 FAULT_AT = 2
 LOST = "*.layers.0.self_attn.v_proj.weight"
+LEARNING = 15
+"""Which layer learns: keys and values of all later ones are others then, so that old ones show in answers."""
 FEWEST = 2
 """So many answers, at the least, are learnt from."""
 
@@ -118,7 +120,7 @@ async def main(options: argparse.Namespace) -> int:
             weight_transfer_config={"backend": "sleepwake"},
         )
     )
-    trainer = Trainer(options.model)
+    trainer = Trainer(options.model, layer=LEARNING, rate=1.0)
     try:
         with tempfile.TemporaryDirectory() as folder:
             async with (

@@ -33,15 +33,15 @@ class Sampling:
 
 
 class Trainer:
-    """A Hugging Face model in float32, and REINFORCE on the last layer of it."""
+    """A Hugging Face model in float32, and REINFORCE on one layer of it, at some rate of learning."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, *, layer: int = -1, rate: float = 1e-2) -> None:
         self.model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
         self.tokenizer = AutoTokenizer.from_pretrained(model)
         self.model.requires_grad_(requires_grad=False)
-        layer = self.model.model.layers[-1]
-        layer.requires_grad_(requires_grad=True)
-        self.optimizer = torch.optim.SGD(layer.parameters(), lr=1e-2)
+        learning = self.model.model.layers[layer]
+        learning.requires_grad_(requires_grad=True)
+        self.optimizer = torch.optim.SGD(learning.parameters(), lr=rate)
         self._known: dict[tuple[tuple[int, ...], int, int], SimpleNamespace] = {}
 
     def learn(self, rollouts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> float:
