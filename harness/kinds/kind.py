@@ -63,10 +63,11 @@ class Setting:
         """The tokens of the plain answer, each once and without an end."""
         return tuple(dict.fromkeys(each for each in self.token_ids if each not in self.end_of_sequence))
 
-    def piece(self, *, least: int, after: int = 0) -> str | None:
-        """The first token of the plain answer that reads as so many letters, or more, and nothing else."""
-        words = (piece.strip() for piece in self.pieces[after:])
-        return next((word for word in words if len(word) >= least and word.isalpha()), None)
+    @property
+    def words(self) -> tuple[tuple[int, str], ...]:
+        """The tokens of the plain answer that read as letters alone, and what each reads."""
+        read = ((token, piece.strip()) for token, piece in zip(self.token_ids, self.pieces, strict=False))
+        return tuple((token, word) for token, word in read if word.isalpha())
 
 
 Ask: TypeAlias = Callable[[Setting], Sequence[Question]]

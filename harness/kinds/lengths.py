@@ -12,6 +12,8 @@ CAUSE = "scheduler or protocol"
 
 _LEFT = 16
 """Tokens of the longest answer that a prompt leaves room for."""
+_ROUNDING = 1e-4
+"""nat; by how much a probability may exceed 1."""
 _MOST_AT_ONCE = 320
 _BESIDE = 4
 """Requests beyond those that run at a time."""
@@ -30,7 +32,7 @@ def _every_token_scored(answers: Sequence[KindAnswer]) -> Iterator[str]:
         told = answer.prompt_logprobs
         if len(told) != answer.prompt_tokens:
             yield f"{len(told)} log-probabilities for a prompt of {answer.prompt_tokens} tokens"
-        unsound = [each for each in told[1:] if each is None or math.isnan(each) or each > 0]
+        unsound = [each for each in told[1:] if each is None or math.isnan(each) or each > _ROUNDING]
         if unsound:
             yield f"{len(unsound)} log-probabilities of the prompt are no such thing, as {unsound[0]}"
 

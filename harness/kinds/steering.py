@@ -15,7 +15,8 @@ from harness.kinds.kind import Kind, Question, Setting, choices, greedy, only
 
 CAUSE = "penalties and biases"
 
-_TWO, _FEW = 2, 4
+_TWO, _FEW, _LETTERS = 2, 4, 3
+_FAVOURED = 5.0
 _LONGER = 12
 """Tokens, among which the plain answer repeats some."""
 _LEAST = 4
@@ -60,21 +61,25 @@ def _only_the_favoured(answers: Sequence[KindAnswer]) -> Iterator[str]:
     for answer in answers:
         favoured = only(answer, "logit_bias")
         for choice in answer.choices:
-            if set(choice.token_ids) != {int(str(favoured))}:
+            if {*map(str, choice.token_ids)} != {str(favoured)}:
                 yield f"other tokens than {favoured} came although its bias is {_CERTAIN}"
 
 
 def _ask_without_words(setting: Setting) -> Sequence[Question]:
-    word = setting.piece(least=3)
-    return () if word is None else (Question(body=greedy(bad_words=[word])),)
+    found = next((pair for pair in setting.words if len(pair[1]) >= _LETTERS), None)
+    if found is None:
+        return ()
+    token, word = found
+    # Favoured, so that it would come, and named by its id: the letters may also come in other tokens.
+    return (Question(body=greedy(bad_words=[word], logit_bias={str(token): _FAVOURED})),)
 
 
 def _word_absent(answers: Sequence[KindAnswer]) -> Iterator[str]:
     for answer in answers:
-        word = only(answer, "bad_words")
+        token, word = only(answer, "logit_bias"), only(answer, "bad_words")
         for choice in answer.choices:
-            if str(word) in choice.text.split():
-                yield f"the bad word {word!r} stands in the answer {choice.text!r}"
+            if str(token) in map(str, choice.token_ids):
+                yield f"token {token} came, which is the bad word {word!r}: {choice.text!r}"
 
 
 def _ask_with_few_ids(setting: Setting) -> Sequence[Question]:

@@ -14,18 +14,17 @@ _BEFORE = 2
 
 
 def _ask_with_string(setting: Setting) -> Sequence[Question]:
-    word = setting.piece(least=2, after=_BEFORE)
-    return () if word is None else (Question(body=greedy(stop=[word])),)
+    later = [word for _, word in setting.words[_BEFORE:] if len(word) > 1]
+    return (Question(body=greedy(stop=[later[0]])),) if later else ()
 
 
 def _string_absent(answers: Sequence[KindAnswer]) -> Iterator[str]:
     for answer in answers:
         word = only(answer, "stop")
         for choice in answer.choices:
+            # Where it is absent, what ended the answer is for the comparison: noise may have led past it.
             if str(word) in choice.text:
                 yield f"the stop string {word!r} stands in the answer {choice.text!r}"
-            elif choice.stop_reason != word:
-                yield f"ended by {choice.finish_reason}, not by the stop string {word!r}"
 
 
 def _ask_with_id(setting: Setting) -> Sequence[Question]:
@@ -39,13 +38,11 @@ def _id_last(answers: Sequence[KindAnswer]) -> Iterator[str]:
         for choice in answer.choices:
             if stop in choice.token_ids[:-1]:
                 yield f"tokens follow the stop id {stop}: {len(choice.token_ids)} came"
-            elif choice.stop_reason != stop:
-                yield f"ended by {choice.finish_reason}, not by the stop id {stop}"
 
 
 STOP_STRINGS = Kind(
     name="stop-strings",
-    summary="a word of the plain answer as stop string: it must be absent, and be what stopped",
+    summary="a word of the plain answer as stop string: it must be absent",
     cause=CAUSE,
     ask=_ask_with_string,
     oracle=_string_absent,

@@ -52,6 +52,9 @@ def wrong(name: str, *answers: KindAnswer) -> list[str]:
     return list(KINDS[name].violations(answers))
 
 
+CUT = range(40)
+"""As many tokens as a structured output may have."""
+
 RIGHT_AND_WRONG = [
     ("json-schema", [choice('{"place": "sea"}')], [choice('{"place": "hill"}')]),
     ("json-schema", [choice('{"place":\n"city"}')], [choice("once upon a time")]),
@@ -59,12 +62,16 @@ RIGHT_AND_WRONG = [
     ("choice", [choice("north")], [choice("up")]),
     ("grammar", [choice("go south 3")], [choice("go south")]),
     ("stop-strings", [choice("a ", stop_reason="in")], [choice("a tin", stop_reason=None)]),
-    ("stop-strings", [choice("a ", stop_reason="in")], [choice("a", finish_reason="length")]),
+    (
+        "json-schema",
+        [choice('{ "pla', *CUT, finish_reason="length")],
+        [choice("by the", *CUT, finish_reason="length")],
+    ),
     ("stop-ids", [choice("a", 11, 12, 13, stop_reason=13)], [choice("a", 11, 13, 14, 15)]),
     ("repetition-penalty", [choice("a", 31, 32, 33)], [choice("a", 31, 32, 31)]),
     ("frequency-penalty", [choice("a", 11, 12, 11)], [choice("a", 11, 11, 11)]),
     ("logit-bias", [choice("a", 17, 17)], [choice("a", 17, 11)]),
-    ("bad-words", [choice("be in")], [choice("it will be")]),
+    ("bad-words", [choice("be w ill", 12, 40, 41)], [choice("it will be", 40, 11, 12)]),
     ("allowed-ids", [choice("a", 14, 15, 16, 17)], [choice("a", 14, 99)]),
     ("min-tokens", [choice("a", 1, 3, 4, 5, END)], [choice("a", END)]),
     (
@@ -101,6 +108,7 @@ def test_a_chat_has_no_marks_of_its_template_and_a_longer_prompt_with_a_system_p
     """What only the template writes must not come back, and a system prompt must count."""
     long, short = said("chat", choice("Aye."), prompt_tokens=30), said("chat", choice("Paris."))
     assert wrong("chat", long, short) == []
+    assert wrong("chat", long, said("chat", choice(""))) == []
     assert wrong("chat", long, said("chat", choice("Paris.<|im_end|>"))) != []
     assert wrong("chat", said("chat", choice("Aye.")), short) != []
 
@@ -109,6 +117,8 @@ def test_a_stream_adds_up_to_the_answer_in_one_piece_and_to_the_text_of_its_toke
     """The same tokens have one text, whichever way they come."""
     whole = said("streamed", choice("a city"), retold="a city")
     assert wrong("streamed", whole, said("streamed", choice("a city"), question=1, retold="a city")) == []
+    cut = said("streamed", choice(" a city"), question=1, retold="a city\N{REPLACEMENT CHARACTER}")
+    assert wrong("streamed", said("streamed", choice(" a city"), retold="a city"), cut) == []
     assert wrong("streamed", whole, said("streamed", choice("a ity"), question=1, retold="a ity")) != []
     assert wrong("streamed", whole, said("streamed", choice("A CITY"), question=1, retold="a city")) != []
 
