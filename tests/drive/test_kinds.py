@@ -60,6 +60,7 @@ async def test_none_is_asked_unless_a_scenario_says_so(driver: Driver) -> None:
     assert (await driver.ran()).kinds == ()
 
 
+@pytest.mark.cell
 async def test_few_are_those_that_cost_little(driver: Driver) -> None:
     """Long prompts, and more requests than run at a time, are left out."""
     recording = await driver.run(script=SHORT, more=FEW)
@@ -67,6 +68,13 @@ async def test_few_are_those_that_cost_little(driver: Driver) -> None:
     assert {each.asks for each in recording.kinds} == {kind.name for kind in KINDS.values() if kind.cheap}
 
 
+async def test_a_fault_is_found_by_its_own_kind(driver: Driver) -> None:
+    """No answer of the probes changes; the kind's oracle names the cause."""
+    result = judge(await driver.run(fault="ignore-stops", script=SHORT, more="kinds: [stop-strings]"))
+    assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.STOPS)
+
+
+@pytest.mark.cell
 @pytest.mark.parametrize(
     ("fault", "cause", "by"),
     [
@@ -100,6 +108,7 @@ KEPT = """\
 """
 
 
+@pytest.mark.cell
 async def test_kinds_in_flight_fall_asleep_with_the_engine(driver: Driver) -> None:
     """Sent before a sleep that keeps them, they are answered after it, as before."""
     recording = await driver.run(script=KEPT, more=FEW, misbehave="slow:100")
@@ -111,6 +120,7 @@ async def test_kinds_in_flight_fall_asleep_with_the_engine(driver: Driver) -> No
     assert judge(recording).verdict is Verdict.CLEAN
 
 
+@pytest.mark.cell
 async def test_those_that_are_ended_early_are_not_judged(driver: Driver) -> None:
     """A script that expects its requests to be aborted expects it of these too."""
     aborted = KEPT.replace("mode: keep", "mode: abort").replace("name: kept}", "name: kept, expect: ended}")
@@ -119,12 +129,14 @@ async def test_those_that_are_ended_early_are_not_judged(driver: Driver) -> None
     assert judge(recording).verdict is Verdict.CLEAN
 
 
+@pytest.mark.cell
 async def test_damage_that_every_answer_shows_keeps_its_cause(driver: Driver) -> None:
     """Lost weights change kinds as well; that is told, and accuses nothing else."""
     result = judge(await driver.run(fault="lose-weights", script=SHORT, more=FEW))
     assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.LOST_WEIGHTS)
 
 
+@pytest.mark.cell
 async def test_noise_alone_proves_nothing(driver: Driver) -> None:
     """Where answers differ by themselves, another answer of a kind is a hint; its oracle still judges."""
     recording = await driver.run(misbehave="noise:60", script=SHORT, more=FEW)
