@@ -78,7 +78,7 @@ def by_server(jobs: Sequence[CellJob]) -> list[CellJob]:
         script = jobs[number].cell.scenario.script
         return (
             first(number, _same_server),
-            first(number, _can_share),
+            first(number, can_share),
             not leaves_it_whole(script),
             asks_without_weights(script),
             number,
@@ -87,8 +87,15 @@ def by_server(jobs: Sequence[CellJob]) -> list[CellJob]:
     return [jobs[number] for number in sorted(range(len(jobs)), key=place)]
 
 
-def _can_share(one: CellJob, other: CellJob) -> bool:
-    return _same_server(one, other) and _first_questions(one) == _first_questions(other)
+def can_share(one: CellJob, other: CellJob) -> bool:
+    """Whether the second may have the server of the first.
+
+    Other kinds of requests than prompts are not held against those that found it fresh: the cell before,
+    which was clean, has to have asked them.
+    """
+    asked, kinds = one.cell.scenario.kinds, other.cell.scenario.kinds
+    same_questions = _first_questions(one) == _first_questions(other) and kinds in {None, (), asked}
+    return _same_server(one, other) and same_questions
 
 
 def _first_questions(job: CellJob) -> tuple[object, ...]:
@@ -101,7 +108,6 @@ def _first_questions(job: CellJob) -> tuple[object, ...]:
             scenario.sampling,
             scenario.evidence,
             scenario.concurrency,
-            scenario.kinds,
         ),
         tuple(takewhile(lambda step: step.asks, flat_steps(scenario.script))),
     )
@@ -219,7 +225,7 @@ class SharedServers:
         after = self._next.get(job.cell.id)
         return (
             after is not None
-            and _can_share(job, after)
+            and can_share(job, after)
             and (self._runtime.name != "inprocess" or job.spec.needs_async == after.spec.needs_async)
             and leaves_it_whole(job.cell.scenario.script)
             and self._judges.is_clean(job.directory)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -15,7 +16,7 @@ from harness.drive.cell import EarlyLooks
 from harness.drive.executors import run_on_shared
 from harness.drive.job import CellJob
 from harness.drive.recorder import Watcher
-from harness.drive.sharing import Judges, SeenAgain, SharedServers, by_server
+from harness.drive.sharing import Judges, SeenAgain, SharedServers, by_server, can_share
 from harness.history.events import ServerLeftDamaged
 from harness.history.layout import earlier_histories
 from harness.history.passes import Role
@@ -179,6 +180,22 @@ async def test_the_default_run_finds_damage_of_late_tokens(
     assert [result.error for result in results] == [None] * len(cells)
     assert {result.scenario for result in results if result.verdict is Verdict.CORRUPT} == corrupt
     assert len(booted) == (5 if fault else 3)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shared"),
+    [("few", "few", True), ("few", None, True), (None, "few", False), (None, None, True)],
+)
+def test_kinds_are_asked_where_the_cell_before_asked_them_or_on_a_fresh_server(
+    driver: Driver, before: Literal["few"] | None, after: Literal["few"] | None, *, shared: bool
+) -> None:
+    """Nothing else would show that their baseline is that of an engine that never slept."""
+    one, _, other = jobs_of(driver)
+    asked = [
+        replace(job, cell=replace(job.cell, scenario=job.cell.scenario.model_copy(update={"kinds": kinds})))
+        for job, kinds in ((one, before), (other, after))
+    ]
+    assert can_share(*asked) is shared
 
 
 def test_cells_are_ordered_by_the_server_they_want(driver: Driver) -> None:
