@@ -173,6 +173,8 @@ def _words_to_run_again(cell: CellResult, run: RunDescription) -> list[str]:
     if run.options.model:
         words += ["--model", run.options.model]
     words += [f"--vllm-arg={flag}" for flag in run.extra_args]
+    if run.options.kinds:
+        words += ["--kinds", run.options.kinds]
     if run.options.thorough:
         words.append("--thorough")
     return words
