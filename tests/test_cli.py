@@ -122,6 +122,7 @@ def test_a_corrupt_run_ends_with_one_and_names_the_cause(faulty: Ran) -> None:
     assert (cell["verdict"], cell["cause"]) == ("corrupt", "stale prefix cache")
 
 
+@pytest.mark.cell
 def test_a_run_ends_with_its_first_corrupt_cell_when_asked_to(
     here: Path, served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_server_that_does_not_answer_is_infrastructure(
     assert here.exists()
 
 
+@pytest.mark.cell
 def test_a_baseline_that_never_answers_is_inconclusive(here: Path, served: Served) -> None:
     """Without a baseline there is nothing to compare with: exit 3.
 

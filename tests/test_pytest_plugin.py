@@ -96,6 +96,7 @@ def test_a_plain_call_skips_them_and_says_how_to_run_them(project: pytest.Pytest
     result.stdout.fnmatch_lines(["SKIPPED*runs only with --sleepwake or -m sleepwake*"])
 
 
+@pytest.mark.cell
 def test_default_scenarios_carry_the_marker(project: pytest.Pytester) -> None:
     """``-m sleepwake`` means the default set; the others have a marker of their own, and both are known."""
     listing = ("--collect-only", "-q", "--strict-markers", "-W", "error")
@@ -166,6 +167,7 @@ def test_a_project_with_a_package_called_harness_runs_its_scenarios(
     result.assert_outcomes(passed=3)
 
 
+@pytest.mark.cell
 def test_a_wrong_scenario_is_a_collection_error(project: pytest.Pytester) -> None:
     """A mistake in a file is shown with its place, and nothing starts."""
     (project.path / "scenarios" / "small.yaml").write_text("name: small\nwhy: [\n")

@@ -26,6 +26,7 @@ def run(folder: Path, endpoint: str, *cells: str) -> dict[str, JsonValue]:
     return dict(pytest_session._run([scenario], cells or ["small.only"], {"endpoint": endpoint}))
 
 
+@pytest.mark.cell
 def test_of_a_clean_cell_there_is_nothing_to_tell(here: Path, served: Served) -> None:
     """All that is said is where the report is."""
     answer = run(here, served.start())
@@ -85,6 +86,7 @@ def test_a_server_lasts_as_long_as_the_session(tmp_path: Path, toy_model_folder:
         httpx.get(f"{said['url']}/health", trust_env=False)
 
 
+@pytest.mark.cell
 def test_an_arm_that_the_server_does_not_run_is_skipped_with_the_reason(here: Path, served: Served) -> None:
     """A server is tested as what it is; that it is nothing else is no failure."""
     only = "arms: {only: {args: [--enable-prefix-caching]}"

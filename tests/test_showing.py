@@ -57,6 +57,7 @@ def test_a_desktop_is_known(environ: dict[str, str], platform: str, *, there: bo
     assert showing.has_desktop(environ, platform) is there
 
 
+@pytest.mark.cell
 def test_a_desktops_browser_opens_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,8 +32,20 @@ CALL_DEADLINE_S = 60.0
 SLOW = Misbehaviour({Behaviour.SLOW: 2})
 """The fake waits two milliseconds before each token, so that who asks gets a word in without long answers."""
 
+AT_LENGTH = frozenset({"test_adapters", "test_generation", "test_kinds", "test_sleep", "test_streams"})
+"""Modules whose tests ask much or wait: those of the fake wait for the gate, as its whole cells do."""
+
 _CORPORA = Path(__file__).parents[2] / "scenarios" / "corpora"
 _BOOT_DEADLINE_S = 300.0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark them before pytest chooses by marks."""
+    for item in items:
+        in_here = item.path.parent == Path(__file__).parent and item.path.stem in AT_LENGTH
+        if in_here and not item.get_closest_marker("engine"):
+            item.add_marker(pytest.mark.cell)
 
 
 @dataclass(kw_only=True)

@@ -101,6 +101,7 @@ async def test_unseen_prompts_are_asked_only_where_the_baseline_has_asked_them(d
     assert asked == {Control.ASKED_AGAIN, Control.FRESH_SALT, Control.RESET_PREFIX_CACHE}
 
 
+@pytest.mark.cell
 async def test_the_founding_bug_cannot_show_without_prefix_caching(driver: Driver) -> None:
     """The same fault on the other arm changes nothing."""
     assert judge(await driver.run("off", fault="keep-prefix-cache")).verdict is Verdict.CLEAN
@@ -164,12 +165,14 @@ async def test_a_server_that_dies_later_is_infrastructure(driver: Driver, misbeh
     assert judge(recording).verdict is None
 
 
+@pytest.mark.cell
 async def test_requests_that_never_return_leave_the_baseline_undecided(driver: Driver) -> None:
     """Without a baseline nothing can be said: inconclusive, not clean."""
     result = judge(await driver.run(misbehave="hang", script=ONE_SLEEP))
     assert result.verdict is Verdict.INCONCLUSIVE
 
 
+@pytest.mark.cell
 async def test_requests_that_hang_only_after_waking_are_the_engines_fault(driver: Driver) -> None:
     """An engine that stands still is known long before the deadline, and asked once for something else."""
     recording = await driver.run(misbehave="hang-after-wake", script=ONE_SLEEP)
@@ -225,6 +228,7 @@ async def test_an_engine_whose_processes_cannot_be_seen_hangs_if_it_counts_nothi
     assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.SCHEDULER), result.reason
 
 
+@pytest.mark.cell
 async def test_a_sleep_that_does_nothing_is_contradicted(driver: Driver) -> None:
     """The call answers 200; the observations do not confirm it, so the cell is not clean."""
     recording = await driver.run(misbehave="sleep-does-nothing", script=ONE_SLEEP)

@@ -99,6 +99,7 @@ async def test_a_sleep_that_aborts_ends_every_stream(driver: Driver) -> None:
     assert len(recording.requests) == 2
 
 
+@pytest.mark.cell
 async def test_requests_that_are_aborted_end_although_the_engine_goes_on(driver: Driver) -> None:
     """Without sleep or pause each has the finish reason ``abort`` and the beginning of its answer."""
     steps = (
@@ -146,6 +147,7 @@ async def test_what_is_sent_to_a_sleeper_is_answered_after_waking(driver: Driver
     assert all(request.running and request.running.t > woken for request in recording.requests)
 
 
+@pytest.mark.cell
 async def test_clients_that_leave_are_forgotten(driver: Driver) -> None:
     """Their connections close, the engine counts none of them any more, and nobody is accused."""
     steps = (
@@ -175,6 +177,7 @@ async def test_a_request_that_is_given_up_too_soon_accuses_nobody(driver: Driver
     assert len(recording.waits) == 1
 
 
+@pytest.mark.cell
 async def test_a_request_that_never_ends_is_given_up_and_found(driver: Driver) -> None:
     """An engine that does not go on after waking loses its requests: scheduler or protocol."""
     steps = (

@@ -98,6 +98,7 @@ def differing(before: list[Generation], after: list[Generation]) -> int:
 
 @pytest.mark.parametrize("discard", ["zero", "poison", "stale"])
 @pytest.mark.parametrize("level", [0, 1, 2])
+@pytest.mark.cell
 async def test_a_healthy_engine_wakes_up_the_same(level: lifecycle.SleepLevel, discard: str) -> None:
     """Without a fault nothing changes to the last bit, warm or cold, whatever discarded memory holds."""
     async with engine(discard=discard) as healthy:

@@ -101,6 +101,7 @@ def test_vllm_gets_nothing_where_nothing_was_asked_for(somebody: Path) -> None:
     assert python("-c", program, cwd=somebody).stdout == "None False\n"
 
 
+@pytest.mark.cell
 def test_a_run_comes_back_as_objects(here: Path, served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     """A program reads verdict and cause without parsing anything, and judges again; nothing is printed."""
     from harness import api

@@ -87,6 +87,7 @@ def test_stored_shards_are_merged(stored: Path, monkeypatch: pytest.MonkeyPatch)
     assert told(stored / "latest") == told(stored / "clean") + told(stored / "corrupt")
 
 
+@pytest.mark.cell
 def test_a_stored_run_is_carried_on(
     stored: Path, toy_model_folder: Path, in_process: InProcessRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -144,6 +144,7 @@ def test_healthy_engines_are_clean_although_most_answers_differ() -> None:
     ],
 )
 @SEEDS
+@pytest.mark.cell
 def test_damage_alarms(damage: Damage, alarm: str, seed: int) -> None:
     """Every kind of damage is seen by the test that is made for it."""
     result = judged(seed, Setup(damage=damage))
@@ -167,6 +168,7 @@ def test_small_damage_in_half_of_the_passes_is_what_noise_does() -> None:
     assert judged(0, setup).verdict is Verdict.CLEAN
 
 
+@pytest.mark.cell
 def test_damage_from_the_third_cycle_on_alarms() -> None:
     """Healthy cycles before do not dilute what comes after."""
     setup = Setup(damage=scaled(0.96), cycles=3, from_cycle=3)
@@ -174,6 +176,7 @@ def test_damage_from_the_third_cycle_on_alarms() -> None:
     assert {alarm.test.start.cycle for alarm in alarms} == {3}
 
 
+@pytest.mark.cell
 def test_one_noisier_pass_is_not_damage() -> None:
     """Requests may fall into other batches in one pass: a typical shift counts from the second pass on."""
     moved = Setup(damage=scaled(0.97), damaged_caches=(CacheCondition.COLD,), cycles=2, from_cycle=2)

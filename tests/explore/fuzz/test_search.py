@@ -99,6 +99,7 @@ def after(*calls: str, cause: Cause = Cause.STALE_PREFIX_CACHE) -> Rule:
     return rule
 
 
+@pytest.mark.cell
 def test_a_failing_sequence_is_shrunk_to_what_it_takes(tmp_path: Path) -> None:
     """Whatever was drawn around it is gone, and what closes the script is the shortest there is."""
     (found,) = Bench(tmp_path, after("sleep level=0", "sleep level=1")).run()

@@ -85,6 +85,7 @@ class TestStart:
         assert not any(is_running(each) for each in processes.values())
         assert nothing_remembered(cache)
 
+    @pytest.mark.cell
     async def test_child_of_a_dead_engine_is_ended_too(
         self, runtime: ProcessRuntime, make_spec: SpecFactory
     ) -> None:
@@ -97,6 +98,7 @@ class TestStart:
             assert is_running(processes["child"])
         assert not is_running(processes["child"])
 
+    @pytest.mark.cell
     async def test_cancellation_leaves_nothing(
         self, runtime: ProcessRuntime, make_spec: SpecFactory, cache: Path
     ) -> None:
@@ -122,6 +124,7 @@ class TestStart:
         assert scope.cancelled_caught
         assert nothing_remembered(cache)
 
+    @pytest.mark.cell
     async def test_restart_appends_to_the_log(self, runtime: ProcessRuntime, make_spec: SpecFactory) -> None:
         """A second server of the same cell keeps the first one's output, and its tail is its own."""
         async with runtime.start(make_spec("--toy-say", "first")):
@@ -225,6 +228,7 @@ class TestFacts:
             assert server.log_tail() == "fine\nLoaded with ***"
         assert spec.log_path.read_text() == "fine\nLoaded with ***\n"
 
+    @pytest.mark.cell
     async def test_memory_counts_what_the_engine_holds(
         self, runtime: ProcessRuntime, make_spec: SpecFactory
     ) -> None:
@@ -251,6 +255,7 @@ class TestFacts:
             assert await server.death() == "it exited with code 3"
             assert (await server.measure_memory()).resident is None
 
+    @pytest.mark.cell
     async def test_emulation_is_said(self, runtime: ProcessRuntime, make_spec: SpecFactory) -> None:
         """A CPU server says that its sleep mode is emulated, unless the arm turned that off."""
         async with runtime.start(make_spec()) as server:
