@@ -66,8 +66,13 @@ def torture(
             _say(f"  {problem}")
     told = "\n".join(table(rows))
     if into is not None:
-        options = " --long" if long else ""
-        write_part(into, PAGE_PART, f"Written by `python -m tests.torture{options} --into {into}`.\n\n{told}")
+        asked = [
+            *map(repr, names),
+            *(["--long"] if long else []),
+            *([f"--trials {trials}"] if trials else []),
+        ]
+        command = " ".join(("python -m tests.torture", *asked, f"--into {into}"))
+        write_part(into, PAGE_PART, f"Written by `{command}`.\n\n{told}")
     return 1 if any(row.outcome.bad for row in rows) else 0
 
 
