@@ -11,8 +11,15 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from harness.cli.help import THEIRS
-from harness.cli.option_sources import variable, variable_of_words
-from harness.cli.shared import print_lines
+from harness.cli.option_sources import variable
+from harness.cli.shared import (
+    ApiKeyOption,
+    CaFileOption,
+    ClientFileOption,
+    HeadersOption,
+    ProxyOption,
+    print_lines,
+)
 from harness.errors import ExitCode
 from harness.extras import require
 
@@ -20,14 +27,12 @@ from harness.extras import require
 def clean(
     *,
     endpoint: Annotated[str | None, variable("SLEEPWAKE_ENDPOINT"), Parameter(group=THEIRS)] = None,
-    api_key: Annotated[str | None, variable("SLEEPWAKE_API_KEY"), Parameter(group=THEIRS)] = None,
-    headers: Annotated[
-        tuple[str, ...], variable_of_words("SLEEPWAKE_HEADERS", option="--header"), Parameter(group=THEIRS)
-    ] = (),
-    ca_file: Annotated[Path | None, variable("SLEEPWAKE_CA_FILE"), Parameter(group=THEIRS)] = None,
-    client_cert: Annotated[Path | None, Parameter(group=THEIRS)] = None,
-    client_key: Annotated[Path | None, Parameter(group=THEIRS)] = None,
-    use_proxy: Annotated[bool, Parameter(negative=(), group=THEIRS)] = False,
+    api_key: ApiKeyOption = None,
+    headers: HeadersOption = (),
+    ca_file: CaFileOption = None,
+    client_cert: ClientFileOption = None,
+    client_key: ClientFileOption = None,
+    use_proxy: ProxyOption = False,
 ) -> int:
     """Remove servers that a dead harness left behind, and those that --keep-servers left running.
 

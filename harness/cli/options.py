@@ -9,8 +9,19 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from harness.cli.help import ENGINE, HOW, THEIRS, WHAT, WHERE
-from harness.cli.option_sources import given_options, variable, variable_of_words
-from harness.cli.shared import ArmsOption, ModelOption, OutOption, RuntimeOption, VllmArgsOption
+from harness.cli.option_sources import given_options, variable
+from harness.cli.shared import (
+    ApiKeyOption,
+    ArmsOption,
+    CaFileOption,
+    ClientFileOption,
+    HeadersOption,
+    ModelOption,
+    OutOption,
+    ProxyOption,
+    RuntimeOption,
+    VllmArgsOption,
+)
 from harness.runs.finding import REPORTS
 from harness.runs.options import RunOptions
 
@@ -73,14 +84,12 @@ class OptionsOfRun:
     vllm: Annotated[str | None, variable("SLEEPWAKE_VLLM"), Parameter(group=ENGINE)] = None
     image: Annotated[str | None, variable("SLEEPWAKE_IMAGE"), Parameter(group=ENGINE)] = None
     endpoint: Annotated[str | None, variable("SLEEPWAKE_ENDPOINT"), Parameter(group=ENGINE)] = None
-    api_key: Annotated[str | None, variable("SLEEPWAKE_API_KEY"), Parameter(group=THEIRS)] = None
-    headers: Annotated[
-        tuple[str, ...], variable_of_words("SLEEPWAKE_HEADERS", option="--header"), Parameter(group=THEIRS)
-    ] = ()
-    ca_file: Annotated[Path | None, variable("SLEEPWAKE_CA_FILE"), Parameter(group=THEIRS)] = None
-    client_cert: Annotated[Path | None, Parameter(group=THEIRS)] = None
-    client_key: Annotated[Path | None, Parameter(group=THEIRS)] = None
-    use_proxy: Annotated[bool, Parameter(negative=(), group=THEIRS)] = False
+    api_key: ApiKeyOption = None
+    headers: HeadersOption = ()
+    ca_file: CaFileOption = None
+    client_cert: ClientFileOption = None
+    client_key: ClientFileOption = None
+    use_proxy: ProxyOption = False
     allow_busy: Annotated[bool, Parameter(negative=(), group=THEIRS)] = False
     max_sleeps: Annotated[int | None, Parameter(show_default=False, group=THEIRS)] = None
     model: ModelOption = None

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from harness.cli.help import ENGINE, RESULT, WHAT
+from harness.cli.help import ENGINE, RESULT, THEIRS, WHAT
 from harness.cli.option_sources import OUT_VARIABLE, variable, variable_of_words
 
 RunArgument = Annotated[str | None, Parameter(name="RUN")]
@@ -26,6 +26,13 @@ VllmArgsOption = Annotated[
     variable_of_words("SLEEPWAKE_VLLM_ARGS", option="--vllm-arg"),
     Parameter(group=ENGINE),
 ]
+ApiKeyOption = Annotated[str | None, variable("SLEEPWAKE_API_KEY"), Parameter(group=THEIRS)]
+HeadersOption = Annotated[
+    tuple[str, ...], variable_of_words("SLEEPWAKE_HEADERS", option="--header"), Parameter(group=THEIRS)
+]
+CaFileOption = Annotated[Path | None, variable("SLEEPWAKE_CA_FILE"), Parameter(group=THEIRS)]
+ClientFileOption = Annotated[Path | None, Parameter(group=THEIRS)]
+ProxyOption = Annotated[bool, Parameter(negative=(), group=THEIRS)]
 OutOption = Annotated[Path, variable(OUT_VARIABLE), Parameter(group=RESULT)]
 
 

@@ -10,9 +10,16 @@ from cyclopts import Parameter
 from pydantic import SecretStr
 from rich.text import Text
 
-from harness.cli.help import THEIRS
-from harness.cli.option_sources import given_options, variable, variable_of_words
-from harness.cli.shared import OutOption, new_console
+from harness.cli.option_sources import given_options, variable
+from harness.cli.shared import (
+    ApiKeyOption,
+    CaFileOption,
+    ClientFileOption,
+    HeadersOption,
+    OutOption,
+    ProxyOption,
+    new_console,
+)
 from harness.errors import ExitCode
 from harness.extras import require
 from harness.runs.finding import REPORTS
@@ -36,14 +43,12 @@ def watch(
     at_most_every: timedelta = timedelta(0),
     max_tokens_per_hour: Annotated[int | None, _Unshown] = None,
     keep: int = 100,
-    api_key: Annotated[str | None, variable("SLEEPWAKE_API_KEY"), Parameter(group=THEIRS)] = None,
-    headers: Annotated[
-        tuple[str, ...], variable_of_words("SLEEPWAKE_HEADERS", option="--header"), Parameter(group=THEIRS)
-    ] = (),
-    ca_file: Annotated[Path | None, variable("SLEEPWAKE_CA_FILE"), Parameter(group=THEIRS)] = None,
-    client_cert: Annotated[Path | None, Parameter(group=THEIRS)] = None,
-    client_key: Annotated[Path | None, Parameter(group=THEIRS)] = None,
-    use_proxy: Annotated[bool, Parameter(negative=(), group=THEIRS)] = False,
+    api_key: ApiKeyOption = None,
+    headers: HeadersOption = (),
+    ca_file: CaFileOption = None,
+    client_cert: ClientFileOption = None,
+    client_key: ClientFileOption = None,
+    use_proxy: ProxyOption = False,
     out: OutOption = REPORTS,
 ) -> int:
     """Watch a server that somebody else puts to sleep and wakes; judge every wake-up.

@@ -139,13 +139,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--endpoint", help="a server to use instead of the fake")
     asked = parser.parse_args()
-    served = Served()
-    with TemporaryDirectory() as inside, TemporaryDirectory() as outside:
+    with TemporaryDirectory() as inside, TemporaryDirectory() as outside, Served() as served:
         behind = asked.endpoint or served.start()
         with gateway(Path(outside), behind=behind) as nginx:
             trial = Trial(folder=Path(inside), behind=behind, nginx=nginx)
             _tried(trial)
-    served.stop()
     for line in (*trial.said, *(trial.leaks or ["no leak"])):
         sys.stdout.write(f"{line}\n")
     return 1 if trial.leaks else 0

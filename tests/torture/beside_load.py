@@ -126,12 +126,10 @@ def main() -> int:
         "--cycles", type=int, default=1, help="of sleeping and waking; speed is judged from 2"
     )
     asked = parser.parse_args()
-    served = Served()
     slow = Misbehaviour({Behaviour.SLOW: 20})
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, Served() as served:
         write_scenario(Path(folder), cycling(asked.cycles))
         found = list(wrong(asked.endpoint or served.start(slow), Path(folder)))
-    served.stop()
     _say("\n".join(found or ["as it must be"]))
     return 1 if found else 0
 

@@ -260,16 +260,13 @@ def broken(kind: Kind, behind: str, certificate: Path) -> Iterator[str]:
 def tried(kind: Kind, folder: Path, certificate: Path) -> Row:
     """Run on a server that is broken in this way."""
     write_scenario(folder, PATIENT)
-    served = Served()
-    try:
+    with Served() as served:
         behind = served.start()
         with broken(kind, behind, certificate) as endpoint, TemporaryFile("w+") as said:
             code, seconds, peak = _measured(endpoint, folder, said)
             said.seek(0)
             lines = [line for line in said.read().splitlines() if line.strip()]
         awake = not httpx.get(f"{behind}/is_sleeping", timeout=60).json()["is_sleeping"]
-    finally:
-        served.stop()
     history, is_readable = _history(folder)
     return Row(
         kind=kind,

@@ -49,21 +49,13 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--endpoint", help="a server to use instead of the fake")
     asked = parser.parse_args()
-    with TemporaryDirectory() as folder, _server(asked.endpoint) as endpoint:
+    with TemporaryDirectory() as folder, Served() as served:
+        endpoint = asked.endpoint or served.start()
         bad = list(interrupted(endpoint, Path(folder), times=asked.times, seed=asked.seed))
     for each in bad:
         sys.stdout.write(f"{each}\n")
     sys.stdout.write(f"{asked.times - len(bad)} of {asked.times} times awake and answering\n")
     return 1 if bad else 0
-
-
-@contextmanager
-def _server(endpoint: str | None) -> Iterator[str]:
-    served = Served()
-    try:
-        yield endpoint or served.start()
-    finally:
-        served.stop()
 
 
 def interrupted(endpoint: str, folder: Path, *, times: int, seed: int) -> Iterator[str]:

@@ -48,25 +48,19 @@ def _broken_servers(budget: Budget) -> Outcome:
 
 def _interruptions(budget: Budget) -> Outcome:
     """Runs on a server that is not theirs."""
-    served = Served()
-    try:
+    with Served() as served:
         found = interruptions.interrupted(
             served.start(), budget.folder, times=budget.trials, seed=budget.seed
         )
         return Outcome(tried=budget.trials, bad=tuple(found))
-    finally:
-        served.stop()
 
 
 def _beside_load(budget: Budget) -> Outcome:
     """One run on a server that others use."""
-    served = Served()
     write_scenario(budget.folder)
-    try:
-        slow = Misbehaviour({Behaviour.SLOW: SLOW})
+    slow = Misbehaviour({Behaviour.SLOW: SLOW})
+    with Served() as served:
         return Outcome(tried=1, bad=tuple(beside_load.wrong(served.start(slow), budget.folder)))
-    finally:
-        served.stop()
 
 
 PARTS: Sequence[Part] = (

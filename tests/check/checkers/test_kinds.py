@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.check.checkers import kinds
+from harness.check.checkers import CHECKERS, kinds
 from harness.check.result import Cause, Finding, Strength, Verdict
 from harness.history.event_base import CallFailure
 from harness.history.kinds import KindAnswer, KindAnswered, KindChoice
@@ -14,6 +14,12 @@ from tests.check.stories import Story, clean_story
 
 GOOD, OTHER, BAD = '{"place": "sea"}', '{"place": "city"}', '{"place": "moon"}'
 IDS = {GOOD: (1, 2, 3), OTHER: (1, 2, 4), BAD: (1, 2, 5)}
+
+
+def test_every_kind_accuses_a_cause_that_a_checker_is_for() -> None:
+    """One of another cause would be asked, and never judged."""
+    judged = {checker.cause.value for checker in CHECKERS if checker.name.startswith("kinds: ")}
+    assert {kind.cause for kind in KINDS.values()} == judged
 
 
 def answer(text: str, *, failure: str | None = None) -> KindAnswer:
