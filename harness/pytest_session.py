@@ -96,7 +96,8 @@ def _run(run: Sequence[str], cells: Sequence[str], options: Mapping[str, str]) -
     judged = judge_directory(finished.directory)
     written = write_report(finished.directory, judged.report)
     outcomes |= {name: {"skipped": f"{name}: {reason}"} for name, reason in finished.left_out.items()}
-    outcomes |= {result.cell: _outcome(result) for result in judged.result.cells}
+    found = {result.cell: _outcome(result) for result in judged.result.cells}
+    outcomes |= found | {asked: found[there] for asked, there in finished.as_served.items() if there in found}
     return {"outcomes": outcomes, "report": str(written.html)}
 
 

@@ -20,6 +20,7 @@ from harness.drive.cluster import Cluster, asked_cluster, spread_over
 from harness.drive.executors import Executor, LocalExecutor, Work
 from harness.drive.guest.announcing import announcement, require_few_sleeps
 from harness.drive.guest.asking import require_fit
+from harness.drive.guest.estimating import tokens_asked, tokens_per_second
 from harness.drive.guest.giving_back import give_back_to
 from harness.drive.guest.owed import Ledger
 from harness.drive.guest.serving import Served, served
@@ -116,12 +117,18 @@ def _wanted(options: RunOptions) -> Wanted:
 
 
 def plan(
-    options: RunOptions, cells: Sequence[Cell], choice: Choice, *, resume_in: Path | None = None
+    options: RunOptions,
+    cells: Sequence[Cell],
+    choice: Choice,
+    *,
+    resume_in: Path | None = None,
+    matrix: Sequence[str] | None = None,
 ) -> RunPlan:
     """Decide all that can be decided before anything is started; the model is provided.
 
     ``resume_in`` is the directory of a run that is taken up again.  Without it the plan names the folder in
-    which a directory will be made.
+    which a directory will be made.  ``matrix`` names the cells that a shard is a part of, where the options
+    alone do not tell.
 
     Raises:
         ModelError: the model cannot be provided.
@@ -139,28 +146,30 @@ def plan(
         command=tuple(sys.argv),
         resumes=resume_in is not None,
         begun_with=budget_of(read_description(resume_in)).cells if resume_in else 0,
-        shard=None if resume_in else _shard(options),
+        shard=None if resume_in else _shard(options, matrix),
     )
 
 
-def _shard(options: RunOptions) -> DescribedShard | None:
+def _shard(options: RunOptions, matrix: Sequence[str] | None) -> DescribedShard | None:
     if options.shard is None:
         return None
     shard = Shard.parse(options.shard)
-    matrix = tuple(cell.id for cell in _whole_matrix(options))
-    return DescribedShard(index=shard.index, of=shard.of, matrix=matrix)
+    whole = matrix or [cell.id for cell in _whole_matrix(options)]
+    return DescribedShard(index=shard.index, of=shard.of, matrix=tuple(whole))
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
     """Where a run is, and whether it came to its end without being interrupted.
 
-    ``left_out`` says why a server that is not ours was not tested as one of the cells that were asked for.
+    ``left_out`` says why a server that is not ours was not tested as one of the cells that were asked for;
+    ``as_served`` names the cell that stands for one of them, where the server does not tell what it runs.
     """
 
     directory: Path
     whole: bool
     left_out: Mapping[str, str] = field(default_factory=dict)
+    as_served: Mapping[str, str] = field(default_factory=dict)
 
 
 def run(
@@ -184,11 +193,16 @@ def run(
     cluster = _cluster(options)
     for sentence in choice.runtime.sweep():
         progress.note(f"cleaned up: {sentence}")
-    left_out: Mapping[str, str] = {}
+    chosen: Served | None = None
     if options.endpoint is not None:
-        chosen = ask_to_stay(base_url_of(options.endpoint), cells, options, progress=progress)
-        cells, left_out = chosen.cells, chosen.left_out
-    planned = replace(plan(options, cells, choice, resume_in=resume_in), asked_at=asked_at)
+        shard = None if resume_in or options.shard is None else Shard.parse(options.shard)
+        asked = cells if shard is None else _whole_matrix(options)
+        chosen = ask_to_stay(base_url_of(options.endpoint), asked, options, shard=shard, progress=progress)
+        cells = chosen.cells
+    planned = replace(
+        plan(options, cells, choice, resume_in=resume_in, matrix=chosen.matrix if chosen else None),
+        asked_at=asked_at,
+    )
     with _executor(planned, choice, cluster, progress) as executor:
         directory = resume_in or new_run_directory(options.out)
         planned = replace(planned, directory=directory)
@@ -197,7 +211,12 @@ def run(
             whole = anyio.run(run_cells, executor, _work(planned, record, progress, failures))
             record.interrupted = not whole
             record.ended_with = failures[0] if failures and options.exit_first else None
-    return FinishedRun(directory=directory, whole=whole, left_out=left_out)
+    return FinishedRun(
+        directory=directory,
+        whole=whole,
+        left_out=chosen.left_out if chosen else {},
+        as_served=chosen.as_served if chosen else {},
+    )
 
 
 def run_asked(options: RunOptions, *, progress: Callable[[int], Progress]) -> FinishedRun:
@@ -211,10 +230,18 @@ def run_asked(options: RunOptions, *, progress: Callable[[int], Progress]) -> Fi
         return run(options, cells, choice, progress=shown)
 
 
-def ask_to_stay(endpoint: str, cells: Sequence[Cell], options: RunOptions, *, progress: Progress) -> Served:
+def ask_to_stay(
+    endpoint: str,
+    cells: Sequence[Cell],
+    options: RunOptions,
+    *,
+    shard: Shard | None = None,
+    progress: Progress,
+) -> Served:
     """Ask a server that is not ours how it is before it is touched; choose the cells whose arm it runs.
 
-    What a harness that was killed still owes it is given back first.
+    What a harness that was killed still owes it is given back first.  A shard is a part of what was chosen,
+    so that all shards of a matrix agree on the whole.
 
     Raises:
         UsageError: it would be put to sleep more often than allowed.
@@ -232,18 +259,27 @@ def ask_to_stay(endpoint: str, cells: Sequence[Cell], options: RunOptions, *, pr
             return await served(connection, cells)
 
     chosen = anyio.run(ask)
-    require_few_sleeps(chosen.cells, options.max_sleeps)
     if not chosen.cells:
         raise RuntimeUnavailableError(
             f"no arm is what {endpoint} runs: {_each(chosen.left_out)}",
             remedy="choose scenarios with an arm that it runs, or start it with such flags",
         )
+    if shard is not None:
+        chosen = replace(chosen, cells=tuple(shard.select(chosen.cells)))
+    require_few_sleeps(chosen.cells, options.max_sleeps)
     if chosen.left_out:
         progress.note(f"left out, as the server is not known to run them: {_each(chosen.left_out)}")
-    if chosen.not_proven:
-        progress.note(f"not known to be what the server runs: {_each(chosen.not_proven)}")
+    if chosen.as_served:
+        told = ", ".join(f"{there} instead of {asked}" for asked, there in chosen.as_served.items())
+        progress.note(f"tested as served, since the server does not tell which arm it is: {told}")
     progress.expect(len(chosen.cells))
-    progress.note(announcement(chosen.cells, endpoint))
+
+    async def estimate() -> float | None:
+        async with connect(endpoint, access=options.access) as connection:
+            speed = await tokens_per_second(connection, chosen.cells)
+        return speed and tokens_asked(chosen.cells) / speed
+
+    progress.note(announcement(chosen.cells, endpoint, seconds=anyio.run(estimate)))
     return chosen
 
 

@@ -124,7 +124,8 @@ def _cells_of(description: RunDescription) -> list[Cell]:
         UsageError: a cell is not there any more, or asks something else than it did.
     """
     files = dict.fromkeys(Path(cell.scenario_file) for cell in description.cells.values())
-    found = {cell.id: cell for cell in load_cells(list(files), prompts=description.options.prompts)}
+    there = load_cells(list(files), prompts=description.options.prompts)
+    found = {cell.id: cell for each in there for cell in (each.as_served(), each)}
     for name, was in description.cells.items():
         if name in found:
             found[name] = _asking_kinds(found[name], was, named=description.options.kinds is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import UsageError, did_you_mean
@@ -14,6 +14,9 @@ from harness.scenario.prompts_file import load_prompts
 from harness.scenario.schema import Arm, PromptSet, Scenario
 from harness.scenario.script import flat_steps
 from harness.scenario.steps.requests import StartRequests
+
+AS_SERVED = "as-served"
+"""The arm of a server that somebody else started and that does not tell all of how."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,10 @@ class Cell:
     def id(self) -> str:
         """Names the cell everywhere: in folders, labels, filters and reports."""
         return f"{self.scenario.name}.{self.arm_name}"
+
+    def as_served(self, *, args: tuple[str, ...] = ()) -> Cell:
+        """The same questions to a server as it is; ``args`` are flags that it is known to have."""
+        return replace(self, arm_name=AS_SERVED, arm=Arm(args=args))
 
 
 def load_cells(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,13 +24,20 @@ _NO_KEY = "none"
 
 @dataclass(kw_only=True)
 class Asked:
-    """How many requests for tokens were sent over a connection."""
+    """How many requests for tokens were sent over a connection, as the server counts them."""
 
     number: int = 0
 
     async def count(self, request: httpx.Request) -> None:
-        """Count ``request`` if it is one."""
-        self.number += request.url.path.endswith(_ASKING)
+        """Count ``request`` if it is one; to a server each of its ``n`` choices is a request."""
+        if request.url.path.endswith(_ASKING):
+            self.number += _choices(request)
+
+
+def _choices(request: httpx.Request) -> int:
+    asked = json.loads(request.content)
+    wanted = asked.get("n") if isinstance(asked, dict) else None
+    return wanted if isinstance(wanted, int) else 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from prometheus_client.samples import Sample
 
 from harness.vllm_api.calls import CallError, fetch, malformed
 from harness.vllm_api.versions import (
+    CACHE_CONFIG_METRIC,
     ENDED_METRIC,
     METRIC_NAMES,
     OPERATIONS_UNDER_WAY_METRIC,
@@ -52,6 +53,8 @@ class MetricsSnapshot:
     ``what_count`` and ``what_seconds``, as far as it has them."""
     is_changing: bool = False
     """Whether a call is under way that lets the engine sleep, or wakes it."""
+    cache_config: Mapping[str, str] = field(default_factory=dict)
+    """How the cache is set up, ``enable_prefix_caching`` and ``block_size`` among it, as text."""
 
     @property
     def work(self) -> tuple[int | None, ...]:
@@ -92,12 +95,14 @@ def parse_metrics(text: str) -> MetricsSnapshot:
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     totals = {field: _total(samples, names) for field, names in METRIC_NAMES.items()}
     started = (sample.value for sample in samples if sample.name == "process_start_time_seconds")
+    of_cache = (sample.labels for sample in samples if sample.name == CACHE_CONFIG_METRIC)
     return MetricsSnapshot(
         sleep_state=_sleep_state(samples),
         started=next(started, None),
         requests_aborted=_aborted(samples),
         timings=dict(_timings(samples)),
         is_changing=any(each.value for each in samples if each.name == OPERATIONS_UNDER_WAY_METRIC),
+        cache_config=next(of_cache, {}),
         **totals,
     )
 

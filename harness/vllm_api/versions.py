@@ -61,6 +61,9 @@ class Feature(StrEnum):
 
 SLEEP_STATE_METRIC = "vllm:engine_sleep_state"
 
+CACHE_CONFIG_METRIC = "vllm:cache_config_info"
+"""Its labels are the cache's configuration (vllm/v1/metrics/loggers.py)."""
+
 ENDED_METRIC = "vllm:request_success_total"
 """Requests that ended, by ``finished_reason``, ``abort`` among them."""
 

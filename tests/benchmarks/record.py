@@ -133,7 +133,8 @@ def record(*names: str, out: Path = OUT, fault: tuple[str, ...] = ()) -> None:
         if directory.exists():
             shutil.rmtree(directory)
         directory.mkdir(parents=True)
-        _record(subject, directory, faults=fault)
+        if not _record(subject, directory, faults=fault):
+            return
 
 
 def _is_whole(directory: Path) -> bool:
@@ -144,7 +145,8 @@ def _is_whole(directory: Path) -> bool:
     return description["finished_at"] is not None and not description["interrupted"]
 
 
-def _record(subject: Subject, directory: Path, *, faults: tuple[str, ...]) -> None:
+def _record(subject: Subject, directory: Path, *, faults: tuple[str, ...]) -> bool:
+    """Record one engine; False where that was interrupted."""
     shipped = load_cells([shipped_scenarios() / "selftest.yaml"])[0]
     scenario = subject.scenario(shipped.scenario)
     base = replace(
@@ -172,7 +174,9 @@ def _record(subject: Subject, directory: Path, *, faults: tuple[str, ...]) -> No
             watcher_of=lambda job: _watcher(job, progress),
         )
         with recorded(plan) as record:
-            record.interrupted = not anyio.run(run_interruptibly, boot)
+            whole = anyio.run(run_interruptibly, boot)
+            record.interrupted = not whole
+    return whole
 
 
 def _trials(subject: Subject, base: Cell, faults: tuple[str, ...]) -> Iterator[tuple[Cell, str | None]]:

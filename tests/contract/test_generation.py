@@ -7,8 +7,10 @@ from dataclasses import replace
 import anyio
 import numpy as np
 import pytest
+from pydantic import JsonValue
 
 from harness.vllm_api import lifecycle
+from harness.vllm_api.calls import call
 from harness.vllm_api.chat import user_message
 from harness.vllm_api.generation import Generation, GenerationRequest, generate, score
 from tests.contract.conftest import CALL_DEADLINE_S, Subject
@@ -197,6 +199,19 @@ async def test_a_seed_decides_what_is_sampled(subject: Subject) -> None:
     assert_same_tokens(first, again)
     other = await subject.generate(max_tokens=16, temperature=1.0, seed=2)
     assert first.token_ids != other.token_ids
+
+
+async def test_each_choice_counts_as_a_request(subject: Subject) -> None:
+    """What we count of our own requests is what the server counts: whoever else asks is told from us."""
+    before, asked = await subject.metrics(), subject.connection.asked.number
+    await subject.generate()
+    body: JsonValue = {"model": subject.model, "prompt": TEXT, "n": 3, "max_tokens": 4, "temperature": 1.0}
+    path, deadline_s = "/v1/completions", CALL_DEADLINE_S
+    assert (await call(subject.connection.http, "POST", path, payload=body, deadline_s=deadline_s)).ok
+    after = await subject.metrics()
+    assert before.requests_ended is not None
+    assert after.requests_ended == before.requests_ended + 4
+    assert subject.connection.asked.number == asked + 4
 
 
 async def test_scoring_agrees_with_generating(subject: Subject) -> None:

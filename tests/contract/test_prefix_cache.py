@@ -58,3 +58,9 @@ async def test_the_metrics_count_tokens(subject: Subject) -> None:
     assert after.prefix_cache_queries == before.prefix_cache_queries + 2 * len(subject.prompts[0])
     assert after.prefix_cache_hits == before.prefix_cache_hits + whole_blocks(subject)
     assert after.generation_tokens == before.generation_tokens + 6
+
+
+async def test_the_metrics_tell_how_the_cache_is_set_up(subject: Subject) -> None:
+    """Before the first request already: with it a server shows what an arm's flags have brought about."""
+    told = (await subject.metrics()).cache_config
+    assert (told["enable_prefix_caching"], told["block_size"]) == ("True", str(subject.block_size))

@@ -31,6 +31,7 @@ class Engine:
     """Everything behind the API: ``await generate(...)`` and the lifecycle calls."""
 
     def __init__(self, options: Options) -> None:
+        self.options = options
         self._misbehaviour = options.misbehaviour
         self._exit_process = options.exit_process
         self.faults = set(options.misbehaviour.faults)

@@ -40,6 +40,7 @@ class _EngineCollector(Collector):
         yield self._counter("vllm:prefix_cache_hits", counters.prefix_cache_hits)
         yield self._counter("vllm:generation_tokens", counters.generation_tokens)
         yield self._ended()
+        yield self._cache_config()
         yield GaugeMetricFamily("process_start_time_seconds", "When it was started.", self._engine.started)
         if self._engine.operations:
             yield self._operations()
@@ -51,6 +52,17 @@ class _EngineCollector(Collector):
         )
         for operation, seconds in self._engine.operations.items():
             family.add_metric((operation,), buckets=[("+Inf", len(seconds))], sum_value=sum(seconds))
+        return family
+
+    def _cache_config(self) -> Metric:
+        options = self._engine.options
+        labels = {
+            "block_size": str(options.block_size),
+            "enable_prefix_caching": str(options.enable_prefix_caching),
+            "num_gpu_blocks": str(options.blocks),
+        }
+        family = GaugeMetricFamily("vllm:cache_config_info", "Of the cache.", labels=(*labels, "engine"))
+        family.add_metric((*labels.values(), self._labels[1]), 1)
         return family
 
     def _sleep_state(self) -> Metric:

@@ -89,6 +89,17 @@ def test_everything_of_the_newest_release() -> None:
     )
 
 
+def test_how_the_cache_is_set_up_is_read() -> None:
+    """It stands in labels, as text; nothing is made up where it is not told."""
+    text = (
+        "# TYPE vllm:cache_config_info gauge\n"
+        'vllm:cache_config_info{block_size="32",enable_prefix_caching="True",engine="0"} 1.0\n'
+    )
+    told = parse_metrics(text).cache_config
+    assert (told["block_size"], told["enable_prefix_caching"]) == ("32", "True")
+    assert parse_metrics(V0_10).cache_config == {}
+
+
 def test_a_metric_under_two_names_counts_once() -> None:
     """0.9 to 0.11 serve the prefix cache under its old and its new name."""
     assert parse_metrics(V0_10).prefix_cache_queries == 10

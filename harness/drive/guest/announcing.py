@@ -25,11 +25,12 @@ _DEEDS: Mapping[type, str] = {
 }
 
 
-def announcement(cells: Iterable[Cell], endpoint: str) -> str:
-    """Say in one line what the scripts of ``cells`` do to the server at ``endpoint``."""
+def announcement(cells: Iterable[Cell], endpoint: str, *, seconds: float | None = None) -> str:
+    """Say in one line what the scripts of ``cells`` do to the server at ``endpoint``, and for how long."""
     counts = _counted(cells)
-    said = ", ".join(f"{deed} {_times(counts[deed])}" for deed in _DEEDS.values() if counts[deed])
-    return f"{endpoint}: {said or 'only asks it'}; afterwards it is given back as it was found"
+    deeds = [f"{deed} {_times(counts[deed])}" for deed in _DEEDS.values() if counts[deed]]
+    said = ", ".join((*(deeds or ["only asks it"]), *([] if seconds is None else [_about(seconds)])))
+    return f"{endpoint}: {said}; afterwards it is given back as it was found"
 
 
 def require_few_sleeps(cells: Iterable[Cell], most: int | None) -> None:
@@ -60,3 +61,8 @@ def _deeds(step: Step) -> Iterator[str]:
 
 def _times(number: int) -> str:
     return "once" if number == 1 else f"{number} times"
+
+
+def _about(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"about {minutes} minute{'s' if minutes > 1 else ''}" if minutes else "less than a minute"

@@ -13,6 +13,7 @@ from harness.scenario.cells import Cell
 from harness.servers.flags import flag_name
 from harness.vllm_api import lifecycle
 from harness.vllm_api.connection import Connection
+from harness.vllm_api.metrics import read_metrics
 
 _SHOWN_BY: Mapping[str, tuple[str, str]] = {
     "enable-prefix-caching": ("cache_config", "enable_prefix_caching"),
@@ -28,38 +29,51 @@ class Served:
     """Which cells a server can be tested as.
 
     Attributes:
-        cells: Those whose arm is what the server runs.
+        cells: Those whose arm is what the server runs; a scenario of which none is proven has one as served.
         left_out: Why each of the others is left out.
-        not_proven: Of ``cells``: those of whose arm the server does not tell all, and what it does not tell.
+        as_served: What as-served cells stand for: the id of the first cell that may be what runs, and theirs.
+        matrix: The ids of ``cells``, and of those that other shards run.
     """
 
     cells: tuple[Cell, ...]
     left_out: Mapping[str, str]
-    not_proven: Mapping[str, str]
+    as_served: Mapping[str, str]
+    matrix: tuple[str, ...]
 
 
 async def served(connection: Connection, cells: Sequence[Cell]) -> Served:
     """Ask the server for its configuration and choose from ``cells``."""
     info = await lifecycle.server_info(connection.http, deadline_s=SERVER_INFO_DEADLINE_S)
-    configuration = info.field("vllm_config")
-    return choose_served(cells, configuration if isinstance(configuration, dict) else {})
+    told_as_json = info.field("vllm_config")
+    configuration = told_as_json if isinstance(told_as_json, dict) else {}
+    if "cache_config" not in configuration:  # older releases tell this much in their metrics
+        metrics = await read_metrics(connection.http, deadline_s=SERVER_INFO_DEADLINE_S)
+        of_cache = metrics.snapshot.cache_config if metrics.snapshot else {}
+        configuration = {**configuration, "cache_config": dict(of_cache)}
+    return choose_served(cells, configuration)
 
 
 def choose_served(cells: Sequence[Cell], configuration: Mapping[str, JsonValue]) -> Served:
-    """Choose those of each scenario that are proven to be what runs, or else the first that may be."""
+    """Choose those of each scenario that are proven to be what runs, or else it as served.
+
+    A scenario whose arms are all proven not to be what runs has no cell.
+    """
     kept: list[Cell] = []
     left_out: dict[str, str] = {}
-    not_proven: dict[str, str] = {}
+    as_served: dict[str, str] = {}
     for _, group in groupby(cells, key=lambda cell: cell.scenario.name):
-        arms = {cell.id: (cell, list(_doubts(cell, configuration))) for cell in group}
-        possible = [cell for cell, doubts in arms.values() if all(doubt.is_open for doubt in doubts)]
-        proven = [cell for cell in possible if not arms[cell.id][1]]
-        chosen = proven or possible[:1]
-        kept += chosen
-        for name, (cell, doubts) in arms.items():
-            if doubts:
-                (not_proven if cell in chosen else left_out)[name] = doubts[0].words
-    return Served(cells=tuple(kept), left_out=left_out, not_proven=not_proven)
+        arms = [(cell, list(_doubts(cell, configuration))) for cell in group]
+        proven = [cell for cell, doubts in arms if not doubts]
+        possible = [cell for cell, doubts in arms if all(doubt.is_open for doubt in doubts)]
+        left_out |= {cell.id: doubts[0].words for cell, doubts in arms if doubts}
+        kept += proven
+        if possible and not proven:
+            first = possible[0]
+            kept.append(first.as_served(args=_proven(first, configuration)))
+            as_served[first.id] = kept[-1].id
+            del left_out[first.id]
+    matrix = tuple(cell.id for cell in kept)
+    return Served(cells=tuple(kept), left_out=left_out, as_served=as_served, matrix=matrix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,23 +87,45 @@ class _Doubt:
 def _doubts(cell: Cell, configuration: Mapping[str, JsonValue]) -> Iterator[_Doubt]:
     for name in cell.arm.env:
         yield _Doubt(words=f"the server does not tell whether it has {name}", is_open=True)
-    for flag, wanted in _wanted(cell.arm.args):
-        part, key = _SHOWN_BY.get(flag, ("", ""))
+    for flag in _flags(cell.arm.args):
+        if (doubt := flag.doubt(configuration)) is not None:
+            yield doubt
+
+
+def _proven(cell: Cell, configuration: Mapping[str, JsonValue]) -> tuple[str, ...]:
+    """Those of an arm's flags that the server proves to be its own."""
+    proven = (flag.words for flag in _flags(cell.arm.args) if flag.doubt(configuration) is None)
+    return tuple(word for words in proven for word in words)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Flag:
+    """One flag of an arm, as it is written, and the value that it sets, as text."""
+
+    name: str
+    words: tuple[str, ...]
+    value: str
+
+    def doubt(self, configuration: Mapping[str, JsonValue]) -> _Doubt | None:
+        """Why the server may not have it; None where it has."""
+        part, key = _SHOWN_BY.get(self.name, ("", ""))
         value = told(configuration, part, key)
         if value is None:
-            yield _Doubt(words=f"the server does not tell whether it has --{flag}", is_open=True)
-        elif str(value) != wanted:
-            yield _Doubt(words=f"the server says {key} is {value}", is_open=False)
+            return _Doubt(words=f"the server does not tell whether it has --{self.name}", is_open=True)
+        if str(value) != self.value:
+            return _Doubt(words=f"the server says {key} is {value}", is_open=False)
+        return None
 
 
-def _wanted(args: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Each flag of an arm with the value that it sets, as text."""
-    words = [*args, "--"]
-    for word, following in pairwise(words):
-        flag = flag_name(word)
-        if flag is None:
+def _flags(args: Sequence[str]) -> Iterator[_Flag]:
+    for word, following in pairwise([*args, "--"]):
+        name = flag_name(word)
+        if name is None:
             continue
         _, equals, value = word.partition("=")
+        words: tuple[str, ...] = (word,)
         if not equals:
-            value = "True" if following.startswith("--") else following
-        yield flag, "False" if word.startswith("--no-") else value
+            is_switch = following.startswith("--")
+            value = "True" if is_switch else following
+            words = (word,) if is_switch else (word, following)
+        yield _Flag(name=name, words=words, value="False" if word.startswith("--no-") else value)

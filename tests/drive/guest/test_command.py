@@ -52,6 +52,7 @@ def test_a_server_that_stays_asleep_ends_in_the_command_that_wakes_it(
     endpoint = served.start(Misbehaviour({Behaviour.WAKE_UP_FAILS: 0}))
     assert call(["run", "--endpoint", endpoint]) != ExitCode.CLEAN
     lines = capsys.readouterr().out.strip().splitlines()
-    assert f"{endpoint}: puts it to sleep 2 times; afterwards it is given back as it was found" in lines
+    told = "puts it to sleep 2 times, less than a minute; afterwards it is given back as it was found"
+    assert f"{endpoint}: {told}" in lines
     assert f"curl -fsS -X POST {endpoint}/wake_up" in lines[-1]
     assert here.exists()
