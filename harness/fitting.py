@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.drive.needs import LORA_FLAGS, needs_of
+from harness.drive.needs import LORA_FLAGS, needs_of, overlaps
 from harness.engine_plugin.faults import FAULTS, Fault
 from harness.errors import UsageError
 from harness.models.model import may_read_pictures, tensor_parallel_sizes
@@ -31,6 +31,10 @@ _NO_PICTURES = Obstacle(
     "needs a model that reads pictures: name one with --model",
     "name another model, or a server with --endpoint",
 )
+_NOT_OURS = Obstacle(
+    "makes calls that overlap or are given up, after which a server that is not ours may not be as it was",
+    "let sleepwake start the server: leave out --endpoint",
+)
 _NO_FAULT = Obstacle(
     "needs a planted fault: name one with --fault",
     "plant one, or let `sleepwake selftest` plant one after the other",
@@ -46,6 +50,8 @@ def obstacle(cell: Cell, runtime: Runtime, options: RunOptions) -> Obstacle | No
             return _NO_PICTURES
         case "fault" if options.fault is None:
             return _NO_FAULT
+    if runtime.name == "attached" and overlaps(cell.scenario.script):
+        return _NOT_OURS
     if runtime.name != "attached" and (misfit := _heads_to_spread(cell, options)):
         return misfit
     return next(_nothing_to_break(cell, options), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from harness.servers.base import Runtime
 from harness.servers.process.runtime import ProcessRuntime
 
 
-def _cell(name: str, requires: str | None = None) -> Cell:
+def _cell(name: str, requires: str | None = None, *, steps: Sequence[object] = ()) -> Cell:
     scenario = Scenario.model_validate(
         {
             "name": name,
@@ -24,7 +25,7 @@ def _cell(name: str, requires: str | None = None) -> Cell:
             "requires": requires,
             "arms": {"only": {}},
             "prompts": {"corpus": "words"},
-            "script": [{"probe": "baseline"}],
+            "script": [{"probe": "baseline"}, *steps],
         }
     )
     return Cell(
@@ -66,6 +67,20 @@ def test_nothing_is_left_out_without_need(cpu: ProcessRuntime, tmp_path: Path) -
     for runtime in runtimes:
         assert fit([GPU, ANYWHERE], runtime, RunOptions()) == ([GPU, ANYWHERE], None)
     assert fit([ANYWHERE], cpu, RunOptions()) == ([ANYWHERE], None)
+
+
+def test_calls_that_overlap_are_for_servers_of_our_own(cpu: ProcessRuntime) -> None:
+    """What nobody can say the state of cannot be given back as it was."""
+    both: list[object] = [{"sleep": {}}, {"wake_up": {}}]
+    overlapping = _cell("both", steps=[{"concurrently": both}, {"wake_up": {}}, {"probe": "after"}])
+    given_up = _cell("left", steps=[{"pause": {"abandon": {"after": 1}}}, {"resume": {}}, {"probe": "after"}])
+    attached = AttachedRuntime(endpoint="http://127.0.0.1:1")
+    assert fit([overlapping, given_up], cpu, RunOptions()) == ([overlapping, given_up], None)
+    cells, left_out = fit([ANYWHERE, overlapping, given_up], attached, RunOptions())
+    assert cells == [ANYWHERE]
+    assert left_out is not None
+    assert "both.only" in left_out
+    assert "left.only" in left_out
 
 
 def test_a_run_of_nothing_is_a_mistake(cpu: ProcessRuntime) -> None:

@@ -71,8 +71,26 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
 
 def describe(step: StepStarted) -> str:
     """A step in words, for example ``sleep level 1`` or ``load first adapter x``."""
-    *verb, noun = step.action.split("_")
-    told = set_options(step.options)
+    calls = step.options.get("calls")
+    if overlaps(step) and isinstance(calls, list):
+        return "concurrently " + " and ".join(_member(each) for each in calls if isinstance(each, dict))
+    return _in_words(step.action, step.options)
+
+
+def overlaps(step: StepStarted) -> bool:
+    """Whether it is several calls that were in flight at once."""
+    return step.action == "concurrently"
+
+
+def _member(written: Mapping[str, JsonValue]) -> str:
+    """One of several that overlap, as a script writes it."""
+    ((action, options),) = written.items()
+    return _in_words(action, options if isinstance(options, dict) else {})
+
+
+def _in_words(action: str, options: Mapping[str, JsonValue]) -> str:
+    *verb, noun = action.split("_")
+    told = set_options(options)
     must_fail = told.pop("must_fail", False)
     words = [
         *verb,
@@ -96,6 +114,8 @@ def set_options(options: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 
 def _option(name: str, value: JsonValue) -> str:
     words = name.replace("_", " ")
+    if isinstance(value, dict):
+        return f"{words} {' '.join(_option(*each) for each in value.items() if each[1] is not None)}"
     if isinstance(value, bool):
         return words if value else f"{words} false"
     return f"{words} {'+'.join(map(str, value)) if isinstance(value, list) else value}"

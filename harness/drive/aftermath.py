@@ -8,8 +8,13 @@ from harness.scenario.steps.requests import StartRequests
 
 
 def leaves_it_whole(script: tuple[Step, ...]) -> bool:
-    """Whether the engine is as it was: no other weights, no adapter, no call that it had to refuse."""
-    return not any(step.leaves_a_trace or step.must_fail for step in flat_steps(script))
+    """Whether the engine is as it was: no other weights, no adapter, no call that it had to refuse.
+
+    Nor one that its client gave up.
+    """
+    return not any(
+        step.leaves_a_trace or step.must_fail or step.abandoned is not None for step in flat_steps(script)
+    )
 
 
 def asks_without_weights(script: tuple[Step, ...]) -> bool:

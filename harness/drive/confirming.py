@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
 
 from harness.history.observations import Observation
 from harness.scenario.engine_state import EngineState
-from harness.scenario.script import Transition
+from harness.scenario.steps.calls import Transition
 from harness.vllm_api.calls import CallResult
 
 
-def rests_on(engine: EngineState, seen: Observation) -> bool:
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of a step, in words."""
+
+    unconfirmed: list[str] = field(default_factory=list)
+    """What contradicts that it did what it must."""
+    missed: list[str] = field(default_factory=list)
+    """Moments that did not come, so that its calls did not meet as they were meant to."""
+
+
+def rests_on(engines: Iterable[EngineState], seen: Observation) -> bool:
     """Whether an engine that must be at work is seen asleep or paused, so that no answer would come."""
-    return not engine.rests and True in {seen.is_sleeping, seen.is_paused}
+    return not any(engine.rests for engine in engines) and True in {seen.is_sleeping, seen.is_paused}
 
 
 def unconfirmed(
@@ -29,15 +40,17 @@ def unconfirmed(
         woke = "woke nothing" if len(before.asleep) == 1 else "did not wake everything"
         said = f"{result.method} {result.path} answered {result.status} and {woke}"
         return [f"{said}: /is_sleeping says true, expected false"]
-    gone = before.adapters.keys() - after.adapters.keys()
     return [
-        *_failed(step, result),
+        *failed(step, result),
         *contradictions(after, seen, sleeping_pauses=sleeping_pauses),
-        *(
-            f"/v1/models lists {name!r}, expected it to be gone"
-            for name in sorted(gone & {*(seen.served or ())})
-        ),
+        *still_listed(before.adapters.keys() - after.adapters.keys(), seen),
     ]
+
+
+def still_listed(gone: Collection[str], seen: Observation) -> Iterator[str]:
+    """Yield in words which adapters are served still although they must be gone."""
+    for name in sorted({*gone} & {*(seen.served or ())}):
+        yield f"/v1/models lists {name!r}, expected it to be gone"
 
 
 def wrong_version(told: str | None, expected: str | None) -> list[str]:
@@ -50,7 +63,8 @@ def wrong_version(told: str | None, expected: str | None) -> list[str]:
     return [f"/weight_info says {told}, expected {expected}"]
 
 
-def _failed(step: Transition, result: CallResult) -> Iterator[str]:
+def failed(step: Transition, result: CallResult) -> Iterator[str]:
+    """Say in words what is wrong with the answer of a call that nothing else disturbed."""
     call = f"{result.method} {result.path}"
     if result.error is None and step.must_fail:
         yield f"{call} succeeded, but should have been refused"

@@ -116,6 +116,22 @@ class RequestsInFlight:
             for running in group:
                 await (running.begun if until_running else running.accepted).wait()
 
+    @property
+    def any_running(self) -> bool:
+        """Whether any request that was started has not been seen to its end."""
+        return bool(self._groups)
+
+    async def first_tokens(self, name: str, *, patience_s: float) -> bool:
+        """Wait until each request of a group has its first token, has ended, or ``patience_s`` are over.
+
+        Returns whether each was under way then.
+        """
+        group = self._groups[name]
+        with anyio.move_on_after(patience_s):
+            for running in group:
+                await running.begun.wait()
+        return all(running.begun.is_set() and not running.ended.is_set() for running in group)
+
     def accompany(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
         """Let something else run with the group of this name: it is waited for, or given up, as that is."""
         if self._tasks is None:

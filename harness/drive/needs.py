@@ -10,8 +10,9 @@ from harness.errors import UsageError
 from harness.models.model import Model
 from harness.scenario.cells import Cell
 from harness.scenario.schema import Arm, Scenario
-from harness.scenario.script import Step, flat_steps
+from harness.scenario.script import Step, each_by_itself, flat_steps
 from harness.scenario.steps.asking import EvidenceName
+from harness.scenario.steps.concurrently import Concurrently
 from harness.scenario.steps.loading import LoadAdapter, ReloadWeights
 from harness.scenario.steps.updating import InitWeightTransfer, StartWeightUpdate, UpdateWeights
 from harness.servers.flags import flag_name
@@ -62,7 +63,7 @@ class Needs:
 
 def needs_of(script: tuple[Step, ...]) -> Needs:
     """What ``script`` loads into a running server."""
-    steps = list(flat_steps(script))
+    steps = list(each_by_itself(flat_steps(script)))
     return Needs(
         adapters=any(isinstance(step, LoadAdapter) for step in steps),
         other_weights=any(
@@ -72,6 +73,11 @@ def needs_of(script: tuple[Step, ...]) -> Needs:
         ),
         transfer=any(isinstance(step, InitWeightTransfer | StartWeightUpdate) for step in steps),
     )
+
+
+def overlaps(script: tuple[Step, ...]) -> bool:
+    """Whether calls of ``script`` are in flight with others, or are given up by their clients."""
+    return any(isinstance(step, Concurrently) or step.abandoned is not None for step in flat_steps(script))
 
 
 def needs_async(scenario: Scenario) -> bool:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from harness.drive.conditions import plan, repeated
+from harness.drive.confirming import Outcome
 from harness.drive.controls import ask_controls
 from harness.drive.first_tokens import time_first_tokens
 from harness.drive.kinds import ask_kinds
 from harness.drive.needs import features_of, features_of_arm
+from harness.drive.overlap import overlap
 from harness.drive.probing import role_and_target, run_passes, run_probe
 from harness.drive.requests import run_beside
 from harness.drive.session import Session
@@ -24,6 +26,7 @@ from harness.scenario.engine_state import EngineState
 from harness.scenario.schema import Arm, Scenario
 from harness.scenario.script import Repeat, Step
 from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe
+from harness.scenario.steps.concurrently import Concurrently
 from harness.scenario.steps.lifecycle import (
     Sleep,
     SleepOptions,
@@ -66,6 +69,8 @@ class PlacedStep:
     @property
     def options(self) -> dict[str, JsonValue]:
         """The step's options as they are in effect, defaults included."""
+        if isinstance(self.step, Concurrently):
+            return {"calls": self.step.model_dump(mode="json", exclude_defaults=True)[self.action]}
         dumped: dict[str, dict[str, JsonValue]] = self.step.model_dump(mode="json")
         return dumped[self.action]
 
@@ -140,22 +145,29 @@ async def run_step(session: Session, placed: PlacedStep) -> None:
     recorder = session.recorder
     session.step, session.cycle = placed.path, placed.cycle
     started = recorder.now()
-    recorder.record(_beginning(placed, session.state, t=started))
+    recorder.record(_beginning(placed, session.states, t=started))
     if placed.step.changes_engine:
         session.transitions += 1
-    unconfirmed = await _do(session, placed.step)
+    outcome = await _do(session, placed.step)
     # A script against a dead server runs on quickly: stop where it died.
     await session.require_alive()
     ended = recorder.now()
     recorder.record(
-        StepFinished(t=ended, step=placed.path, seconds=ended - started, unconfirmed=tuple(unconfirmed))
+        StepFinished(
+            t=ended,
+            step=placed.path,
+            seconds=ended - started,
+            unconfirmed=tuple(outcome.unconfirmed),
+            missed=tuple(outcome.missed),
+        )
     )
     session.step = None
 
 
-def _beginning(placed: PlacedStep, engine: EngineState, *, t: float) -> StepStarted:
+def _beginning(placed: PlacedStep, engines: Iterable[EngineState], *, t: float) -> StepStarted:
     """A step as the history knows it: what it is, and what the engine must be like after it."""
     step = placed.step
+    asleep = {after.is_sleeping for engine in engines for after in step.outcomes(engine)}
     return StepStarted(
         t=t,
         step=placed.path,
@@ -166,23 +178,27 @@ def _beginning(placed: PlacedStep, engine: EngineState, *, t: float) -> StepStar
         takes_memory=step.takes_memory,
         only_adapter=step.only_adapter,
         # Looks taken during the others see a null transition's own sleep as well.
-        asleep_after=step.leaves(engine).is_sleeping if step.changes_engine else None,
+        asleep_after=asleep.pop() if step.changes_engine and len(asleep) == 1 else None,
     )
 
 
-async def _do(session: Session, step: Step) -> list[str]:
+async def _do(session: Session, step: Step) -> Outcome:
     match step:
         case Probe():
             await _probe(session, step)
         case NullTransition():
-            return await _null_transition(session, step.null_transition)
+            return Outcome(unconfirmed=await _null_transition(session, step.null_transition))
         case StartRequests() | FinishRequests() | CancelRequests():
             await run_beside(session, step)
         case Repeat():
             raise AssertionError("repetitions are written out before they are carried out")
+        case Concurrently():
+            return await overlap(session, step.concurrently)
+        case _ if step.abandoned is not None:
+            return await overlap(session, (step,))
         case _:
-            return await change_engine(session, step)
-    return []
+            return Outcome(unconfirmed=await change_engine(session, step))
+    return Outcome()
 
 
 async def _probe(session: Session, step: Probe) -> None:

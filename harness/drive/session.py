@@ -115,7 +115,8 @@ class Session:
     """How often requests of other kinds were asked."""
     step: str | None = None
     cycle: int = 0
-    state: EngineState = field(default_factory=EngineState)
+    states: tuple[EngineState, ...] = (EngineState(),)
+    """What the engine may be like by what was done to it; several where calls overlapped or were given up."""
     weights_named: bool = False
     """Whether a path of weights was ever named: vLLM would load from the last one again."""
     rests_on: bool = False
@@ -142,6 +143,15 @@ class Session:
     is_passive: bool = False
     """Whether nothing may be asked of the engine but answers, not even to find a cause."""
     salt: str = field(default_factory=lambda: f"sleepwake-{secrets.token_hex(8)}")
+
+    @property
+    def state(self) -> EngineState:
+        """What the engine ought to be like; of several things the first."""
+        return self.states[0]
+
+    @state.setter
+    def state(self, state: EngineState) -> None:
+        self.states = (state,)
 
     def lacks(self, feature: Feature) -> bool:
         """Whether the release under test is known not to have ``feature``; what is unknown is tried."""

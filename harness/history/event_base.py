@@ -20,8 +20,9 @@ UNTIMELY = frozenset({"timeout", "hang"})
 class CallFailure(Frozen):
     """Why an HTTP call has no usable answer."""
 
-    kind: Literal["timeout", "hang", "connection", "http", "protocol"]
-    """``timeout``: nothing in time, which a slow engine explains.  ``hang``: the engine stood still."""
+    kind: Literal["timeout", "hang", "abandoned", "connection", "http", "protocol"]
+    """``timeout``: nothing in time, which a slow engine explains.  ``hang``: the engine stood still.
+    ``abandoned``: its client gave it up, as the script says."""
     message: str
     status: int | None = None
 

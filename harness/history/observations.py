@@ -39,12 +39,17 @@ class StepStarted(Timed):
 
 
 class StepFinished(Timed):
-    """A step has ended.  ``unconfirmed`` says in words which independent observation contradicts it."""
+    """A step has ended.
+
+    ``unconfirmed`` says in words which independent observation contradicts it, and ``missed`` which of its
+    moments did not come, so that its calls did not meet as they were meant to.
+    """
 
     kind: Literal["step_finished"] = "step_finished"
     step: str
     seconds: float
     unconfirmed: tuple[str, ...] = ()
+    missed: tuple[str, ...] = ()
 
 
 class Call(Timed):

@@ -15,7 +15,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from harness.check.result import CellResult
-from harness.check.wording import manner, set_options
+from harness.check.wording import describe, manner, overlaps, set_options
 from harness.history.events import (
     CellFailed,
     CellShortened,
@@ -157,4 +157,5 @@ def _words(event: StepStarted) -> str:
     )
     named = str(event.options.get("name", ""))
     words = " ".join(word for word in (event.action.replace("_", " "), named, shown) if word)
+    words = describe(event) if overlaps(event) else words
     return f"cycle {event.cycle}: {words}" if event.cycle else words

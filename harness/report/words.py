@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from harness.check.result import Bound, Cause, ControlOutcome, Finding, NoiseFloor, Strength
-from harness.check.wording import manner, set_options
+from harness.check.wording import describe, manner, overlaps, set_options
 from harness.errors import FlagsRefusedError
 from harness.history.observations import StepStarted
 from harness.history.passes import Control, Method, Role
@@ -286,7 +286,7 @@ def transition_words(recording: Recording) -> str:
     cycles = sorted({step.cycle for step in recording.steps if step.cycle > 0})
     first = cycles[0] if cycles else 0
     words = [
-        _with_options(step.action, set_options(step.options))
+        describe(step) if overlaps(step) else _with_options(step.action, set_options(step.options))
         for step in recording.steps
         if step.cycle == first and step.changes_engine
     ]
@@ -295,6 +295,8 @@ def transition_words(recording: Recording) -> str:
 
 def step_words(step: StepStarted) -> str:
     """A step with its name and what is set of its options: ``probe after-wake``, ``sleep (level 1)``."""
+    if overlaps(step):
+        return describe(step)
     options = set_options(step.options)
     name = options.pop("name", "")
     return _with_options(f"{step.action} {name}".rstrip(), options)

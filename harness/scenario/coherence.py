@@ -4,17 +4,21 @@ A probe asks an engine that is awake: one that the script has put to sleep would
 must ask for an adapter that is loaded, and equal a baseline that was taken of the same adapter and the same
 weights: one that cannot be equal would accuse a healthy engine.  So must requests that run beside the script,
 where they are expected to be answered as if nothing had happened.
+
+Calls that overlap, and one that its client gives up, may leave the engine in one of several states.  Every
+later step must fit each of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from harness.scenario.engine_state import ALL_TAGS, EngineState
 from harness.scenario.script import Repeat, Step
 from harness.scenario.steps.asking import NullTransition, Probe, ProbeOptions
+from harness.scenario.steps.concurrently import Concurrently
 from harness.scenario.steps.loading import (
     LoadAdapter,
     LoadAdapterOptions,
@@ -66,6 +70,11 @@ class _Story:
     running: dict[str, tuple[Asked, str]] = field(default_factory=dict)
     """What requests in flight ask, and the baseline that knows their answers."""
 
+    def after(self, step: Step) -> Iterator[_Story]:
+        """How it may go on, once a step has been carried out."""
+        for engine in step.outcomes(self.engine):
+            yield replace(self, engine=engine, baselines=dict(self.baselines), running=dict(self.running))
+
     def asked(self, adapter: str | None) -> Asked:
         """What it means to ask for an adapter by its name, or for the base model, here."""
         loaded = self.engine.adapters[adapter] if adapter else None
@@ -74,20 +83,37 @@ class _Story:
 
 def mistakes(script: tuple[Step, ...]) -> Iterator[Mistake]:
     """Yield every step that does not fit those before it, in order; repetitions are followed twice."""
-    story = _Story()
+    stories = [_Story()]
     for number, step in enumerate(script):
         if not isinstance(step, Repeat):
-            yield from _follow(story, step, keys=("script", number), repeated=False)
+            stories = yield from _follow_all(stories, step, keys=("script", number), repeated=False)
             continue
         for _ in range(min(step.repeat, 2)):
             for inner_number, inner in enumerate(step.steps):
                 keys = ("script", number, "steps", inner_number)
-                yield from _follow(story, inner, keys=keys, repeated=True)
+                stories = yield from _follow_all(stories, inner, keys=keys, repeated=True)
+
+
+def _follow_all(
+    stories: Sequence[_Story], step: Step, *, keys: Keys, repeated: bool
+) -> Generator[Mistake, None, list[_Story]]:
+    """Follow one step wherever the script may have come to; return where it may go on."""
+    ahead: list[_Story] = []
+    if step.begins is not None:
+        yield Mistake(
+            keys=(*keys, step.key(), "begins"),
+            message="only a call inside `concurrently` begins at a moment of its own",
+            remedy="leave it out, or put the calls that overlap under `concurrently:`",
+        )
+    for story in stories:
+        if step.asks and story.engine.rests:
+            yield _rests(story.engine, keys=(*keys, step.key()))
+        yield from _follow(story, step, keys=keys, repeated=repeated)
+        ahead += [after for after in story.after(step) if after not in ahead]
+    return ahead
 
 
 def _follow(story: _Story, step: Step, *, keys: Keys, repeated: bool) -> Iterator[Mistake]:
-    if step.asks and story.engine.rests:
-        yield _rests(story.engine, keys=(*keys, step.key()))
     match step:
         case Probe():
             yield from _probe(story, step.probe, keys=(*keys, "probe"), repeated=repeated)
@@ -109,9 +135,25 @@ def _follow(story: _Story, step: Step, *, keys: Keys, repeated: bool) -> Iterato
             )
         case CancelRequests():
             story.running.pop(step.cancel_requests.name, None)
+        case Concurrently():
+            yield from _overlap(story, step, keys=(*keys, "concurrently"))
         case _:
             pass
-    story.engine = step.leaves(story.engine)
+
+
+def _overlap(story: _Story, step: Concurrently, *, keys: Keys) -> Iterator[Mistake]:
+    """What those that overlap take for granted; what an engine makes of them is not foreseen."""
+    for number, member in enumerate(step.concurrently):
+        name = member.begins.after_first_token if member.begins else None
+        if name is not None and name not in story.running:
+            yield Mistake(
+                keys=(*keys, number, member.key(), "begins", "after_first_token"),
+                message=f"no requests {name!r} run here",
+                remedy=f"start them before: `start_requests: {{name: {name}}}`",
+            )
+    for member in step.concurrently:
+        if isinstance(member, CancelRequests):
+            story.running.pop(member.cancel_requests.name, None)
 
 
 def _rests(engine: EngineState, *, keys: Keys) -> Mistake:

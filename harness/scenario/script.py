@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import reduce
-from operator import or_
 from typing import Annotated, ClassVar, TypeAlias, get_args
 
-from pydantic import Discriminator, Field, GetCoreSchemaHandler, Tag, field_validator
-from pydantic_core import CoreSchema
+from pydantic import Field, field_validator
 
 from harness.scenario.steps.asking import NullTransition, Probe
 from harness.scenario.steps.base import BaseStep
-from harness.scenario.steps.caches import ResetEncoderCache, ResetMmCache, ResetPrefixCache
-from harness.scenario.steps.lifecycle import Pause, ReleaseKvCacheMemory, Resume, Sleep, WakeUp
-from harness.scenario.steps.loading import LoadAdapter, ReloadWeights, UnloadAdapter
-from harness.scenario.steps.requests import AbortRequests, CancelRequests, FinishRequests, StartRequests
-from harness.scenario.steps.updating import (
-    FinishWeightUpdate,
-    InitWeightTransfer,
-    StartWeightUpdate,
-    UpdateWeights,
-)
-
-Transition: TypeAlias = (
-    Sleep
-    | WakeUp
-    | Pause
-    | Resume
-    | ReleaseKvCacheMemory
-    | ReloadWeights
-    | InitWeightTransfer
-    | StartWeightUpdate
-    | UpdateWeights
-    | FinishWeightUpdate
-    | LoadAdapter
-    | UnloadAdapter
-    | ResetPrefixCache
-    | ResetMmCache
-    | ResetEncoderCache
-    | AbortRequests
-)
-"""Steps that are one call to the engine."""
+from harness.scenario.steps.by_key import ByKey
+from harness.scenario.steps.calls import Transition
+from harness.scenario.steps.concurrently import Concurrently
+from harness.scenario.steps.requests import CancelRequests, FinishRequests, StartRequests
 
 
 class Repeat(BaseStep):
@@ -62,33 +33,21 @@ class Repeat(BaseStep):
 
 
 _AnyStep: TypeAlias = (
-    Probe | Transition | StartRequests | FinishRequests | CancelRequests | NullTransition | Repeat
+    Probe
+    | Transition
+    | Concurrently
+    | StartRequests
+    | FinishRequests
+    | CancelRequests
+    | NullTransition
+    | Repeat
 )
 
 STEPS: dict[str, type[BaseStep]] = {model.key(): model for model in get_args(_AnyStep)}
 """Every step by the key that names it in YAML."""
 
 
-class _ByKey:
-    """Lets pydantic take a step for what its key says, instead of trying each."""
-
-    def __get_pydantic_core_schema__(self, _: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        tagged = [Annotated[model, Tag(key)] for key, model in STEPS.items()]
-        by_key = Discriminator(
-            _key_of,
-            custom_error_type="unknown_step",
-            custom_error_message="not a step; the steps are " + ", ".join(STEPS),
-        )
-        return handler.generate_schema(Annotated[reduce(or_, tagged), by_key])
-
-
-def _key_of(value: object) -> str | None:
-    if isinstance(value, dict):
-        return next((key for key in value if key in STEPS), None)
-    return value.key() if isinstance(value, BaseStep) else None
-
-
-Step: TypeAlias = Annotated[_AnyStep, _ByKey()]
+Step: TypeAlias = Annotated[_AnyStep, ByKey(lambda: STEPS, otherwise="not a step; the steps are")]
 
 
 def check_requests_end(steps: Iterable[Step], *, place: str) -> None:
@@ -98,7 +57,7 @@ def check_requests_end(steps: Iterable[Step], *, place: str) -> None:
         ValueError: one is started twice, ends without having been started, or is left running.
     """
     running: set[str] = set()
-    for step in steps:
+    for step in each_by_itself(steps):
         match step:
             case StartRequests(start_requests=options):
                 if options.name in running:
@@ -120,6 +79,15 @@ def flat_steps(script: tuple[Step, ...]) -> Iterator[Step]:
     for step in script:
         if isinstance(step, Repeat):
             yield from step.steps
+        else:
+            yield step
+
+
+def each_by_itself(steps: Iterable[Step]) -> Iterator[Step]:
+    """Every one of ``steps``, and instead of those that overlap each of these."""
+    for step in steps:
+        if isinstance(step, Concurrently):
+            yield from step.concurrently
         else:
             yield step
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -10,12 +12,17 @@ import anyio
 import httpx
 from pydantic import JsonValue
 
-CallErrorKind: TypeAlias = Literal["timeout", "connection", "http", "protocol"]
+CallErrorKind: TypeAlias = Literal["timeout", "abandoned", "connection", "http", "protocol"]
 Params: TypeAlias = tuple[tuple[str, str], ...]
 
 MESSAGE_LIMIT = 500
 TEXT_LIMIT = 4000
 """How much of a body that is not JSON is kept, in characters."""
+
+_SENT = "send_request_body.complete"
+"""How the event ends with which httpx says that a whole request has been sent."""
+
+_when_sent: ContextVar[Callable[[], None] | None] = ContextVar("when_sent", default=None)
 
 _NO_SUCH_ROUTE = "Not Found"
 """Starlette's message for a path it does not know; vLLM's own 404s say what was not found."""
@@ -25,7 +32,8 @@ _NO_SUCH_ROUTE = "Not Found"
 class CallError:
     """Why a call did not give what was asked for.
 
-    ``timeout``: no complete answer before the deadline.  ``connection``: refused, reset or
+    ``timeout``: no complete answer before the deadline.  ``abandoned``: none before the client gave it up,
+    as it was asked to.  ``connection``: refused, reset or
     closed half-way.  ``http``: an answer with another status than 2xx.  ``protocol``: a 200
     whose body is not what the API promises.
     """
@@ -78,6 +86,29 @@ class Fetched:
     seconds: float
 
 
+@contextmanager
+def telling_when_sent(tell: Callable[[], None]) -> Iterator[None]:
+    """Have ``tell`` called as soon as a request that is made within the block has been sent."""
+    token = _when_sent.set(tell)
+    try:
+        yield
+    finally:
+        _when_sent.reset(token)
+
+
+def _extensions() -> dict[str, object]:
+    """What tells httpx to say when a request has been sent; nothing where nobody wants to know."""
+    tell = _when_sent.get()
+    if tell is None:
+        return {}
+
+    async def trace(event: str, _: object) -> None:
+        if event.endswith(_SENT):
+            tell()
+
+    return {"trace": trace}
+
+
 async def fetch(
     http: httpx.AsyncClient,
     method: str,
@@ -97,7 +128,9 @@ async def fetch(
     error: CallError | None = None
     try:
         with anyio.fail_after(deadline_s):
-            response = await http.request(method, path, params=list(params), json=payload)
+            response = await http.request(
+                method, path, params=list(params), json=payload, extensions=_extensions()
+            )
     except (TimeoutError, httpx.TimeoutException):
         error = timed_out(deadline_s)
     except httpx.HTTPError as failure:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from harness.check.answer_pair import Reply
-from harness.check.wording import condition, counted, occasion
+from harness.check.wording import condition, counted, describe, occasion
 from harness.history.passes import CacheCondition, Control, PassStarted, Role
 from tests.check.stories import COLD, REHIT, WARM, Story
+from tests.history.begun import step_started
 
 
 def started(
@@ -77,3 +78,13 @@ def test_how_an_answer_came_to_be(cache: CacheCondition, cached: int | None, wor
 def test_things_are_counted(number: int, plural: str | None, words: str) -> None:
     """One is singular; a plural that takes more than an s is given."""
     assert counted(number, "answer", plural) == words
+
+
+def test_calls_that_overlap_are_told_together() -> None:
+    """Each with what the script says of it, and when it begins."""
+    calls = [
+        {"sleep": {"level": 1, "mode": "wait"}},
+        {"wake_up": {"begins": {"while_pending": "sleep"}}},
+    ]
+    step = step_started(t=0, step="1", action="concurrently", options={"calls": calls}, cycle=0)
+    assert describe(step) == ("concurrently sleep level 1 mode wait and wake up begins while pending sleep")

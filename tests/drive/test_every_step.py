@@ -12,7 +12,8 @@ import pytest
 from harness.drive import transitions
 from harness.drive.session import Session
 from harness.scenario.schema import Deadlines
-from harness.scenario.script import STEPS, Transition
+from harness.scenario.script import STEPS
+from harness.scenario.steps.calls import Transition
 from harness.vllm_api import lifecycle
 from tests.fake_vllm.app import create_app
 from tests.fake_vllm.options import Options

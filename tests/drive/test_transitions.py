@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from harness.drive.transitions import change_engine, forget_pictures, reload_loaded_weights
 from harness.history.observations import Call, Observation
 from harness.scenario.engine_state import ALL_TAGS, EngineState
-from harness.scenario.script import Transition
+from harness.scenario.steps.calls import Transition
 from tests.drive.scripted_engine import Stage, stage
 
 pytestmark = pytest.mark.anyio

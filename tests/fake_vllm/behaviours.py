@@ -86,6 +86,12 @@ class Behaviour(StrEnum):
     """Exit when put to sleep at level 2 while the weights are asleep already."""
     WANTS_KEY = "wants-key"
     """Answer below ``/v1`` with 401 to whoever shows no key, from the start, as ``--api-key`` does."""
+    WAKE_UP_OVERTAKES_SLEEP = "wake-up-overtakes-sleep"
+    """A sleep that waits for requests does not look whether a wake-up let scheduling go on meanwhile."""
+    RESET_LOST_BETWEEN_CALLS = "reset-lost-between-calls"
+    """Say that the prefix cache is forgotten, and forget nothing, while a sleep or a pause is under way."""
+    PAUSE_AND_CANCEL_DROP_REQUEST = "pause-and-cancel-drop-request"
+    """Forget one other request for good when a client leaves while a pause waits for requests."""
     WAKE_UP_FAILS = "wake-up-fails"
     """Answer ``/wake_up`` with HTTP 500 and stay asleep."""
 

@@ -73,6 +73,8 @@ class Engine:
         self.operations: dict[str, list[float]] = {}
         """How long sleep-mode calls took, by their name in the metric."""
         self.weight_version = "default"
+        self._resting = 0
+        """How many calls that let it rest are under way."""
         self.started = time.time()
 
     async def generate(self, sequence: Sequence) -> None:
@@ -92,7 +94,10 @@ class Engine:
                 sequence.news.clear()
                 yield len(sequence.generated)
         finally:
+            left = sequence.finish_reason is None
             self.scheduler.abort([sequence])
+            if left and self._resting and Behaviour.PAUSE_AND_CANCEL_DROP_REQUEST in self._misbehaviour:
+                self.scheduler.drop_one()
 
     @property
     def is_paused(self) -> bool:
@@ -117,8 +122,9 @@ class Engine:
             keep = keep or Behaviour.MIX_SALTS_AFTER_WAKE in self._misbehaviour
             self._reset_caches(keep_hashes=keep or Fault.KEEP_PREFIX_CACHE in self.faults)
             self.memory.sleep(level)
-            await _lasting(self.scheduler.pace.falling_asleep())
         self.sleep_gauge = (True, level)
+        if level >= 1:
+            await _lasting(self.scheduler.pace.falling_asleep())
 
     async def wake_up(self, tags: Tags[str] | None) -> bool:
         """Bring memory back; scheduling goes on once all of it is."""
@@ -176,6 +182,8 @@ class Engine:
 
     def reset_prefix_cache(self, *, running_requests: bool = False) -> bool:
         """Forget the prefix cache; refused (False) while requests run, unless these are preempted."""
+        if self._resting and Behaviour.RESET_LOST_BETWEEN_CALLS in self._misbehaviour:
+            return True
         if running_requests:
             self.scheduler.preempt_all()
         return self._pool.forget()
@@ -192,9 +200,16 @@ class Engine:
     async def _rest(self, mode: PauseMode) -> None:
         if mode == "abort":
             self.scheduler.abort([*self.scheduler.running, *self.scheduler.waiting])
-        self.scheduler.set_pause(Pause.EVERYTHING if mode == "keep" else Pause.NEW)
+        pause = Pause.EVERYTHING if mode == "keep" else Pause.NEW
+        self.scheduler.set_pause(pause)
         if mode == "wait":
-            await self.scheduler.drain()
+            self._resting += 1
+            try:
+                await self.scheduler.drain()
+            finally:
+                self._resting -= 1
+            if Behaviour.WAKE_UP_OVERTAKES_SLEEP not in self._misbehaviour:
+                self.scheduler.set_pause(pause)  # somebody may have let it go on meanwhile
 
     def _reset_caches(self, *, keep_hashes: bool = False) -> None:
         self.scheduler.preempt_all()

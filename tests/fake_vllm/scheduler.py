@@ -159,6 +159,11 @@ class Scheduler:
                 self._finish(sequence, "abort")
                 self._observe()
 
+    def drop_one(self) -> None:
+        """Forget one sequence that runs, and tell nobody."""
+        for sequence in self.running[:1]:
+            self._leave(sequence)
+
     def preempt_all(self) -> None:
         """Take their blocks from all running sequences; they are computed again from the start."""
         for sequence in reversed(self.running.copy()):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.scenario.schema import Scenario
 from harness.scenario.script import STEPS
+from harness.scenario.steps.base import CallOptions
 from tests.marked_part import with_part
 
 README = Path(__file__).parents[2] / "scenarios" / "README.md"
@@ -19,12 +20,18 @@ Row = tuple[str, str, str, str]
 _SCHEMA: Schema = Scenario.model_json_schema()
 _DEFINITIONS: Mapping[str, Schema] = _SCHEMA["$defs"]
 
+_COMMON = frozenset(CallOptions.model_fields)
+"""Options that every call has: they are told once."""
+
 
 def with_tables(text: str) -> str:
     """``text`` with both tables written anew, each between its marks."""
     text = with_part(text, "keys", _table("key", _rows(_SCHEMA)))
-    of_steps = (row for step in STEPS.values() for row in _rows(_DEFINITIONS[step.__name__]))
-    return with_part(text, "steps", _table("option of a step", of_steps))
+    of_any_call = _rows(CallOptions.model_json_schema(), "CALL.")
+    of_steps = (
+        row for step in STEPS.values() for row in _rows(_DEFINITIONS[step.__name__], leave_out=_COMMON)
+    )
+    return with_part(text, "steps", _table("option of a step", (*of_any_call, *of_steps)))
 
 
 def _table(heading: str, rows: Iterable[Row]) -> str:
@@ -32,10 +39,12 @@ def _table(heading: str, rows: Iterable[Row]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _rows(model: Schema, prefix: str = "") -> Iterator[Row]:
+def _rows(model: Schema, prefix: str = "", *, leave_out: Collection[str] = ()) -> Iterator[Row]:
     for name, value in model.get("properties", {}).items():
+        if name in leave_out:
+            continue
         if inner := _inner(value):
-            yield from _rows(inner, f"{prefix}{name}.")
+            yield from _rows(inner, f"{prefix}{name}.", leave_out=leave_out)
         else:
             default = "required" if name in model.get("required", ()) else _default(value.get("default"))
             yield f"`{prefix}{name}`", _kind(value), default, value.get("description", "")
@@ -45,6 +54,9 @@ def _rows(model: Schema, prefix: str = "") -> Iterator[Row]:
 
 def _inner(value: Schema) -> Schema | None:
     """What ``value`` refers to, where that is one model."""
+    if "anyOf" in value:
+        given = [each for each in value["anyOf"] if each != {"type": "null"}]
+        return _inner(given[0]) if len(given) == 1 else None
     return _DEFINITIONS[value["$ref"].rpartition("/")[2]] if "$ref" in value else None
 
 
@@ -79,6 +91,8 @@ def _range(value: Schema) -> str:
     words = {sign: f"{limit:g}" for sign, limit in limits.items() if limit is not None}
     if words.keys() == {" >= ", " <= "}:
         return f" {words[' >= ']} to {words[' <= ']}"
+    if words.keys() == {" > ", " <= "}:
+        return f" > {words[' > ']}, at most {words[' <= ']}"
     return "".join(f"{sign}{limit}" for sign, limit in words.items())
 
 

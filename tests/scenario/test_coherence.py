@@ -238,3 +238,60 @@ def test_the_first_probe_is_like_nothing_before(tmp_path: Path) -> None:
     path.write_text(HEAD.replace("probe: base", "probe: {name: base, adapter: x}"), encoding="utf-8")
     with pytest.raises(ScenarioError, match="the first probe asks the model as it was started"):
         load_scenario(path)
+
+
+OVERLAP = """\
+  - start_requests: {name: r}
+  - concurrently:
+      - sleep: {level: 1, mode: wait}
+      - wake_up: {begins: {while_pending: sleep}}
+      - reset_prefix_cache: {begins: {after_first_token: r}}
+  - wake_up: {}
+  - finish_requests: {name: r, expect: ended}
+  - probe: after
+"""
+
+
+def test_what_overlaps_may_go_either_way_and_is_brought_to_one(tmp_path: Path) -> None:
+    """A wake-up after it makes sure that the probe is answered."""
+    load(tmp_path, OVERLAP)
+
+
+@pytest.mark.parametrize(
+    ("steps", "place", "message"),
+    [
+        (OVERLAP.replace("  - wake_up: {}\n", ""), "13:5", "put to sleep"),
+        (OVERLAP.replace("while_pending: sleep", "while_pending: pause"), "8:5", "must name one call"),
+        (OVERLAP.replace("while_pending: sleep", "after: 1, while_pending: sleep"), "10:19", "say one of"),
+        (OVERLAP.replace("token: r", "token: q"), "11:39", "no requests 'q' run here"),
+        (OVERLAP.replace("sleep: {level", "slep: {level"), "9:9", "not a call that can overlap"),
+        (
+            "  - sleep: {begins: {after: 1}}\n  - wake_up: {}\n  - probe: after\n",
+            "7:13",
+            "only a call inside",
+        ),
+        ("  - sleep: {abandon: {after: 1}}\n  - probe: after\n", "8:5", "put to sleep"),
+        (
+            "  - sleep: {must_fail: true, abandon: {after: 1}}\n  - probe: after\n",
+            "7:5",
+            "say one of the two",
+        ),
+        (
+            """\
+  - concurrently:
+      - reload_weights: {weights: other}
+      - reload_weights: {}
+  - probe: after
+""",
+            "10:5",
+            "they cannot be equal",
+        ),
+    ],
+)
+def test_what_overlaps_and_cannot_be_is_refused_at_its_place(
+    tmp_path: Path, steps: str, place: str, message: str
+) -> None:
+    """File, line and column, before anything starts."""
+    with pytest.raises(ScenarioError, match=message) as refused:
+        load(tmp_path, steps)
+    assert f"example.yaml:{place}" in str(refused.value)

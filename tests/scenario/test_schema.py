@@ -128,7 +128,7 @@ def test_an_impossible_level_is_refused(tree: dict[str, Any], level: int) -> Non
 
 def test_every_step_is_tried() -> None:
     """No step is left out of what these tests write."""
-    others = {"probe", "start_requests", "finish_requests", "cancel_requests", "repeat"}
+    others = {"probe", "concurrently", "start_requests", "finish_requests", "cancel_requests", "repeat"}
     assert set(STEPS) == set(OPTIONS) | others
 
 

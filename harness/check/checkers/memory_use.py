@@ -22,7 +22,7 @@ from harness.check.noise.budget import Family
 from harness.check.noise.exact_tests import rising
 from harness.check.result import Finding, Strength
 from harness.check.told_configuration import told
-from harness.check.wording import counted
+from harness.check.wording import counted, overlaps
 from harness.history.observations import Observation, StepStarted
 
 MIB = 1024 * 1024
@@ -223,6 +223,7 @@ def _discarding_sleeps(evidence: Evidence) -> Iterator[Sleep]:
         sleep
         for sleep in lifecycle_calls.sleeps(evidence.recording)
         if sleep.level >= lifecycle_calls.DISCARDS_KV_CACHE
+        and not _overlapped(evidence.recording.action_of_step.get(sleep.step or ""))
     )
 
 
@@ -230,8 +231,14 @@ def _releases(evidence: Evidence) -> Iterator[StepStarted]:
     """The steps in which the server said that it released the KV cache's memory."""
     actions = evidence.recording.action_of_step
     for call in evidence.recording.calls:
-        if lifecycle_calls.releases_kv_cache(call) and (step := actions.get(call.step or "")) is not None:
+        step = actions.get(call.step or "")
+        if lifecycle_calls.releases_kv_cache(call) and step is not None and not _overlapped(step):
             yield step
+
+
+def _overlapped(step: StepStarted | None) -> bool:
+    """Whether other calls were in flight with those of a step, which may have taken the memory again."""
+    return step is not None and overlaps(step)
 
 
 def _change(evidence: Evidence, step: str) -> int | None:

@@ -35,8 +35,12 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
 def obstacles(evidence: Evidence) -> Iterator[str]:
     """Yield the first step after which a server that told its state before told nothing any more.
 
-    What no look confirms may not have happened, whatever the call answered.
+    What no look confirms may not have happened, whatever the call answered.  And yield which calls did not
+    meet as the script wanted.
     """
+    for step in evidence.recording.steps:
+        end = evidence.recording.step_ends.get(step.step)
+        yield from (f"{describe(step)}: {missed}" for missed in (end.missed if end else ()))
     told = [_tells(seen) for seen in evidence.recording.observations]
     if not any(told):
         return  # this release tells nothing at all

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from harness.scenario.engine_state import AdapterName, Tag, Weights
 from harness.scenario.script import Step
 from harness.scenario.steps.asking import Probe, ProbeOptions
-from harness.scenario.steps.base import NoOptions
+from harness.scenario.steps.base import CallOptions
 from harness.scenario.steps.caches import ResetPrefixCache, ResetPrefixCacheOptions
 from harness.scenario.steps.lifecycle import (
     Mode,
@@ -76,11 +76,11 @@ def _load(adapter: AdapterName, *, in_place: bool = False, same_path: bool = Fal
 
 PROBE = Probe(probe=ProbeOptions(name="after", evidence=("warm",)))
 RESET = ResetPrefixCache(reset_prefix_cache=ResetPrefixCacheOptions())
-RESUME = Resume(resume=NoOptions())
+RESUME = Resume(resume=CallOptions())
 _START = StartRequests(start_requests=StartRequestsOptions(name=REQUESTS))
 FINISH = FinishRequests(finish_requests=FinishRequestsOptions(name=REQUESTS, within=FINISHED_WITHIN_S))
 _CANCEL = CancelRequests(cancel_requests=CancelRequestsOptions(name=REQUESTS))
-_ABORT = AbortRequests(abort_requests=NoOptions())
+_ABORT = AbortRequests(abort_requests=CallOptions())
 _UNLOAD = UnloadAdapter(unload_adapter=UnloadAdapterOptions(name=ADAPTER))
 
 _SINGLE: tuple[Step, ...] = (

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 
 from harness.check.result import Strength, Witness
 from harness.check.told_configuration import told
+from harness.check.wording import overlaps
 from harness.history.observations import Call
 from harness.history.passes import Answer, Method, Role
 from harness.history.recording import Pass, Recording
@@ -78,6 +79,11 @@ def obstacle(cell: CellReport) -> str | None:
     baseline = _first_baseline(recording) if recording else None
     if recording is None or baseline is None:
         return "no prompt was ever answered"
+    if any(overlaps(step) or step.options.get("abandon") for step in recording.steps):
+        return (
+            "it takes calls that overlap or are given up, and the scripts make one after the other; "
+            "`sleepwake run` with the scenario's file makes them as they were made"
+        )
     if kinds := _only_in_kinds(cell):
         return (
             f"it shows in requests of other kinds alone ({kinds}), and plain prompts are answered as before"

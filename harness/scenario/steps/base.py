@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from harness.scenario.engine_state import EngineState
 from harness.vllm_api.versions import Feature
@@ -18,16 +18,63 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class NoOptions(Strict):
-    """The step has no options: write ``{}``."""
+class Moment(Strict):
+    """When a call of `concurrently` begins, if not with the others: exactly one of these is said."""
+
+    after: float | None = Field(default=None, gt=0, le=600, description="so many seconds after the others")
+    after_first_token: Name | None = Field(
+        default=None, description="once each of these requests has its first token, by their name"
+    )
+    while_pending: Name | None = Field(
+        default=None,
+        description="as soon as an earlier call of the same `concurrently`, named by its key, has been sent",
+    )
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Moment:
+        said = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        if len(said) != 1:
+            raise ValueError("say one of `after`, `after_first_token` and `while_pending`")
+        return self
 
 
-class MayFail(Strict):
-    """Options of a call that the engine may have to refuse."""
+class Abandon(Strict):
+    """A client that gives its call up, so that nobody hears what became of it."""
+
+    after: float = Field(gt=0, le=600, description="seconds after which the client gives the call up")
+    within: float = Field(
+        default=10.0,
+        gt=0,
+        le=600,
+        description="seconds in which it may still take effect: so long is waited for that",
+    )
+
+
+class Overlapping(Strict):
+    """Options of what may stand in `concurrently`."""
+
+    begins: Moment | None = Field(
+        default=None, description="inside `concurrently`: when it begins; without it at once, with the others"
+    )
+
+
+class CallOptions(Overlapping):
+    """Options that every call has."""
 
     must_fail: bool = Field(
-        default=False, description="the engine must refuse the call; if it does not, that contradicts"
+        default=False,
+        description="the engine must refuse the call and stay as it is; a status of 200 contradicts",
     )
+    abandon: Abandon | None = Field(
+        default=None,
+        description="the client gives the call up, which then has taken effect, whole, or not at all",
+    )
+
+    @model_validator(mode="after")
+    def _a_refusal_is_waited_for(self) -> CallOptions:
+        if self.must_fail and self.abandon is not None:
+            raise ValueError("nobody hears whether a call that is given up is refused: say one of the two")
+        return self
 
 
 class BaseStep(Strict):
@@ -67,12 +114,43 @@ class BaseStep(Strict):
     @property
     def must_fail(self) -> bool:
         """Whether the engine must refuse it."""
+        options = self.call_options
+        return options is not None and options.must_fail
+
+    @property
+    def call_options(self) -> CallOptions | None:
+        """What every call can be told; None where the step is none."""
         options = getattr(self, self.key())
-        return isinstance(options, MayFail) and options.must_fail
+        return options if isinstance(options, CallOptions) else None
+
+    @property
+    def begins(self) -> Moment | None:
+        """When it begins, inside `concurrently`."""
+        options = getattr(self, self.key())
+        return options.begins if isinstance(options, Overlapping) else None
+
+    @property
+    def abandoned(self) -> Abandon | None:
+        """When its client gives it up; None where it waits."""
+        options = self.call_options
+        return options.abandon if options else None
 
     def leaves(self, engine: EngineState) -> EngineState:
         """What the engine must be like afterwards."""
-        return engine if self.must_fail else self.changed(engine)
+        return self.refused(engine) if self.must_fail else self.changed(engine)
+
+    def outcomes(self, engine: EngineState) -> tuple[EngineState, ...]:
+        """What the engine may be like afterwards, where that is more than one thing."""
+        after = self.leaves(engine)
+        return (after,) if self.abandoned is None or after == engine else (after, engine)
+
+    def may_be_refused(self, engine: EngineState) -> bool:  # noqa: ARG002 - most calls are always possible
+        """Whether an engine that is like this, and at rest, may refuse the call."""
+        return False
+
+    def refused(self, engine: EngineState) -> EngineState:
+        """What the engine is like once it has refused the step: as before."""
+        return engine
 
     def changed(self, engine: EngineState) -> EngineState:
         """What the engine is like once the step has been carried out."""

@@ -6,11 +6,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from harness.scenario.steps.base import BaseStep, NoOptions, Strict
+from harness.scenario.steps.base import BaseStep, CallOptions
 from harness.vllm_api.versions import Feature
 
 
-class ResetPrefixCacheOptions(Strict):
+class ResetPrefixCacheOptions(CallOptions):
     """Parameters of ``POST /reset_prefix_cache``."""
 
     running_requests: bool = Field(
@@ -38,7 +38,7 @@ class ResetPrefixCache(BaseStep):
 class ResetMmCache(BaseStep):
     """Forget every preprocessed picture, sound and film."""
 
-    reset_mm_cache: NoOptions
+    reset_mm_cache: CallOptions
 
     takes_memory: ClassVar[bool] = False
     feature: ClassVar[Feature | None] = Feature.RESET_MM_CACHE
@@ -47,7 +47,7 @@ class ResetMmCache(BaseStep):
 class ResetEncoderCache(BaseStep):
     """Forget what encoders made of pictures, sounds and films."""
 
-    reset_encoder_cache: NoOptions
+    reset_encoder_cache: CallOptions
 
     takes_memory: ClassVar[bool] = False
     feature: ClassVar[Feature | None] = Feature.RESET_ENCODER_CACHE

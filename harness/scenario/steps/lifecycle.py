@@ -8,13 +8,13 @@ from typing import ClassVar, Literal, TypeAlias
 from pydantic import Field
 
 from harness.scenario.engine_state import EngineState
-from harness.scenario.steps.base import BaseStep, MayFail, NoOptions, Strict
+from harness.scenario.steps.base import BaseStep, CallOptions
 from harness.vllm_api.versions import Feature
 
 Mode: TypeAlias = Literal["abort", "wait", "keep"]
 
 
-class SleepOptions(Strict):
+class SleepOptions(CallOptions):
     """Parameters of ``POST /sleep``."""
 
     level: Literal[0, 1, 2] = Field(
@@ -25,7 +25,7 @@ class SleepOptions(Strict):
     )
 
 
-class WakeOptions(Strict):
+class WakeOptions(CallOptions):
     """Parameters of ``POST /wake_up``; without tags everything wakes."""
 
     tags: tuple[Literal["weights", "kv_cache", "scheduling"], ...] = Field(
@@ -33,7 +33,7 @@ class WakeOptions(Strict):
     )
 
 
-class PauseOptions(Strict):
+class PauseOptions(CallOptions):
     """Parameters of ``POST /pause``."""
 
     mode: Mode | None = Field(
@@ -44,7 +44,7 @@ class PauseOptions(Strict):
     )
 
 
-class ReleaseOptions(MayFail):
+class ReleaseOptions(CallOptions):
     """Parameters of ``POST /release_kv_cache_memory``."""
 
 
@@ -104,7 +104,7 @@ class Pause(BaseStep):
 class Resume(BaseStep):
     """Go on after a pause."""
 
-    resume: NoOptions
+    resume: CallOptions
 
     needs_async: ClassVar[bool] = True
     takes_memory: ClassVar[bool] = False
@@ -122,6 +122,10 @@ class ReleaseKvCacheMemory(BaseStep):
 
     takes_memory: ClassVar[bool] = False
     feature: ClassVar[Feature | None] = Feature.RELEASE_KV_CACHE_MEMORY
+
+    def may_be_refused(self, engine: EngineState) -> bool:
+        """It takes a pause, and all memory in its place."""
+        return not engine.paused or bool(engine.asleep)
 
     def changed(self, engine: EngineState) -> EngineState:
         """The cache's memory is asleep."""

@@ -7,11 +7,11 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from harness.scenario.engine_state import AdapterName, EngineState
-from harness.scenario.steps.base import BaseStep, MayFail, Name
+from harness.scenario.steps.base import BaseStep, CallOptions, Name
 from harness.vllm_api.versions import Feature
 
 
-class ReloadOptions(MayFail):
+class ReloadOptions(CallOptions):
     """Which weights ``reload_weights`` loads."""
 
     weights: Literal["own", "other", "missing"] = Field(
@@ -26,7 +26,7 @@ class ReloadOptions(MayFail):
         return self
 
 
-class LoadAdapterOptions(MayFail):
+class LoadAdapterOptions(CallOptions):
     """Parameters of ``POST /v1/load_lora_adapter``."""
 
     name: Name = Field(description="requests name it so")
@@ -38,7 +38,7 @@ class LoadAdapterOptions(MayFail):
     )
 
 
-class UnloadAdapterOptions(MayFail):
+class UnloadAdapterOptions(CallOptions):
     """Parameters of ``POST /v1/unload_lora_adapter``."""
 
     name: Name = Field(description="the name it was loaded under")
@@ -61,6 +61,10 @@ class ReloadWeights(BaseStep):
     def leaves_a_trace(self) -> bool:
         """Its own weights are what an engine has anyway."""
         return self.reload_weights != ReloadOptions()
+
+    def may_be_refused(self, engine: EngineState) -> bool:
+        """There may be nowhere to load them to."""
+        return "weights" in engine.asleep or engine.updating
 
     def changed(self, engine: EngineState) -> EngineState:
         """These weights are loaded."""
@@ -88,6 +92,11 @@ class LoadAdapter(BaseStep):
         """It stays loaded."""
         return True
 
+    def may_be_refused(self, engine: EngineState) -> bool:
+        """The name is taken, or there may be nowhere to load it to."""
+        options = self.load_adapter
+        return (options.name in engine.adapters and not options.in_place) or "weights" in engine.asleep
+
     def changed(self, engine: EngineState) -> EngineState:
         """Its name means this adapter."""
         return engine.after_load(self.load_adapter.name, self.load_adapter.adapter)
@@ -107,6 +116,10 @@ class UnloadAdapter(BaseStep):
     def leaves_a_trace(self) -> bool:
         """What it made room for is not the same afterwards."""
         return True
+
+    def may_be_refused(self, engine: EngineState) -> bool:
+        """There is none of this name, or no memory that it could leave."""
+        return self.unload_adapter.name not in engine.adapters or "weights" in engine.asleep
 
     def changed(self, engine: EngineState) -> EngineState:
         """Its name means nothing any more."""

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from harness.scenario.steps.base import BaseStep, Name, NoOptions, Strict
+from harness.scenario.steps.base import BaseStep, CallOptions, Name, Overlapping, Strict
 from harness.vllm_api.versions import Feature
 
 
@@ -46,7 +46,7 @@ class FinishRequestsOptions(Strict):
     within: float = Field(default=60.0, gt=0, description="seconds from this step on; then they are given up")
 
 
-class CancelRequestsOptions(Strict):
+class CancelRequestsOptions(Overlapping):
     """Requests whose clients leave before they have their answers."""
 
     name: Name = Field(description="of their `start_requests`")
@@ -73,7 +73,7 @@ class FinishRequests(BaseStep):
 class AbortRequests(BaseStep):
     """Have the engine end every request that it holds, as trainers do at the end of a step."""
 
-    abort_requests: NoOptions
+    abort_requests: CallOptions
 
     needs_async: ClassVar[bool] = True
     takes_memory: ClassVar[bool] = False

@@ -7,19 +7,19 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from harness.scenario.engine_state import EngineState
-from harness.scenario.steps.base import BaseStep, MayFail, Name
+from harness.scenario.steps.base import BaseStep, CallOptions, Name
 from harness.vllm_api.versions import Feature
 
 
-class InitTransferOptions(MayFail):
+class InitTransferOptions(CallOptions):
     """Parameters of ``POST /init_weight_transfer_engine``."""
 
 
-class StartUpdateOptions(MayFail):
+class StartUpdateOptions(CallOptions):
     """Parameters of ``POST /start_weight_update``."""
 
 
-class UpdateWeightsOptions(MayFail):
+class UpdateWeightsOptions(CallOptions):
     """Which weights arrive with ``POST /update_weights``."""
 
     weights: Literal["own", "other", "missing"] = Field(
@@ -47,7 +47,7 @@ class UpdateWeightsOptions(MayFail):
         return self
 
 
-class FinishUpdateOptions(MayFail):
+class FinishUpdateOptions(CallOptions):
     """Parameters of ``POST /finish_weight_update``."""
 
     version: Name | None = Field(default=None, description="what the new weights are called from now on")
@@ -68,6 +68,10 @@ class StartWeightUpdate(BaseStep):
 
     feature: ClassVar[Feature | None] = Feature.WEIGHT_TRANSFER
 
+    def may_be_refused(self, engine: EngineState) -> bool:
+        """One at a time, and there may be nowhere to load to."""
+        return engine.updating or "weights" in engine.asleep
+
     def changed(self, engine: EngineState) -> EngineState:
         """New weights are awaited."""
         return engine.after_update_began()
@@ -84,6 +88,10 @@ class UpdateWeights(BaseStep):
     def leaves_a_trace(self) -> bool:
         """Other weights may be loaded for good."""
         return True
+
+    def may_be_refused(self, engine: EngineState) -> bool:
+        """None has begun."""
+        return not engine.updating
 
     def changed(self, engine: EngineState) -> EngineState:
         """These weights are on their way."""
@@ -108,8 +116,10 @@ class FinishWeightUpdate(BaseStep):
         """The weights that arrived are loaded, and have this version."""
         return engine.after_update_ended(self.finish_weight_update.version)
 
-    def leaves(self, engine: EngineState) -> EngineState:
-        """An update whose end the engine must refuse is over as well, and has changed nothing."""
-        if self.must_fail:
-            return engine.after_update_began().after_update_ended(None)
-        return self.changed(engine)
+    def may_be_refused(self, engine: EngineState) -> bool:
+        """None has begun."""
+        return not engine.updating
+
+    def refused(self, engine: EngineState) -> EngineState:
+        """An update whose end is refused is over as well, and has changed nothing."""
+        return engine.after_update_began().after_update_ended(None)

@@ -161,3 +161,15 @@ def test_a_script_with_one_prompt_is_not_written_for_requests_of_other_kinds() -
     cell = CellReport(result=result, recording=examples.recording(stuck=()))
     assert "stop-strings" in (obstacle(cell) or "")
     assert reproduction(cell, DescribedCell()) is None
+
+
+def test_calls_that_overlap_have_no_script_that_makes_one_after_the_other() -> None:
+    """It would end with MATCH on an engine in which they race."""
+    recorded = examples.recording(stuck=("india", "rivers"))
+    steps = tuple(
+        step.model_copy(update={"action": "concurrently"}) if step.action == "sleep" else step
+        for step in recorded.steps
+    )
+    cell = CellReport(result=examples.corrupt_cell(), recording=replace(recorded, steps=steps))
+    assert reproduction(cell, DescribedCell()) is None
+    assert "calls that overlap" in (obstacle(cell) or "")
