@@ -33,7 +33,7 @@ class Terminal:
         if child == 0:
             kept = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
             path = f"{home / 'bin'}:{os.environ['PATH']}"
-            os.execvpe(
+            os.execvpe(  # noqa: S606 - the shell is what is tested
                 shell,
                 [shell, "-i"],
                 {**kept, "PATH": path, "HOME": str(home), "TERM": "xterm", "SHELL": shell, "COLUMNS": "200"},
