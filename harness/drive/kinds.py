@@ -183,6 +183,7 @@ def _fields(told: Told) -> dict[str, object]:
             token_ids=each.token_ids,
             logprobs=each.logprobs,
             ranks=each.ranks,
+            candidates=each.candidates,
             finish_reason=each.finish_reason,
             stop_reason=each.stop_reason,
             tool_calls=tuple(ToolCall(name=name, arguments=said) for name, said in each.tool_calls),

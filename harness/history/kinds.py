@@ -27,6 +27,9 @@ class KindChoice(Frozen):
     ranks: tuple[int, ...] = Field(
         default=(), description="of each token among the candidates that were told: 1 is the likeliest"
     )
+    candidates: tuple[tuple[int, float], ...] = Field(
+        default=(), description="of the first token: the tokens that were told, with their log-probabilities"
+    )
     finish_reason: str | None = None
     stop_reason: str | int | None = None
     tool_calls: tuple[ToolCall, ...] = ()

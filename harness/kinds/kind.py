@@ -85,6 +85,8 @@ class Kind:
         ask: Makes its questions; none where the setting does not allow it.
         oracle: Yields what is wrong with its answers, one sentence each, whatever the baseline said.
         cheap: Whether it is asked unless ``--kinds`` says otherwise.
+        drawn: Whether each of its answers is a single token that is drawn with a seed of its own among the
+            candidates that are told: how often such may differ in a noisy engine can be reckoned.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Kind:
     ask: Ask
     oracle: Oracle
     cheap: bool = True
+    drawn: bool = False
 
     def violations(self, answers: Sequence[KindAnswer]) -> Iterator[str]:
         """What is wrong with its answers: what would be wrong with any, then what its own oracle says."""

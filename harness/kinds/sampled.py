@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.history.kinds import KindAnswer
-from harness.kinds.kind import TOKENS, Kind, Question, Setting, choices, greedy
+from harness.kinds.kind import Kind, Question, Setting, choices, greedy
 
 CAUSE = "scheduler or protocol"
 
 _TOP_K = 3
-_SEVERAL = 3
+_SEVERAL, _CANDIDATES = 16, 5
 
 
 def _ask_with_seed(_: Setting) -> Sequence[Question]:
@@ -26,13 +26,14 @@ def _among_the_likeliest(answers: Sequence[KindAnswer]) -> Iterator[str]:
 
 
 def _ask_for_several(_: Setting) -> Sequence[Question]:
-    return (Question(body=greedy(n=_SEVERAL, temperature=1.0, seed=11)),)
+    drawn = {"n": _SEVERAL, "max_tokens": 1, "temperature": 1.0, "seed": 11}
+    return (Question(body=greedy(**drawn, top_k=_CANDIDATES, logprobs=_CANDIDATES)),)
 
 
 def _not_all_equal(answers: Sequence[KindAnswer]) -> Iterator[str]:
     for answer in answers:
         if len({choice.token_ids for choice in answer.choices}) == 1:
-            yield f"all {len(answer.choices)} sampled answers are the same, {TOKENS} tokens long"
+            yield f"all {len(answer.choices)} sampled answers are the same"
 
 
 SEEDED = Kind(
@@ -44,8 +45,9 @@ SEEDED = Kind(
 )
 SEVERAL = Kind(
     name="several",
-    summary="three sampled answers to one request: not all the same",
+    summary="sixteen sampled tokens to one request: not all the same, and drawn as before",
     cause=CAUSE,
     ask=_ask_for_several,
     oracle=_not_all_equal,
+    drawn=True,
 )

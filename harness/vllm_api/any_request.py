@@ -86,14 +86,16 @@ class _Chat(Body):
 class ToldChoice:
     """One of the answers to a request.
 
-    ``ranks`` are those of its tokens among the candidates that were told: 1 is the likeliest.  A tool call is
-    the name of a function and its arguments as they came.
+    ``ranks`` are those of its tokens among the candidates that were told: 1 is the likeliest.
+    ``candidates`` are those of the first token, with their log-probabilities, where it is a completion's.  A
+    tool call is the name of a function and its arguments as they came.
     """
 
     text: str = ""
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     ranks: tuple[int, ...] = ()
+    candidates: tuple[tuple[int, float], ...] = ()
     finish_reason: str | None = None
     stop_reason: int | str | None = None
     tool_calls: tuple[tuple[str, str], ...] = ()
@@ -123,6 +125,7 @@ class _Growing:
             token_ids=tuple(token for part in self.parts for token in part.token_ids),
             logprobs=tuple(each for part in self.parts for each in part.logprobs),
             ranks=tuple(rank for part in self.parts for rank in part.ranks),
+            candidates=next((part.candidates for part in self.parts if part.candidates), ()),
             finish_reason=ends[-1].finish_reason if ends else None,
             stop_reason=ends[-1].stop_reason if ends else None,
         )
@@ -215,6 +218,7 @@ def _of_completion(choice: _Choice) -> ToldChoice:
         token_ids=told.tokens if told else (),
         logprobs=told.token_logprobs if told else (),
         ranks=tuple(_rank(chosen, candidates.values()) for chosen, candidates in rows),
+        candidates=tuple(next(iter(told.top_logprobs), {}).items()) if told else (),
         finish_reason=choice.finish_reason,
         stop_reason=choice.stop_reason,
     )

@@ -80,8 +80,8 @@ RIGHT_AND_WRONG = [
         [choice("a", 1, 3, 4, 5, 6, 7, 8, 9, finish_reason="length")],
     ),
     ("seeded", [choice("a", ranks=(1, 3, 2))], [choice("a", ranks=(1, 4))]),
-    ("several", [choice("a", 1), choice("b", 4), choice("c", 5)], [choice("a", 1)] * 3),
-    ("several", [choice("a", 1), choice("b", 4), choice("c", 5)], [choice("a", 1), choice("b", 4)]),
+    ("several", [choice("a", 1), choice("b", 4)] * 8, [choice("a", 1)] * 16),
+    ("several", [choice("a", 1), choice("b", 4)] * 8, [choice("a", 1), choice("b", 4)]),
     (
         "tools",
         [choice("", tool_calls=(ToolCall(name="find_place", arguments='{"place": "sea"}'),))],

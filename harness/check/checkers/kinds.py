@@ -2,7 +2,8 @@
 
 The oracle of a kind says what is right whatever the baseline was: valid by the schema, no stop string in it.
 What it finds is a proof on the noisiest engine, if the baseline's own answers satisfy it.  An answer that is
-only another one proves something where nothing differed before, and where it is another one again.
+only another one proves something where nothing differed before, and where it is another one again.  Of tokens
+drawn with a seed the likelihoods tell how often they may differ, on any engine.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from harness.check.evidence import Evidence
+from harness.check.noise.budget import Family
+from harness.check.noise.equal_draws import chance
 from harness.check.result import Cause, Finding, Strength
 from harness.check.wording import counted
 from harness.history.event_base import UNTIMELY
@@ -80,8 +83,25 @@ class _Rounds:
             if each.again or not (sentence := self._difference(each)):
                 continue
             again = [other for other in self._judged if other.again and _same_place(each, other)]
-            proves = steady and any(map(self._difference, again)) and not _only_late(each.answers)
-            yield self._finding(each, sentence, Strength.PROOF if proves else Strength.HINT)
+            if self._kind.drawn and (told := self._drawn_otherwise(each)):
+                sentence, proves = told, any(map(self._drawn_otherwise, again))
+            else:
+                proves = steady and any(map(self._difference, again))
+            late = _only_late(each.answers)
+            yield self._finding(each, sentence, Strength.PROOF if proves and not late else Strength.HINT)
+
+    def _drawn_otherwise(self, each: KindAnswered) -> str | None:
+        """That more tokens differ than likelihoods explain, in a sentence; None where chance explains it."""
+        alpha = self._evidence.budget.alpha(Family.DRAWS, series=len(self._judged))
+        before = self._baselines.get(each.reference)
+        for one, other in zip(before.answers if before else (), each.answers, strict=False):
+            differing, likely = chance(one.choices, other.choices)
+            if likely <= alpha:
+                return (
+                    f"{differing} of {len(other.choices)} tokens drawn with the same seeds are others, which "
+                    f"their likelihoods explain in {likely:.1g} of all cases"
+                )
+        return None
 
     def _unsound(self) -> str | None:
         """What is wrong before anything was done; None where the kind can be judged."""

@@ -29,6 +29,7 @@ class Family(StrEnum):
     SINGLE = "single answers far off"
     MEMORY = "memory that grows"
     SPEED = "steps that slow down"
+    DRAWS = "tokens drawn with the same seeds"
     AGREEMENT = "the baseline held against itself"
     """It accuses of nothing that sleep did; still, a healthy engine should not be doubted by chance."""
 
@@ -39,7 +40,8 @@ SHARES: Mapping[Family, float] = MappingProxyType(
         Family.SINGLE: 3 / 16,
         Family.MEMORY: 1 / 8,
         Family.SPEED: 1 / 8,
-        Family.AGREEMENT: 1 / 16,
+        Family.DRAWS: 1 / 32,
+        Family.AGREEMENT: 1 / 32,
     }
 )
 """The part of a cell's alpha that each family spends; answers are what a run is about, their tests many."""

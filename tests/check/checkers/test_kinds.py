@@ -127,3 +127,57 @@ def test_no_answer_is_a_proof_unless_the_engine_may_only_be_slow(failure: str, s
 def test_nothing_is_said_of_a_history_without_kinds() -> None:
     """As those of older versions are."""
     assert found(clean_story()) == []
+
+
+def draws(tokens: int, *, off: float = 0.0) -> KindAnswer:
+    """Sixteen sampled tokens, of which so many are others; likelihoods are ``off`` by so many nat."""
+    (question,) = KINDS["several"].ask(Setting())
+    candidates = ((1, -0.9 + off), (2, -1.2), (3, -1.6 - off), (4, -2.5), (5, -3.0))
+    came = tuple(
+        KindChoice(token_ids=(1 if number < tokens else 2 + number % 2,), ranks=(1,), candidates=candidates)
+        for number in range(16)
+    )
+    finished = tuple(each.model_copy(update={"finish_reason": "length"}) for each in came)
+    return KindAnswer(path=question.path, body=question.body, choices=finished, completion_tokens=16)
+
+
+@pytest.mark.parametrize(
+    ("others", "off", "again", "strengths"),
+    [
+        (0, 0.03, 0, []),
+        (1, 0.03, 1, [Strength.HINT]),
+        (9, 0.03, 9, [Strength.PROOF]),
+        (9, 0.03, 0, [Strength.HINT]),
+        (9, 0.9, 9, [Strength.HINT]),
+    ],
+)
+def test_tokens_drawn_otherwise_prove_damage_in_a_noisy_engine(
+    others: int, off: float, again: int, strengths: list[Strength]
+) -> None:
+    """If more differ than likelihoods explain, and do again; where these moved far nothing is proven."""
+    story = Story(prompts=4)
+    story.asks = {"reference": "baseline"}
+    story.baseline()
+    rounds = [
+        (Role.BASELINE, draws(0)),
+        (Role.NULL, draws(1, off=0.02)),
+        (Role.AFTER, draws(others, off=off)),
+    ]
+    for role, came in [*rounds, (Role.AFTER, draws(again, off=off))]:
+        if role is Role.NULL:
+            story.null()
+        elif role is Role.AFTER and came is rounds[2][1]:
+            story.cycle(1)
+        event = KindAnswered(
+            t=story.now(),
+            asks="several",
+            step="9",
+            probe=role.value,
+            role=role,
+            reference="baseline",
+            again=role is Role.AFTER and came is not rounds[2][1],
+            answers=(came,),
+        )
+        story.tell(event)
+    found = list(kinds.check(story.evidence(), cause=Cause.SCHEDULER))
+    assert [finding.strength for finding in found] == strengths
