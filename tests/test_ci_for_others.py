@@ -64,27 +64,27 @@ def test_without_inputs_the_default_scenarios_run(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "inputs", "ends", "warns"),
+    ("code", "inputs", "ends", "says"),
     [
         (0, {}, 0, ""),
         (1, {}, 1, ""),
         (2, {}, 2, ""),
         (3, {}, 0, "::warning title=sleepwake::inconclusive"),
         (3, {"inconclusive": "fail"}, 3, ""),
-        (4, {}, 4, ""),
+        (4, {}, 4, "::error title=sleepwake::infrastructure"),
         (4, {"infrastructure": "warn"}, 0, "::warning title=sleepwake::infrastructure"),
         (70, {"inconclusive": "warn", "infrastructure": "warn"}, 70, ""),
     ],
 )
 def test_doubt_and_trouble_are_told_from_failure(
-    code: int, inputs: dict[str, str], ends: int, warns: str, runner: Runner
+    code: int, inputs: dict[str, str], ends: int, says: str, runner: Runner
 ) -> None:
     """The job ends as the inputs say; the code itself is an output in any case."""
     done = _told(runner, CODE=str(code)).step(RUN, **inputs)
     assert done.code == ends
     assert done.outputs["exit-code"] == str(code)
-    assert warns in done.output
-    assert ("::warning" in done.output) == bool(warns)
+    assert says in done.output
+    assert ("::" in done.output) == bool(says)
 
 
 def test_the_verdict_and_the_run_are_outputs(runner: Runner) -> None:
@@ -136,6 +136,22 @@ def test_the_workflow_asks_the_action_only_what_it_knows() -> None:
     assert set(call["with"]) <= set(ACTION["inputs"])
     named = set(re.findall(r"inputs\.([\w-]+)", json.dumps(workflow["jobs"])))
     assert named == set(inputs)
+
+
+@pytest.mark.parametrize(
+    ("vllm", "shard", "name"),
+    [("", "", "sleepwake"), ("0.10.1", "", "sleepwake-0.10.1"), ("0.10.1", "1/2", "sleepwake-0.10.1-1-2")],
+)
+def test_every_job_of_the_workflow_keeps_its_report_under_a_name_of_its_own(
+    vllm: str, shard: str, name: str, tmp_path: Path
+) -> None:
+    """Release and shard, where there are any, without what the name of an artefact may not have."""
+    workflow = YAML(typ="safe").load((ROOT / ".github" / "workflows" / "verdict.yml").read_text())
+    (step,) = (step for step in workflow["jobs"]["verdict"]["steps"] if step.get("id") == "name")
+    parts = step["env"]["PARTS"].replace("${{ matrix.vllm }}", vllm).replace("${{ matrix.shard }}", shard)
+    told = {"PARTS": parts, "GITHUB_OUTPUT": str(tmp_path / "outputs")}
+    subprocess.run(["/bin/bash", "-e", "-c", step["run"]], env={**bare_environment(), **told}, check=True)
+    assert (tmp_path / "outputs").read_text() == f"name={name}\n"
 
 
 def _version(tag: str, *, changelog: str, folder: Path) -> subprocess.CompletedProcess[str]:

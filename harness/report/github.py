@@ -51,7 +51,12 @@ def workflow_commands(report: Report) -> Iterator[str]:
     for cell in report.cells:
         if cell.outcome in _LEVELS:
             described = report.run.cells.get(cell.result.cell)
-            yield _annotation(cell, file=described.scenario_file if described else None)
+            yield _annotation(cell, file=_file_of(described.scenario_file) if described else None)
+
+
+def _file_of(asked: str) -> str | None:
+    """The scenario's file, where it is one of the user's; one that ships is named without a path."""
+    return asked if asked.endswith((".yaml", ".yml")) else None
 
 
 def _annotation(cell: CellReport, *, file: str | None) -> str:

@@ -35,6 +35,9 @@ def test_an_annotation_names_file_cell_and_cause() -> None:
     (first, *_) = workflow_commands(replace(report, run=run))
     title = "prefix-cache-level1 / prefix-cache-on%3A corrupt (stale prefix cache)"
     assert first.startswith(f"::error title={title},file=scenarios/a%2Cb.yaml::")
+    shipped = RunDescription(run="r", cells={name: DescribedCell(scenario_file="prefix-cache-level1")})
+    (first, *_) = workflow_commands(replace(report, run=shipped))
+    assert first.startswith(f"::error title={title}::")  # one that ships is no file of the user's
 
 
 @rendering
