@@ -67,13 +67,20 @@ class _Rounds:
     def wrong(self) -> Iterator[Finding]:
         """What is wrong by the kind's own oracle."""
         excused = self._unsound()
+        beside_all = _was_sound(self._evidence)
         for each in self._judged:
-            for sentence in dict.fromkeys(self._kind.violations(each.answers)):
-                proves = not excused and not _only_late(each.answers)
+            sentences = dict.fromkeys(self._kind.violations(each.answers))
+            proves = not excused and not _only_late(each.answers) and (beside_all or self._alone_too(each))
+            for sentence in sentences:
                 yield self._finding(each, sentence, Strength.PROOF if proves else Strength.HINT)
         if excused and self._judged:
             before = next(iter(self._baselines.values()), None) or self._judged[0]
             yield self._finding(before, f"cannot be judged: before the transition, {excused}", Strength.HINT)
+
+    def _alone_too(self, each: KindAnswered) -> bool:
+        """Whether what was wrong beside requests of other kinds was wrong again without them."""
+        again = [other for other in self._judged if other.again and _same_place(each, other)]
+        return each.again or any(True for other in again for _ in self._kind.violations(other.answers))
 
     def changed(self) -> Iterator[Finding]:
         """What is another answer than the baseline's."""
@@ -155,6 +162,19 @@ def _difference(before: KindAnswer, after: KindAnswer) -> str | None:
     if shift > _SCORES_ALIKE:
         return f"a token of the prompt is scored {shift:.2g} nat otherwise"
     return None
+
+
+def _was_sound(evidence: Evidence) -> bool:
+    """Whether requests of all kinds were answered rightly beside each other before the first transition.
+
+    Where they were not, the engine mixes requests up whether it sleeps or not, now these and now those.
+    """
+    return not any(
+        True
+        for each in evidence.recording.kinds
+        if each.asks in KINDS and each.t < evidence.first_transition_since(each.reference)
+        for _ in KINDS[each.asks].violations(each.answers)
+    )
 
 
 def _same_place(one: KindAnswered, other: KindAnswered) -> bool:

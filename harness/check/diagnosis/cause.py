@@ -131,7 +131,7 @@ def _part_of_some_requests(symptoms: Symptoms) -> Decision | None:
         )
     if symptoms.heals(Control.RESET_ENCODER_CACHE):
         return Cause.ENCODER_CACHE, tuple(symptoms.for_kept_pictures())
-    if symptoms.has_connector and symptoms.read_past_the_salt:
+    if symptoms.has_connector and (symptoms.read_past_the_salt or symptoms.control_reads_past_the_salt):
         return _decide_on_reads_past_the_salt(symptoms)
     return None
 
@@ -196,13 +196,17 @@ def _decide_on_cached_reads(symptoms: Symptoms) -> Decision:
 
 
 def _decide_on_reads_past_the_salt(symptoms: Symptoms) -> Decision:
-    if not symptoms.computed_that_hold:
+    if symptoms.computed_that_hold:
+        right = f"all {symptoms.computed_that_hold} that computed it are right"
+    elif symptoms.heals(Control.UNSEEN_PROMPTS):
+        right = f"unseen prompts are right: all {symptoms.outcomes[Control.UNSEEN_PROMPTS].asked}"
+    else:
         return Cause.UNKNOWN, ()
-    read = f"{symptoms.read_past_the_salt} of {len(symptoms.damaged)} damaged answers read their prompt"
-    return Cause.KV_CONNECTOR, (
-        f"{read} from a cache under a salt never used before, which only a connector can serve",
-        f"all {symptoms.computed_that_hold} that computed it are right",
-    )
+    read = f"{symptoms.read_past_the_salt} of {len(symptoms.damaged)} damaged answers"
+    if not symptoms.read_past_the_salt:
+        read = f"{symptoms.control_reads_past_the_salt} control questions"
+    only = "from a cache under a salt never used before, which only a connector can serve"
+    return Cause.KV_CONNECTOR, (f"{read} read their prompt {only}", right)
 
 
 def _decide_on_likeness(alike: Sequence[Finding]) -> Decision:

@@ -139,6 +139,16 @@ class Symptoms:
             not each.reply.shares_salt and mostly_cached(each.reply, each.prompt) for each in self.damaged
         )
 
+    @cached_property
+    def control_reads_past_the_salt(self) -> int:
+        """How many questions under the control's fresh salt read their prompt from a cache; 0 if that heals.
+
+        Nor does forgetting the prefix cache heal: what was read is kept elsewhere.
+        """
+        if not self.stays_bad(Control.FRESH_SALT) or not self.stays_bad(Control.RESET_PREFIX_CACHE):
+            return 0
+        return sum(self._is_read(reply) for reply in self._asked(Control.FRESH_SALT))
+
     @property
     def quantised_kv_cache(self) -> bool:
         """Whether the KV cache is stored in fewer bits, and so needs scales."""

@@ -88,6 +88,37 @@ def test_an_answer_that_its_oracle_refuses_is_a_proof_and_names_the_cause() -> N
     assert "not valid by the schema" in result.reason
 
 
+@pytest.mark.parametrize(("again", "strength"), [(GOOD, Strength.HINT), (BAD, Strength.PROOF)])
+def test_an_engine_that_mixed_up_other_requests_before_has_to_be_wrong_alone(
+    again: str, strength: Strength
+) -> None:
+    """With a draft model vLLM 0.32.0 does so; whom it befalls is chance."""
+    story = Story(prompts=4)
+    story.asks = {"reference": "baseline"}
+    story.baseline()
+    asked(story, Role.BASELINE, answer(GOOD))
+    story.null()
+    (question,) = KINDS["stop-ids"].ask(Setting(token_ids=(7, 8, 9)))
+    wrong = KindChoice(text="a", token_ids=(7, 8, 9), finish_reason=None)
+    told = KindAnswer(path=question.path, body=question.body, choices=(wrong,), completion_tokens=3)
+    story.tell(
+        KindAnswered(
+            t=story.now(),
+            asks="stop-ids",
+            step="1",
+            probe="null",
+            role=Role.NULL,
+            reference="baseline",
+            answers=(told,),
+        )
+    )
+    story.cycle(1)
+    asked(story, Role.AFTER, answer(BAD))
+    asked(story, Role.AFTER, answer(again), again=True)
+    proofs = {finding.strength for finding in found(story) if "not valid" in finding.message}
+    assert proofs == {strength}
+
+
 def test_what_the_baseline_got_wrong_as_well_is_only_a_hint() -> None:
     """Nothing can be lost that was not there; that the kind could not be judged is told."""
     findings = found(story_of(answer(BAD), answer(BAD)))

@@ -396,6 +396,27 @@ def test_a_connector_may_serve_what_no_salt_allows() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("args", "unseen", "cause"),
+    [
+        (("--kv-transfer-config", "{}"), {}, Cause.KV_CONNECTOR),
+        (("--kv-transfer-config", "{}"), damage(ALL), Cause.UNKNOWN),
+        ((), {}, Cause.UNKNOWN),
+    ],
+)
+def test_control_questions_show_what_a_connector_serves(
+    args: tuple[str, ...], unseen: Mapping[str, Change], cause: Cause
+) -> None:
+    """Where all that was asked before shared a salt; nothing is in it that unseen prompts could read."""
+    story = stale_prefix_cache(extra_args=args)
+    past = damage(ALL, past_the_salt(garbage(0)))
+    story.control(Control.FRESH_SALT, past).control(Control.UNSEEN_PROMPTS, unseen)
+    result = story.control(Control.RESET_PREFIX_CACHE, past).judged()
+    assert result.cause is cause
+    if cause is Cause.KV_CONNECTOR:
+        assert "4 control questions read their prompt from a cache under a salt never used" in result.reason
+
+
 def test_a_connector_is_not_accused_where_computed_answers_are_damaged() -> None:
     """What also damages answers that read nothing is not in what is read."""
     scored = damage(ALL, shifted(0.5))
