@@ -408,7 +408,8 @@ def test_control_questions_show_what_a_connector_serves(
     args: tuple[str, ...], unseen: Mapping[str, Change], cause: Cause
 ) -> None:
     """Where all that was asked before shared a salt; nothing is in it that unseen prompts could read."""
-    story = stale_prefix_cache(extra_args=args)
+    story = Story(extra_args=args).baseline().null().sleep(keeps_cache=True).wake()
+    story.ask(Role.AFTER, WARM, cycle=1, changes=damage(ALL))
     past = damage(ALL, past_the_salt(garbage(0)))
     story.control(Control.FRESH_SALT, past).control(Control.UNSEEN_PROMPTS, unseen)
     result = story.control(Control.RESET_PREFIX_CACHE, past).judged()
