@@ -54,6 +54,8 @@ jobs:
       SLEEPWAKE_API_KEY: ${{{{ secrets.SLEEPWAKE_API_KEY }}}}
     steps:
       - uses: {checkout}
+        with:
+          persist-credentials: false
       - name: Install sleepwake
         run: |
           python3 -m venv "$RUNNER_TEMP/sleepwake"{site}
