@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,37 +32,14 @@ class Sampling:
     seed: int | None = None
 
 
-class Trainer:
-    """A Hugging Face model in float32, and REINFORCE on one layer of it, at some rate of learning."""
+class Answering:
+    """A Hugging Face model of a Llama in float32, with the methods of a ``vllm.LLM`` that a guard calls."""
 
-    def __init__(self, model: str, *, layer: int = -1, rate: float = 1e-2) -> None:
-        self.model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
-        self.tokenizer = AutoTokenizer.from_pretrained(model)
-        self.model.requires_grad_(requires_grad=False)
-        learning = self.model.model.layers[layer]
-        learning.requires_grad_(requires_grad=True)
-        self.optimizer = torch.optim.SGD(learning.parameters(), lr=rate)
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
         self._known: dict[tuple[tuple[int, ...], int, int], SimpleNamespace] = {}
-
-    def learn(self, rollouts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> float:
-        """Make answers likelier that repeat themselves less than the others do; return the mean reward."""
-        rewards = [len(set(answer)) / len(answer) for _, answer in rollouts]
-        mean = sum(rewards) / len(rewards)
-        self.optimizer.zero_grad()
-        for (prompt, answer), reward in zip(rollouts, rewards, strict=True):
-            tokens = torch.tensor([[*prompt, *answer]])
-            logits = self.model(tokens).logits[0, len(prompt) - 1 : -1]
-            chosen = logits.log_softmax(-1)[range(len(answer)), list(answer)]
-            (-(reward - mean) * chosen.mean() / len(rollouts)).backward()
-        self.optimizer.step()
-        self._known = {}
-        return mean
-
-    def save(self, folder: Path) -> None:
-        """Write the weights where the engine can take them from."""
-        self.model.save_pretrained(folder)
-
-    # What follows is what a guard needs to ask: the same methods as those of a ``vllm.LLM``.
+        """What the weights that the model has answer."""
 
     @property
     def llm_engine(self) -> SimpleNamespace:
@@ -92,39 +69,90 @@ class Trainer:
     def generate(
         self, prompts: Sequence[Mapping[str, Any]], sampling: Sampling, *, use_tqdm: bool = False
     ) -> list[SimpleNamespace]:
-        """Answer each prompt by itself, with the likeliest candidates of every token."""
+        """Answer all prompts at once, with the likeliest candidates of every token."""
         del use_tqdm
-        return [self._known_answer(tuple(prompt["prompt_token_ids"]), sampling) for prompt in prompts]
+        asked = [tuple(prompt["prompt_token_ids"]) for prompt in prompts]
+        limits = (sampling.max_tokens, max(1, sampling.logprobs))
+        unknown = [each for each in dict.fromkeys(asked) if (each, *limits) not in self._known]
+        for prompt, answer in zip(unknown, self._answers(unknown, *limits), strict=True):
+            self._known[(prompt, *limits)] = answer  # the same weights answer the same
+        return [self._known[(each, *limits)] for each in asked]
 
-    def _known_answer(self, prompt: tuple[int, ...], sampling: Sampling) -> SimpleNamespace:
-        """Computed once: the same weights answer the same."""
-        asked = (prompt, sampling.max_tokens, sampling.logprobs)
-        if asked not in self._known:
-            self._known[asked] = self._answer(prompt, sampling)
-        return self._known[asked]
+    def _answers(
+        self, prompts: Sequence[Sequence[int]], max_tokens: int, likeliest: int
+    ) -> Iterator[SimpleNamespace]:
+        """Compute greedy answers; shorter prompts begin with room that nobody attends to."""
+        if not prompts:
+            return
+        longest = max(map(len, prompts))
+        given = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+        attended = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        places = (attended.cumsum(-1) - 1).clamp(min=0)
+        candidates, past = [], None
+        for _ in range(max_tokens):
+            out = self.model(
+                given,
+                attention_mask=attended,
+                position_ids=places,
+                past_key_values=past,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            values, ids = out.logits[:, -1].log_softmax(-1).topk(likeliest)
+            candidates.append((ids.tolist(), values.tolist()))
+            past, given, places = out.past_key_values, ids[:, :1], places[:, -1:] + 1
+            attended = torch.cat([attended, torch.ones_like(given)], dim=-1)
+        for row, prompt in enumerate(prompts):
+            yield self._told(prompt, [(ids[row], values[row]) for ids, values in candidates])
 
-    def _answer(self, prompt: Sequence[int], sampling: Sampling) -> SimpleNamespace:
-        tokens: list[int] = []
-        likeliest: list[dict[int, SimpleNamespace]] = []
-        given, past = torch.tensor([list(prompt)]), None
-        ended = False
-        while len(tokens) < sampling.max_tokens and not ended:
-            out = self.model(given, past_key_values=past, use_cache=True)
-            past = out.past_key_values
-            values, ids = out.logits[0, -1].log_softmax(-1).topk(max(1, sampling.logprobs))
-            candidates = zip(ids.tolist(), values.tolist(), strict=True)
-            likeliest.append({token: SimpleNamespace(logprob=value) for token, value in candidates})
-            tokens.append(int(ids[0]))
-            given = ids[None, :1]
-            ended = tokens[-1] == self.tokenizer.eos_token_id
+    def _told(
+        self, prompt: Sequence[int], positions: Sequence[tuple[Sequence[int], Sequence[float]]]
+    ) -> SimpleNamespace:
+        """One answer as vLLM tells it, up to the token that ends it."""
+        tokens = [ids[0] for ids, _ in positions]
+        end = self.tokenizer.eos_token_id
+        length = tokens.index(end) + 1 if end in tokens else len(tokens)
         done = SimpleNamespace(
-            token_ids=tokens,
-            text=self.tokenizer.decode(tokens, skip_special_tokens=True),
-            finish_reason="stop" if ended else "length",
+            token_ids=tokens[:length],
+            text=self.tokenizer.decode(tokens[:length], skip_special_tokens=True),
+            finish_reason="stop" if end in tokens else "length",
             stop_reason=None,
-            logprobs=likeliest,
+            logprobs=[
+                {token: SimpleNamespace(logprob=value) for token, value in zip(*position, strict=True)}
+                for position in positions[:length]
+            ],
         )
         return SimpleNamespace(outputs=[done], prompt_token_ids=list(prompt), num_cached_tokens=None)
+
+
+class Trainer(Answering):
+    """REINFORCE on one layer of a model, or on all of them, at some rate of learning."""
+
+    def __init__(self, model: str, *, layer: int | None = -1, rate: float = 1e-2) -> None:
+        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+        super().__init__(loaded, AutoTokenizer.from_pretrained(model))
+        self.model.requires_grad_(requires_grad=False)
+        learning = self.model if layer is None else self.model.model.layers[layer]
+        learning.requires_grad_(requires_grad=True)
+        self.optimizer = torch.optim.SGD(learning.parameters(), lr=rate)
+
+    def learn(self, rollouts: Sequence[tuple[Sequence[int], Sequence[int]]]) -> float:
+        """Make answers likelier that repeat themselves less than the others do; return the mean reward."""
+        rewards = [len(set(answer)) / len(answer) for _, answer in rollouts]
+        mean = sum(rewards) / len(rewards)
+        self.optimizer.zero_grad()
+        for (prompt, answer), reward in zip(rollouts, rewards, strict=True):
+            tokens = torch.tensor([[*prompt, *answer]])
+            logits = self.model(tokens).logits[0, len(prompt) - 1 : -1]
+            chosen = logits.log_softmax(-1)[range(len(answer)), list(answer)]
+            (-(reward - mean) * chosen.mean() / len(rollouts)).backward()
+        self.optimizer.step()
+        self._known = {}
+        return mean
+
+    def save(self, folder: Path) -> None:
+        """Write the weights where the engine can take them from."""
+        self.model.save_pretrained(folder)
 
 
 def _digest(weight: torch.Tensor) -> str:
