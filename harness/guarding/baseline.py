@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +50,12 @@ class Baseline:
     why: str
     """Whose answers they are."""
 
+    @property
+    def checksums(self) -> Mapping[str, str] | None:
+        """Those of the weights, where they are part of it."""
+        told = (each.checksums for each in self.history.recording.weight_checksums)
+        return next((each for each in told if each), None)
+
     def branch(self, path: Path, *, begin: CellStarted) -> History:
         """Begin another history with all that this one holds."""
         events: list[Event] = [begin, *self.history.events[1:]]
@@ -67,7 +73,7 @@ def take_baseline(
     after: Sequence[NoticedCall] | None = None,
     of: Engine = "guarded",
     why: str = OF_ITSELF,
-    checksums: bool = False,
+    checksums: bool | Mapping[str, str] = False,
 ) -> Baseline:
     """Ask until the noise is known.
 
@@ -80,7 +86,7 @@ def take_baseline(
         after: What had been noticed before, where that made a new baseline necessary.
         of: Whose answers they are.
         why: The same in words.
-        checksums: Whether those of its weights are part of it.
+        checksums: Whether those of its weights are part of it; or they themselves, where they were read.
 
     Raises:
         EngineFailedError: the engine raised instead of answering.
@@ -116,8 +122,10 @@ def _ask(ask: _Asking, facts: Facts, history: History, *, first: int) -> None:
         ask.warm(first, Role.BASELINE, CacheCondition.WARM)
         if facts.caches_prompts:
             ask.warm(first, Role.BASELINE, CacheCondition.REHIT)
-        if ask.checksums:
+        if ask.checksums is True:
             ask.asker.look_at_weights(ask.recorder, step=str(first), of=ask.of)
+        elif ask.checksums:
+            ask.asker.record_weights(ask.recorder, ask.checksums, step=str(first))
     second = first + 1
     with asking(ask.recorder, str(second), "null_transition"):
         for _ in range(MOST_NULL_PASSES):
@@ -134,7 +142,7 @@ class _Asking:
     recorder: Recorder
     salt: str
     of: Engine
-    checksums: bool
+    checksums: bool | Mapping[str, str]
 
     def warm(self, step: int, role: Role, cache: CacheCondition) -> None:
         self.asker.ask(self.recorder, step=str(step), role=role, cache=cache, salt=self.salt, of=self.of)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.check.noise.budget import budget_of_check
 from harness.check.result import CellResult, Verdict, Witness
 from harness.errors import EngineFailedError
-from harness.guarding import canaries, run_directory
+from harness.guarding import run_directory
 from harness.guarding.asking import Holder
-from harness.guarding.baseline import OF_A_REFERENCE, OF_NEW_WEIGHTS, History, take_baseline
+from harness.guarding.baseline import OF_A_REFERENCE, OF_ITSELF, OF_NEW_WEIGHTS, History, take_baseline
 from harness.guarding.checking import check
-from harness.guarding.messages import Begin, Example, Facts, NoticedCall, Told
-from harness.guarding.passes import Asker, fresh_salt
+from harness.guarding.kinds import Kind, kinds_of
+from harness.guarding.messages import Begin, Engine, Example, Facts, NoticedCall, Told
+from harness.guarding.passes import fresh_salt
 from harness.guarding.steps import beginning, record_calls
 from harness.history.events import CellFailed
 from harness.history.layout import HISTORY_FILE
@@ -31,26 +32,13 @@ class Guarded:
     def __init__(self, order: Begin, holder: Holder) -> None:
         self._facts = order.facts
         self._checksums = order.checksums and order.facts.tells_checksums
-        self._asker = Asker(
-            holder,
-            canaries.choose(order, holder),
-            max_tokens=order.max_tokens,
-            takes_salt=order.facts.takes_salt,
-        )
-        self._passes = order.budget_tokens // self._asker.tokens_of_a_pass
+        self._kinds = kinds_of(order, holder)
         self._run = run_directory.begin(order.out, order.facts)
         self._checks = 0
         self._salt = fresh_salt()
         self._new_weights = False
         """Whether the next check meets weights that no baseline is known of."""
-        self._baseline = take_baseline(
-            self._asker,
-            self._facts,
-            self._run.next_baseline(),
-            run=self._run.directory.name,
-            salt=self._salt,
-            checksums=self._checksums,
-        )
+        self._take_baselines(self._facts, salt=self._salt, checksums=self._checksums)
 
     @property
     def directory(self) -> str:
@@ -66,16 +54,18 @@ class Guarded:
         Raises:
             EngineFailedError: the engine raised instead of answering.
         """
-        before, salt, compared = self._asker.generated, self._salt, not self._new_weights
+        before, salt, compared = self._kinds.generated, self._salt, not self._new_weights
         if not compared:
             self._take_up_new_weights(calls)
+        kind = self._kinds.next if compared else self._kinds.full
         self._checks += 1
         folder = self._run.begin_check(self._checks)
-        history = self._history_in(folder)
+        history = self._history_in(folder, kind)
         if compared:
             since = history.events[-1].t
             record_calls(history.recorder, calls, since=since, first=history.next_step)
-        result = self._judged(history, salt=salt, compared=compared)
+        result = self._judged(kind, history, salt=salt, compared=compared)
+        self._kinds.note(kind, found=result.verdict is not Verdict.CLEAN)
         if result.verdict is Verdict.CLEAN:
             self._run.note_sound(folder.name)
         return Told(
@@ -83,7 +73,8 @@ class Guarded:
             cause=result.cause.value if result.cause else None,
             reason=result.reason,
             witness=_example(result.witness),
-            tokens=self._asker.generated - before,
+            tokens=self._kinds.generated - before,
+            full=kind is self._kinds.full,
             directory=folder,
         )
 
@@ -95,15 +86,13 @@ class Guarded:
         """
         self._new_weights = reference is None
         if reference is not None:
-            self._baseline = take_baseline(
-                self._asker,
+            self._take_baselines(
                 reference,
-                self._run.next_baseline(),
-                run=self._run.directory.name,
                 salt=fresh_salt(),
                 of="reference",
                 why=OF_A_REFERENCE,
                 checksums=self._checksums and reference.tells_checksums,
+                only_next=True,
             )
 
     def close(self) -> None:
@@ -116,38 +105,66 @@ class Guarded:
         Nor are checksums: weights may come at every step of a loop, and reading all of them is not cheap.
         """
         salt = fresh_salt()
-        self._baseline = take_baseline(
-            self._asker,
-            self._facts,
-            self._run.next_baseline(),
-            run=self._run.directory.name,
-            salt=salt,
-            after=calls,
-            why=OF_NEW_WEIGHTS,
-        )
+        self._take_baselines(self._facts, salt=salt, after=calls, why=OF_NEW_WEIGHTS)
         self._salt, self._new_weights = salt, False
 
-    def _history_in(self, folder: Path) -> History:
-        """A history that begins with the baseline."""
+    def _take_baselines(
+        self,
+        facts: Facts,
+        *,
+        salt: str,
+        after: Sequence[NoticedCall] | None = None,
+        of: Engine = "guarded",
+        why: str = OF_ITSELF,
+        checksums: bool = False,
+        only_next: bool = False,
+    ) -> None:
+        """Take that of every kind of check, or only what the next check needs; checksums are read once."""
+        known: Mapping[str, str] | None = None
+        for kind in self._kinds.all:
+            if only_next and kind is self._kinds.full and not self._kinds.is_full_due:
+                kind.baseline = None
+                continue
+            kind.baseline = take_baseline(
+                kind.asker,
+                facts,
+                self._run.next_baseline(),
+                run=self._run.directory.name,
+                salt=salt,
+                after=after,
+                of=of,
+                why=why,
+                checksums=known or checksums,
+            )
+            known = kind.baseline.checksums
+
+    def _history_in(self, folder: Path, kind: Kind) -> History:
+        """A history that begins with the baseline.
+
+        Raises:
+            AssertionError: none is known.
+        """
+        if kind.baseline is None:
+            raise AssertionError("a check is held against a baseline")
         begin = beginning(
             self._facts,
             run=self._run.directory.name,
             cell=folder.name,
             t=0.0,
-            max_tokens=self._asker.max_tokens,
-            concurrency=len(self._asker.canaries),
-            why=f"compared with {self._baseline.why}",
+            max_tokens=kind.asker.max_tokens,
+            concurrency=len(kind.asker.canaries),
+            why=f"compared with {kind.baseline.why}",
         )
-        return self._baseline.branch(folder / HISTORY_FILE, begin=begin)
+        return kind.baseline.branch(folder / HISTORY_FILE, begin=begin)
 
-    def _judged(self, history: History, *, salt: str, compared: bool) -> CellResult:
+    def _judged(self, kind: Kind, history: History, *, salt: str, compared: bool) -> CellResult:
         try:
             checked = check(
-                self._asker,
+                kind.asker,
                 self._facts,
                 history,
                 salt=salt,
-                passes=self._passes,
+                passes=kind.passes,
                 budget=budget_of_check(self._checks),
                 compared=compared,
             )

@@ -52,6 +52,7 @@ class Begin(_Message):
     prompts: tuple[str | tuple[int, ...], ...] | None
     max_tokens: int = Field(ge=1)
     budget_tokens: int = Field(ge=1)
+    full_every: int = Field(default=1, ge=1, description="every so many checks one is full")
     checksums: bool = True
     out: Path
 
@@ -118,4 +119,5 @@ class Told(_Message):
     reason: str
     witness: Example | None
     tokens: int
+    full: bool = Field(description="whether all canaries were asked")
     directory: Path

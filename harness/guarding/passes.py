@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Mapping
 
 import numpy as np
 
@@ -126,6 +126,11 @@ class Asker:
         told = weight_checksums(self._holder, of=of)
         if told is not None and names is not None and told.keys() != set(names):
             told = None
+        self.record_weights(recorder, told, step=step)
+
+    @staticmethod
+    def record_weights(recorder: Recorder, told: Mapping[str, str] | None, *, step: str) -> None:
+        """Record checksums that were read before, or that none were told."""
         recorder.record(WeightChecksums(t=recorder.now(), step=step, reference=BASELINE, checksums=told))
 
 

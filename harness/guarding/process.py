@@ -14,6 +14,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from harness.errors import SleepwakeError
 from harness.guarding.asking import Line
+from harness.guarding.endpoint import Endpoint, Together
 from harness.guarding.guarded import Guarded
 from harness.guarding.messages import Begin, Facts, NoticedCall
 
@@ -58,6 +59,7 @@ class Orders:
     def __init__(self, line: Line) -> None:
         self._line = line
         self._guarded: Guarded | None = None
+        self._endpoint: Endpoint | None = None
 
     def carry_out(self, order: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
         """Carry one out, and return what came of it.
@@ -66,11 +68,17 @@ class Orders:
             SleepwakeError: it cannot be carried out.
         """
         given = {name: value for name, value in order.items() if name != "order"}
+        if order["order"] == "meet":
+            self._endpoint = Endpoint(str(given["endpoint"]))
+            return {"facts": self._endpoint.facts().model_dump(mode="json")}
+        if order["order"] == "is_asleep":
+            return {"is_asleep": self._endpoint is not None and self._endpoint.is_asleep()}
         if order["order"] == "begin":
-            self._guarded = Guarded(Begin.model_validate(given), self._line)
+            holder = Together(self._endpoint, self._line) if self._endpoint else self._line
+            self._guarded = Guarded(Begin.model_validate(given), holder)
             return {"directory": self._guarded.directory}
         if self._guarded is None:
-            raise AssertionError("the first order is to begin")
+            raise AssertionError("nothing is ordered before the order to begin")
         if order["order"] == "expect_new_weights":
             self._guarded.expect_new_weights(_REFERENCE.validate_python(given["reference"]))
             return {}

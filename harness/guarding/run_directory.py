@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness import __version__
+from harness.guarding.endpoint import ENDPOINT
 from harness.guarding.messages import Facts
 from harness.guarding.steps import RUNTIME
 from harness.history.layout import cell_folder
@@ -21,6 +22,9 @@ from harness.history.run_description import (
 from harness.runs.finding import new_run_directory
 from harness.runs.growing import GrowingRun, baseline_folder
 from harness.runs.plan import machine
+
+WHERE = {ENDPOINT: "behind an endpoint"}
+HERE = "in its user's process"
 
 KEPT = 100
 """How many clean checks are kept."""
@@ -62,7 +66,7 @@ def begin(out: Path, facts: Facts) -> RunDirectory:
         finished_at=None,
         interrupted=None,
         command=(f"sleepwake.guard({facts.engine})",),
-        runtime=ChosenRuntime(name=RUNTIME, why="the engine is in its user's process"),
+        runtime=ChosenRuntime(name=RUNTIME, why=f"the engine is {WHERE.get(facts.engine, HERE)}"),
         model=UsedModel(name=None if model is None else str(model), source="the user's own engine"),
         fault=os.environ.get("SLEEPWAKE_FAULT") or None,
         machine=machine(),

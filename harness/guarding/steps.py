@@ -10,12 +10,14 @@ from datetime import datetime
 from pydantic import JsonValue
 
 from harness.drive.recorder import Recorder
+from harness.guarding.endpoint import ENDPOINT
 from harness.guarding.messages import Facts, NoticedCall
 from harness.guarding.passes import Asker
 from harness.history.event_base import CallFailure
 from harness.history.events import CellStarted, Event, ServerReady
 from harness.history.observations import Call, StepFinished, StepStarted
 from harness.history.passes import PromptsPrepared
+from harness.servers.attached import NOT_KNOWN
 from harness.servers.base import EMULATED_CPU_SLEEP
 from harness.servers.flags import uses_cpu_sleep
 
@@ -72,7 +74,7 @@ def introduce(recorder: Recorder, facts: Facts, asker: Asker) -> None:
             command=f"{facts.engine}(model={facts.told('model_config', 'model')!r})",
             vllm_version=facts.vllm_version,
             boot_seconds=0.0,
-            emulated=(EMULATED_CPU_SLEEP,) if uses_cpu_sleep(os.environ) else (),
+            emulated=_emulated(facts),
             configuration={part: dict(told) for part, told in facts.configuration.items()},
         )
     )
@@ -85,6 +87,12 @@ def introduce(recorder: Recorder, facts: Facts, asker: Asker) -> None:
             block_size=block_size if isinstance(block_size, int) else None,
         )
     )
+
+
+def _emulated(facts: Facts) -> tuple[str, ...]:
+    if facts.engine == ENDPOINT:
+        return (NOT_KNOWN,)
+    return (EMULATED_CPU_SLEEP,) if uses_cpu_sleep(os.environ) else ()
 
 
 @contextmanager

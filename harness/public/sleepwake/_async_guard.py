@@ -13,17 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
 
-from sleepwake._guard import (
-    SWITCH,
-    TURNED_OFF,
-    GuardError,
-    GuardVerdict,
-    let_go,
-    settings_of,
-    unasked,
-    verdict_of,
-)
+from sleepwake._guard import SWITCH, TURNED_OFF, GuardError, let_go, settings_of
 from sleepwake._guard_child import Child
+from sleepwake._guard_verdict import GuardVerdict, unasked, verdict_of
 from sleepwake._guarded_llm import GuardedAsyncLLM, GuardedInThread
 from sleepwake._noticing import Noticing
 
@@ -156,6 +148,7 @@ async def async_guard(
     prompts: Sequence[str | Sequence[int]] | None = None,
     max_tokens: int = 16,
     budget_tokens: int = 512,
+    full_every: int = 10,
     lora_request: Any = None,
     checksums: bool = True,
     out: str | Path = "reports",
@@ -167,6 +160,7 @@ async def async_guard(
         prompts: As for :func:`sleepwake.guard`, and so are the others.
         max_tokens: How long an answer may be.
         budget_tokens: How many tokens a check may generate.
+        full_every: Every so many checks one is full.
         lora_request: The adapter that is asked, as ``generate`` takes it; without it the base model.
         checksums: Whether the weights' checksums are read; meanwhile no request is answered.
         out: The folder that holds run directories.
@@ -182,6 +176,13 @@ async def async_guard(
         raise GuardError("the engine is asleep: wake it before it is guarded, for its answers are needed")
     guard = AsyncGuard(llm, lora_request=lora_request)
     await guard.begin(
-        settings_of(prompts, max_tokens=max_tokens, budget_tokens=budget_tokens, checksums=checksums, out=out)
+        settings_of(
+            prompts,
+            max_tokens=max_tokens,
+            budget_tokens=budget_tokens,
+            full_every=full_every,
+            checksums=checksums,
+            out=out,
+        )
     )
     return guard

@@ -12,14 +12,16 @@ import os
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeAlias, TypeVar
 
+from sleepwake._endpoint import GuardedEndpoint
 from sleepwake._guard_child import Child, GuardError
+from sleepwake._guard_verdict import GuardVerdict, GuardWitness, NotCleanError, unasked, verdict_of
 from sleepwake._guarded_llm import GuardedLLM
 from sleepwake._noticing import Noticing
+from sleepwake._ray_actor import GuardedActor, is_actor
 
 __all__ = ["Guard", "GuardError", "GuardVerdict", "GuardWitness", "NotCleanError", "guard"]
 
@@ -27,58 +29,9 @@ SWITCH = "SLEEPWAKE_GUARD"
 """Set to ``off``, guards do nothing."""
 TURNED_OFF = f"guards are turned off ({SWITCH}=off)"
 
+_Held: TypeAlias = GuardedLLM | GuardedActor | GuardedEndpoint
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuardWitness:
-    """The clearest single example of a changed answer."""
-
-    prompt: str
-    before: str
-    after: str
-    first_difference: int
-    """Index of the first token that differs."""
-    baseline_gap: float | None
-    """How sure the engine had been of that token: its lead over the second likeliest, nat."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuardVerdict:
-    """What one check says."""
-
-    verdict: str
-    """``clean``, ``corrupt``, ``degraded`` or ``inconclusive``: a value of :class:`sleepwake.Verdict`."""
-    cause: str | None
-    """A value of :class:`sleepwake.Cause`; None where nothing is wrong."""
-    reason: str
-    """The verdict in one sentence; for a clean one, what could still hide."""
-    witness: GuardWitness | None
-    tokens: int
-    """How many the engine generated for it."""
-    seconds: float
-    """How long the caller waited for it."""
-    directory: Path | None
-    """The recording that it was judged by."""
-
-    def raise_for_verdict(self) -> None:
-        """Go on unless the engine is known not to have come back the same.
-
-        Raises:
-            NotCleanError: it is corrupt or degraded.
-        """
-        if self.verdict in {"corrupt", "degraded"}:
-            raise NotCleanError(self)
-
-
-class NotCleanError(Exception):
-    """The engine did not come back the same; ``verdict`` says how that is known."""
-
-    def __init__(self, verdict: GuardVerdict) -> None:
-        cause = f" ({verdict.cause})" if verdict.cause else ""
-        super().__init__(f"{verdict.verdict}{cause}: {verdict.reason}")
-        self.verdict = verdict
 
 
 class Guard:
@@ -91,20 +44,31 @@ class Guard:
     directory: Path | None
     """The run directory: ``sleepwake check`` and ``sleepwake report`` read it."""
 
-    def __init__(self, llm: Any, settings: Mapping[str, Any], *, lora_request: Any = None) -> None:
-        self._lora_request = lora_request
-        self._engine = GuardedLLM(llm, lora_request)
-        if self._engine.is_asleep:
-            raise GuardError("the engine is asleep: wake it before it is guarded, for its answers are needed")
+    def __init__(
+        self,
+        llm: Any,
+        settings: Mapping[str, Any],
+        *,
+        lora_request: Any = None,
+        held_as: str | None = None,
+    ) -> None:
+        self._lora_request, self._held_as = lora_request, held_as
         self._child = Child()
         self._noticing = Noticing(llm)
         self._release = weakref.finalize(self, let_go, self._noticing, self._child)
         try:
-            began = self._tell({"order": "begin", "facts": self._engine.facts(), **settings})
+            self._engine = self._held(llm)
+            facts = self._engine.facts()
+            self._require_awake()
+            began = self._tell({"order": "begin", "facts": facts, **settings})
         except BaseException:
             self.close()
             raise
         self.directory = Path(began["directory"])
+
+    def _require_awake(self) -> None:
+        if self._engine.is_asleep:
+            raise GuardError("the engine is asleep: wake it before it is guarded, for its answers are needed")
 
     def check(self) -> GuardVerdict:
         """Ask again, and compare with what was answered at first.
@@ -136,7 +100,9 @@ class Guard:
         if reference is None:
             self._tell({"order": "expect_new_weights", "reference": None})
             return
-        other = GuardedLLM(reference, self._lora_request)
+        if isinstance(reference, str):
+            raise GuardError("a reference is an engine or a model in this process, or an actor: no endpoint")
+        other = self._held(reference)
         if other.is_asleep:
             raise GuardError("the reference is asleep: wake it, for its answers are needed")
         self._tell({"order": "expect_new_weights", "reference": other.facts()}, reference=other)
@@ -159,7 +125,14 @@ class Guard:
         """Give the engine its methods back and end the guard's own process; may be called twice."""
         self._release()
 
-    def _tell(self, order: Mapping[str, Any], **others: GuardedLLM) -> dict[str, Any]:
+    def _held(self, llm: Any) -> _Held:
+        if isinstance(llm, str):
+            return GuardedEndpoint(llm, self._child)
+        if is_actor(llm):
+            return GuardedActor(llm, self._lora_request, held_as=self._held_as)
+        return GuardedLLM(llm, self._lora_request)
+
+    def _tell(self, order: Mapping[str, Any], **others: _Held) -> dict[str, Any]:
         if not self._release.alive:
             raise GuardError("the guard is closed")
         engines = {"guarded": self._engine, **others}
@@ -202,19 +175,26 @@ def guard(
     prompts: Sequence[str | Sequence[int]] | None = None,
     max_tokens: int = 16,
     budget_tokens: int = 512,
+    full_every: int = 10,
     lora_request: Any = None,
+    held_as: str | None = None,
     checksums: bool = True,
     out: str | Path = "reports",
 ) -> Guard:
     """Guard an engine in this process: take its baseline now, and compare with it at every check.
 
     Args:
-        llm: A ``vllm.LLM`` that is awake.
+        llm: A ``vllm.LLM`` that is awake, the handle of an actor of Ray that is one or holds one, or the
+            address of an OpenAI endpoint of vLLM. A key for that is taken from the environment, as
+            ``SLEEPWAKE_API_KEY``.
         prompts: What it is asked, as texts of a user or as token ids; by default some of those that ship.
             They should be longer than two blocks of the KV cache.
         max_tokens: How long an answer may be.
         budget_tokens: How many tokens a check may generate. A finding is followed by further questions.
+        full_every: Every so many checks one is full, and so is the first; the others ask two prompts for four
+            tokens each. An engine that does not compute in float32 has full ones alone.
         lora_request: The adapter that is asked, as ``generate`` takes it; without it the base model.
+        held_as: The attribute under which the actor holds the ``LLM``, for example ``llm``.
         checksums: Whether the weights' checksums are read, where the engine tells them: now, of a reference,
             and of an engine that is found damaged. They name weights that did not arrive.
         out: The folder that holds run directories.
@@ -226,9 +206,14 @@ def guard(
         return _NoGuard()
     _require_llm(llm)
     settings = settings_of(
-        prompts, max_tokens=max_tokens, budget_tokens=budget_tokens, checksums=checksums, out=out
+        prompts,
+        max_tokens=max_tokens,
+        budget_tokens=budget_tokens,
+        full_every=full_every,
+        checksums=checksums,
+        out=out,
     )
-    return Guard(llm, settings, lora_request=lora_request)
+    return Guard(llm, settings, lora_request=lora_request, held_as=held_as)
 
 
 def settings_of(
@@ -236,6 +221,7 @@ def settings_of(
     *,
     max_tokens: int,
     budget_tokens: int,
+    full_every: int,
     checksums: bool,
     out: str | Path,
 ) -> dict[str, Any]:
@@ -245,16 +231,15 @@ def settings_of(
         "prompts": asked,
         "max_tokens": max_tokens,
         "budget_tokens": budget_tokens,
+        "full_every": full_every,
         "checksums": checksums,
         "out": str(Path(out).absolute()),
     }
 
 
 def _require_llm(llm: Any) -> None:
-    if isinstance(llm, str):
-        raise GuardError(
-            f"{llm} is a server: `sleepwake watch --endpoint {llm}` guards it; this takes an LLM"
-        )
+    if isinstance(llm, str) or is_actor(llm):
+        return
     if inspect.iscoroutinefunction(getattr(llm, "sleep", None)):
         raise GuardError(f"{type(llm).__name__} is asynchronous: use `await sleepwake.async_guard(llm)`")
     if not all(hasattr(llm, name) for name in ("generate", "get_tokenizer", "get_default_sampling_params")):
@@ -265,30 +250,3 @@ def let_go(noticing: Noticing, child: Child) -> None:
     """Leave nothing behind."""
     noticing.stop()
     child.end()
-
-
-def unasked(reason: str) -> GuardVerdict:
-    """What is said where nothing was asked."""
-    return GuardVerdict(
-        verdict="inconclusive",
-        cause=None,
-        reason=reason,
-        witness=None,
-        tokens=0,
-        seconds=0.0,
-        directory=None,
-    )
-
-
-def verdict_of(told: Mapping[str, Any], *, seconds: float) -> GuardVerdict:
-    """What the guard's own process says, as an object."""
-    witness = told["witness"]
-    return GuardVerdict(
-        verdict=told["verdict"],
-        cause=told["cause"],
-        reason=told["reason"],
-        witness=None if witness is None else GuardWitness(**witness),
-        tokens=told["tokens"],
-        seconds=seconds,
-        directory=Path(told["directory"]),
-    )

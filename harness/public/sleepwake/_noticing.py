@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from sleepwake._ray_actor import is_actor
+
 NOTICED = (
     "sleep",
     "wake_up",
@@ -40,7 +42,7 @@ class Noticing:
         self._llm = llm
         self._calls: list[dict[str, Any]] = []
         self._placed: dict[str, Any] = {}
-        for name in NOTICED:
+        for name in () if is_actor(llm) else NOTICED:  # a handle's methods are called by `.remote`
             original = getattr(llm, name, None)
             if callable(original):
                 self._placed[name] = original
