@@ -24,11 +24,13 @@ ROOT = Path(__file__).parents[2]
 EVERY_CYCLE = ("level1", "reloaded", "transferred", "partial", "reloaded", "bare", "adapter")
 WORDS = {
     "level1": "sleep at level 1",
-    "reloaded": "level 2, weights loaded again",
-    "bare": "level 2, weights not loaded again",
-    "transferred": "weight transfer, whole",
-    "partial": "weight transfer, one tensor lost",
-    "adapter": "adapter exchanged at its path",
+    "reloaded": "sleep at level 2, weights loaded again",
+    "bare": "sleep at level 2, weights not loaded again",
+    "transferred": "weight transfer of the weights that it has",
+    "partial": "the same, and one tensor does not arrive",
+    "adapter": "an adapter is exchanged at its path, as announced",
+    "adapter-not-loaded": "an adapter is exchanged at its path, and not loaded; a reference has it",
+    "adapter-loaded": "it is loaded, after all, in place of the old one",
 }
 
 
@@ -49,13 +51,21 @@ class Guarded:
         return "-".join(filter(None, (self.kind, process, self.dtype, self.fault)))
 
 
+EVERY_ARRIVAL = ("level1", "reloaded", "transferred", "partial", "reloaded", "bare")
+
 ENGINES = (
     Guarded(),
     Guarded(multiprocessing=False, fault="keep-prefix-cache", cycles=("level1",)),
-    Guarded(kind="AsyncLLM", cycles=("level1", "transferred", "partial")),
-    Guarded(multiprocessing=False, dtype="bfloat16", cycles=("level1", "reloaded", "bare")),
+    Guarded(kind="AsyncLLM", cycles=EVERY_ARRIVAL),
+    Guarded(multiprocessing=False, dtype="bfloat16", cycles=EVERY_ARRIVAL),
     Guarded(multiprocessing=False, cycles=("level1", "reloaded", "bare")),
+    Guarded(kind="AsyncLLM", multiprocessing=False, cycles=("level1", "reloaded", "bare")),
+    Guarded(cycles=("adapter-by-reference",)),
+    Guarded(kind="server", cycles=("level1", "reloaded", "bare")),
+    Guarded(kind="actor", multiprocessing=False, cycles=("level1", "reloaded", "bare")),
 )
+KINDS = {"server": "OpenAI endpoint", "actor": "`LLM` that is a Ray actor"}
+"""What kinds are called that are no class of vLLM's."""
 
 
 def environment(guarded: Guarded) -> dict[str, str]:
@@ -71,11 +81,12 @@ def environment(guarded: Guarded) -> dict[str, str]:
         "VLLM_CPU_KVCACHE_SPACE": "1",
         "VLLM_CPU_OMP_THREADS_BIND": cores,
         "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_SERVER_DEV_MODE": "1",
         "HF_HUB_OFFLINE": "1",
     }
 
 
-def run(guarded: Guarded, out: Path, *, adapters: bool = True) -> list[dict[str, Any]]:
+def run(guarded: Guarded, out: Path) -> list[dict[str, Any]]:
     """What the guard said: of the baseline, then of each check; ``out`` gets the log and the recordings.
 
     Raises:
@@ -83,7 +94,7 @@ def run(guarded: Guarded, out: Path, *, adapters: bool = True) -> list[dict[str,
     """
     model = provide_model(dtype="float32")
     named: tuple[str, ...] = ()
-    if "adapter" in guarded.cycles and adapters:
+    if {"adapter", "adapter-by-reference"} & set(guarded.cycles):
         provide_variants(model, adapters=True, other_weights=False)
         named = ("--adapters", *map(str, variants_of(model, exchanged=out).adapters.values()))
     out.mkdir(parents=True, exist_ok=True)
@@ -105,11 +116,12 @@ def run(guarded: Guarded, out: Path, *, adapters: bool = True) -> list[dict[str,
 
 def rows(guarded: Guarded, told: Sequence[dict[str, Any]]) -> Iterator[str]:
     """One line of the table for each check."""
-    process = "own" if guarded.multiprocessing else "the user's"
     planted = f", `{guarded.fault}` planted" if guarded.fault else ""
+    kind = KINDS.get(guarded.kind, f"`{guarded.kind}`")
+    engine = f"{kind} | {told[0]['computes_in']} | {guarded.dtype}"
     for check in told[1:]:
         yield (
-            f"| `{guarded.kind}` | {process} | {guarded.dtype} | {WORDS[check['cycle']]}{planted} "
+            f"| {engine} | {WORDS[check['cycle']]}{planted} "
             f"| {check['verdict']} | {check['cause'] or ''} | {check['tokens']} | {check['seconds']:.1f} |"
         )
 
@@ -120,7 +132,7 @@ def main(out: Path, only: Sequence[int]) -> None:
     sys.stdout.write("|---|---|---|---|---|---|---|---|\n")
     for number, guarded in enumerate(ENGINES):
         if number in only or not only:
-            for row in rows(guarded, run(guarded, out / guarded.name)):
+            for row in rows(guarded, run(guarded, out / f"{number}-{guarded.name}")):
                 sys.stdout.write(f"{row}\n")
                 sys.stdout.flush()
 
