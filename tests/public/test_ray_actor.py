@@ -37,7 +37,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """The guard's own process finds this tree, and whoever has an actor has Ray."""
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'harness' / 'public'}")
     monkeypatch.delenv("SLEEPWAKE_GUARD", raising=False)
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda told: told))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda told: told))
 
 
 def test_an_engine_in_an_actor_is_guarded(tmp_path: Path) -> None:
