@@ -7,12 +7,26 @@ from collections.abc import Mapping
 from pydantic import JsonValue
 
 from harness.check.answer_pair import Reply
-from harness.check.result import CheckerName, Finding, Strength
+from harness.check.result import CheckerName, ControlOutcome, Finding, Strength
 from harness.history.observations import StepStarted
-from harness.history.passes import CacheCondition, Method, PassStarted, Role
+from harness.history.passes import CacheCondition, Control, Method, PassStarted, Role
 
 _SHOWN_WHEN_FALSE = frozenset({"clear_cache"})
 """Options of steps that are not false by default."""
+
+_CONTROLS = {
+    Control.FRESH_SALT: "a fresh cache salt heals",
+    Control.RESET_PREFIX_CACHE: "resetting the prefix cache heals",
+    Control.UNSEEN_PROMPTS: "unseen prompts are right:",
+    Control.RESET_ENCODER_CACHE: "resetting the picture caches heals",
+    Control.RELOAD_WEIGHTS: "loading the weights again heals",
+}
+
+
+def control_sentence(outcome: ControlOutcome) -> str:
+    """What a control showed, as what speaks for a cause says it; empty where nothing says it so."""
+    words = next((words for control, words in _CONTROLS.items() if control == outcome.control), "")
+    return f"{words} {outcome.healed} of {outcome.asked}" if words else ""
 
 
 def occasion(start: PassStarted) -> str:

@@ -20,6 +20,7 @@ from pydantic import JsonValue
 from harness.report.model import CellReport, Report
 from harness.report.plain import cell_lines
 from harness.report.text import one_line
+from harness.report.words import what_was_found
 
 _NO_VERDICT = frozenset({"error", "interrupted"})
 
@@ -90,6 +91,6 @@ def _case(cell: CellReport) -> ET.Element:
     if cell.outcome != "clean":
         problem = ET.SubElement(case, "error" if cell.outcome in _NO_VERDICT else "failure")
         problem.set("type", cell.outcome)
-        problem.set("message", one_line(cell.result.reason))
+        problem.set("message", one_line(what_was_found(cell)))
         problem.text = "\n".join(cell_lines(cell))
     return case

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from harness.report.advice import advice
 from harness.report.model import CellReport, Report
-from harness.report.remarks import remarks, remarks_on_run
+from harness.report.remarks import remarks, remarks_on_run, why
 from harness.report.text import one_line
 from harness.report.witness import ENDS_HERE, facts, parting, where_they_part
-from harness.report.words import headline, outcome_of, run_outcome, tile
+from harness.report.words import headline, outcome_of, run_outcome, tile, what_was_found
 
 _COLUMN = 14
 """Width of the labels, as wide as the longest of them."""
@@ -43,7 +43,9 @@ def plain_lines(report: Report) -> Iterator[str]:
 def cell_lines(cell: CellReport) -> Iterator[str]:
     """Yield everything there is to say about one cell."""
     yield f"{one_line(cell.title)}: {outcome_of(cell)}"
-    yield f"  {one_line(cell.result.reason)}"
+    yield f"  {one_line(what_was_found(cell))}"
+    for label, text in why(cell):
+        yield f"  {label + ':':<{_COLUMN}} {text}"
     yield from _witness_lines(cell)
     for label, text in remarks(cell, findings=_FINDINGS_SHOWN):
         yield f"  {label + ':':<{_COLUMN}} {text}"

@@ -27,7 +27,9 @@ from harness.history.events import (
 )
 from harness.history.observations import StepFinished, StepStarted
 from harness.history.passes import Answer, PassStarted
+from harness.report.model import CellReport
 from harness.report.text import count, one_line
+from harness.report.words import outcome_of, what_was_found
 
 STYLES = {"clean": "green", "corrupt": "bold red", "degraded": "yellow", "inconclusive": "magenta"}
 _MIB = 1024 * 1024
@@ -113,10 +115,11 @@ class Progress:
 
     def conclude(self, result: CellResult) -> None:
         """Show the verdict of the cell that has just ended."""
-        outcome = result.verdict.value if result.verdict else "error"
+        cell = CellReport(result=result)
         text = Text(f"  {result.cell} => " if self._interleaved else "  => ")
-        text.append(outcome, style=STYLES.get(outcome, "bold"))
-        text.append(f": {one_line(result.reason)}")
+        text.append(outcome_of(cell), style=STYLES.get(cell.outcome, "bold"))
+        # What speaks for it stands in the report, which follows when all cells have ended.
+        text.append(f": {one_line(what_was_found(cell))}")
         self._console.print(text, soft_wrap=True)
 
     def _line(self, t: float, text: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from harness.check.others import others
+from harness.check.result import ControlOutcome
+from harness.check.wording import control_sentence
 from harness.history.events import CERTAIN
 from harness.history.recording import Recording
 from harness.report.model import CellReport, Report
@@ -40,6 +42,20 @@ def remarks_on_run(report: Report) -> Iterator[Remark]:
         yield Remark("time", spent)
 
 
+def why(cell: CellReport) -> Iterator[Remark]:
+    """Yield what speaks for the cause, and what else there is to say, one observation each.
+
+    With ``what_was_found`` it says the whole reason, once.
+    """
+    grounds = cell.result.grounds
+    if grounds is None:
+        return
+    for each in grounds.because:
+        yield Remark("because", one_line(each))
+    for each in grounds.further:
+        yield Remark("besides" if grounds.lacks else "also", one_line(each))
+
+
 def remarks(
     cell: CellReport, *, findings: int | None = None, log_lines: int | None = None
 ) -> Iterator[Remark]:
@@ -49,11 +65,17 @@ def remarks(
     """
     yield from _error(cell, log_lines=log_lines)
     yield from _findings(cell, limit=findings)
-    for control in cell.result.controls:
+    for control in controls_untold(cell):
         yield Remark("control", f"{control_words(control)}: {control_result(control)}")
     for excluded in cell.result.ruled_out:
         yield Remark("ruled out", one_line(excluded))
     yield from _conditions(cell)
+
+
+def controls_untold(cell: CellReport) -> list[ControlOutcome]:
+    """Return the controls that are not among what speaks for the cause already."""
+    told = set(cell.result.grounds.because if cell.result.grounds else ())
+    return [each for each in cell.result.controls if each.note or control_sentence(each) not in told]
 
 
 def _error(cell: CellReport, *, log_lines: int | None) -> Iterator[Remark]:

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from harness.check.result import Witness
 from harness.report.advice import advice
 from harness.report.model import CellReport, Report
-from harness.report.remarks import remarks
+from harness.report.remarks import remarks, why
 from harness.report.spending import spending_md
 from harness.report.text import count, end_of, one_line, shorten, visible
 from harness.report.witness import ENDS_HERE, facts, parting, where_they_part
-from harness.report.words import cause_of, false_alarms, headline, run_outcome, short_bound
+from harness.report.words import cause_of, false_alarms, headline, run_outcome, short_bound, what_was_found
 
 LIMIT_BYTES = 1_000_000
 """A GitHub job summary over 1 MiB is refused whole."""
@@ -116,8 +116,10 @@ def _details(cell: CellReport) -> Iterator[str]:
     yield ""
     yield f"### {SYMBOLS[cell.outcome]} {_short(cell.title)}"
     yield ""
-    yield _short(result.reason)
+    yield _short(what_was_found(cell))
     yield ""
+    for label, text in why(cell):
+        yield f"- {label}: {_short(text)}"
     for label, text in remarks(cell, findings=_FINDINGS_SHOWN, log_lines=_LOG_LINES_SHOWN):
         yield f"- {label}: {_short(text)}"
     if cell.reproduce:

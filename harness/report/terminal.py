@@ -6,7 +6,7 @@ visible: nothing a model answers is read as markup or reaches the terminal as a 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich import box
 from rich.console import Console, Group, RenderableType
@@ -18,11 +18,11 @@ from harness.check.result import Witness
 from harness.report.advice import advice
 from harness.report.model import CellReport, Report
 from harness.report.plain import plain_lines
-from harness.report.remarks import remarks, remarks_on_run
+from harness.report.remarks import Remark, remarks, remarks_on_run, why
 from harness.report.tables import can_draw, print_line
 from harness.report.text import count, end_of, one_line, shorten, visible
 from harness.report.witness import ENDS_HERE, Row, facts, parting, where_they_part
-from harness.report.words import SYMBOLS, cause_of, headline, run_outcome, short_bound
+from harness.report.words import SYMBOLS, cause_of, headline, run_outcome, short_bound, what_was_found
 from harness.report.writer import WrittenReport
 
 STYLES = {
@@ -141,17 +141,23 @@ def _command(cell: CellReport) -> Text:
 
 
 def _details(cell: CellReport, *, width: int) -> Iterator[RenderableType]:
-    yield Text(_short(cell.result.reason))
+    yield Text(_short(what_was_found(cell)))
+    yield _table(why(cell))
     if cell.result.witness:
         yield from _witness(cell.result.witness, cell=cell, width=width)
+    yield _table(remarks(cell, findings=_FINDINGS_SHOWN, log_lines=_LOG_LINES_SHOWN))
+
+
+def _table(said: Iterable[Remark]) -> Table:
+    """Labelled lines, each label once."""
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
     previous = ""
-    for label, text in remarks(cell, findings=_FINDINGS_SHOWN, log_lines=_LOG_LINES_SHOWN):
+    for label, text in said:
         table.add_row("" if label == previous else label, Text(shorten(text, limit=_LINE_SHOWN)))
         previous = label
-    yield table
+    return table
 
 
 def _witness(witness: Witness, *, cell: CellReport, width: int) -> Iterator[RenderableType]:

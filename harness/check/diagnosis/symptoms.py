@@ -19,7 +19,7 @@ from harness.check.diagnosis.ranks import on_ranks
 from harness.check.evidence import Evidence
 from harness.check.result import ControlOutcome
 from harness.check.told_configuration import quantises_kv_cache
-from harness.check.wording import counted
+from harness.check.wording import control_sentence, counted
 from harness.history.observations import WeightChecksums
 from harness.history.passes import Control, Method
 
@@ -240,20 +240,15 @@ class Symptoms:
         cached = [each for each in self.damaged if each.reply.cached > 0]
         if cached:
             yield f"{len(cached)} of {len(self.damaged)} damaged answers read prompt tokens from the cache"
-        for control, words in (
-            (Control.FRESH_SALT, "a fresh cache salt heals"),
-            (Control.RESET_PREFIX_CACHE, "resetting the prefix cache heals"),
-            (Control.UNSEEN_PROMPTS, "unseen prompts are right:"),
-        ):
+        for control in (Control.FRESH_SALT, Control.RESET_PREFIX_CACHE, Control.UNSEEN_PROMPTS):
             outcome = self.outcomes.get(control)
             if outcome is not None:
-                yield f"{words} {outcome.healed} of {outcome.asked}"
+                yield control_sentence(outcome)
 
     def for_kept_pictures(self) -> Iterator[str]:
         """Yield what speaks for stale outputs of an encoder."""
         yield "answers computed without the prefix cache are damaged as well"
-        outcome = self.outcomes[Control.RESET_ENCODER_CACHE]
-        yield f"resetting the picture caches heals {outcome.healed} of {outcome.asked}"
+        yield control_sentence(self.outcomes[Control.RESET_ENCODER_CACHE])
 
     def for_weights(self) -> Iterator[str]:
         """Yield what speaks for lost weights; nothing if no control does."""
@@ -264,8 +259,7 @@ class Symptoms:
             named = f" ({', '.join(self.changed_weights)})" if len(self.changed_weights) <= NAMED else ""
             yield f"the checksums of {parameters} changed{where}{named}"
         if self.heals(Control.RELOAD_WEIGHTS):
-            outcome = self.outcomes[Control.RELOAD_WEIGHTS]
-            yield f"loading the weights again heals {outcome.healed} of {outcome.asked}"
+            yield control_sentence(self.outcomes[Control.RELOAD_WEIGHTS])
         if lifecycle_calls.weights_missing(self.evidence.recording, at=first) and not self.reload_fails:
             yield "the script discards the weights (sleep level 2) and does not load them again"
 
@@ -276,8 +270,7 @@ class Symptoms:
             both = "every weight checksum and every buffer's"
             yield f"{both if self.buffers_equal else 'every weight checksum'} is unchanged"
         if self.reload_fails:
-            outcome = self.outcomes[Control.RELOAD_WEIGHTS]
-            yield f"loading the weights again heals {outcome.healed} of {outcome.asked}"
+            yield control_sentence(self.outcomes[Control.RELOAD_WEIGHTS])
 
     @cached_property
     def _steps(self) -> frozenset[str]:

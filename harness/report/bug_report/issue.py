@@ -10,6 +10,7 @@ from harness.history.run_description import RunDescription
 from harness.report.bug_report.first_lines import curl_lines
 from harness.report.bug_report.reproduction import Reproduction, obstacle
 from harness.report.model import CellReport
+from harness.report.remarks import controls_untold, why
 from harness.report.summary import escaped, fenced
 from harness.report.tables import Row, Table, markdown_table
 from harness.report.text import count, mebibytes, one_line, shorten, visible
@@ -160,7 +161,10 @@ def _description(cell: CellReport) -> Iterator[str]:
     if result.fault:
         yield f"**The fault {_short(result.fault)} had been planted on purpose: this is not a bug of vLLM.**"
         yield ""
-    yield f"**{cell.outcome}**: {_short(result.reason)}."
+    yield f"**{cell.outcome}**: {_short(what_was_found(cell))}."
+    yield ""
+    for label, text in why(cell):
+        yield f"- {label}: {_short(text)}"
     yield ""
     if cell.recording and cell.recording.passes:
         yield f"What was done: {_short(comparison_sentence(cell.recording))}"
@@ -176,10 +180,11 @@ def _description(cell: CellReport) -> Iterator[str]:
             "Everything above vLLM's worker is vLLM's own code, unchanged."
         )
         yield ""
-    if result.controls or result.ruled_out:
-        yield "Controls that were asked to find the cause, and what they ruled out:"
+    untold = controls_untold(cell)
+    if untold or result.ruled_out:
+        yield "Controls that were asked besides to find the cause, and what they ruled out:"
         yield ""
-        for control in result.controls:
+        for control in untold:
             yield f"- {_short(control_words(control))}: {_short(control_result(control))}"
         for excluded in result.ruled_out:
             yield f"- {_short(excluded)}"
