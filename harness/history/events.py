@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter
 
-from harness.history.event_base import LONGEST_S, Timed
+from harness.history.event_base import LONGEST_S, CallFailure, Timed
 from harness.history.kinds import KindAnswered
 from harness.history.observations import Call, Observation, StepFinished, StepStarted, WeightChecksums
 from harness.history.passes import (
@@ -89,6 +89,16 @@ class FirstTokensTimed(Timed):
     step: str | None
     prompt: str
     seconds: tuple[float, ...] = Field(min_length=1)
+
+
+class FirstTokenMissing(Timed):
+    """A request for one token that was alone, and was not answered."""
+
+    kind: Literal["first_token_missing"] = "first_token_missing"
+    step: str | None
+    prompt: str
+    seconds: float = Field(ge=0)
+    failure: CallFailure
 
 
 class HarnessStopped(Timed):
@@ -207,6 +217,7 @@ Event = Annotated[
     | Waited
     | HarnessStopped
     | FirstTokensTimed
+    | FirstTokenMissing
     | MachineLoad
     | RequestsCounted
     | CellUnavailable

@@ -16,6 +16,7 @@ from harness.history.events import (
     CellStarted,
     CellUnavailable,
     Event,
+    FirstTokenMissing,
     FirstTokensTimed,
     HarnessStopped,
     MachineLoad,
@@ -114,6 +115,7 @@ class Recording:
     """When the harness itself did not run."""
     first_tokens: tuple[FirstTokensTimed, ...] = ()
     """How long a request that was alone waited for its first token; none in older histories."""
+    first_tokens_missing: tuple[FirstTokenMissing, ...] = ()
     loads: tuple[MachineLoad, ...] = ()
     """How busy the machine was during each pass and lifecycle call; none in older histories."""
     left_damaged: ServerLeftDamaged | None = None
@@ -181,6 +183,7 @@ def gather(events: Iterable[Event]) -> Recording:
         waits=_all(of, Waited),
         stops=_all(of, HarnessStopped),
         first_tokens=_all(of, FirstTokensTimed),
+        first_tokens_missing=_all(of, FirstTokenMissing),
         loads=_all(of, MachineLoad),
         left_damaged=_last(of, ServerLeftDamaged),
     )

@@ -187,6 +187,17 @@ async def test_requests_that_hang_only_after_waking_are_the_engines_fault(driver
 
 
 @pytest.mark.cell
+async def test_a_request_that_is_lost_when_alone_is_the_engines_fault(driver: Driver) -> None:
+    """Although every prompt of every pass is answered; it is given up as soon as the engine stands still."""
+    recording = await driver.run(misbehave="lose-short-after-wake", script=ONE_SLEEP)
+    result = judge(recording)
+    assert (result.verdict, result.cause) == (Verdict.CORRUPT, Cause.SCHEDULER), result.reason
+    assert "asked for one token alone: the engine stood still" in result.reason
+    (missing,) = recording.first_tokens_missing
+    assert missing.seconds < 15, "the deadline is 60 s"
+
+
+@pytest.mark.cell
 async def test_requests_that_are_only_slow_after_waking_accuse_nobody(driver: Driver) -> None:
     """An engine that goes on is told which deadline it takes, and is asked again, which is no retry."""
     recording = await driver.run(misbehave="slow-after-wake:5000", script=ONE_SLEEP)

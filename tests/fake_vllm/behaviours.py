@@ -50,6 +50,8 @@ class Behaviour(StrEnum):
     """Never answer a completion, from the start."""
     HANG_AFTER_WAKE = "hang-after-wake"
     """Never answer completions after the first wake-up."""
+    LOSE_SHORT_AFTER_WAKE = "lose-short-after-wake"
+    """Never answer a completion of one token after the first wake-up, and do nothing about it."""
     ERROR_AFTER_WAKE = "error-after-wake"
     """Answer completions after the first wake-up with HTTP 500."""
     EMPTY_AFTER_WAKE = "empty-after-wake"

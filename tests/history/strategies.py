@@ -12,6 +12,7 @@ from harness.history.events import (
     CellShortened,
     CellStarted,
     Event,
+    FirstTokenMissing,
     FirstTokensTimed,
     HarnessStopped,
     MachineLoad,
@@ -125,6 +126,7 @@ def events() -> st.SearchStrategy[Event]:
         st.builds(ServerLeftDamaged, t=times, next_cell=text, because=text),
         st.builds(HarnessStopped, t=times, seconds=times, suspended_seconds=times),
         st.builds(FirstTokensTimed, t=times, seconds=st.lists(times, min_size=1, max_size=3).map(tuple)),
+        st.builds(FirstTokenMissing, t=times, seconds=times, failure=failures),
         st.builds(
             MachineLoad,
             t=times,

@@ -1,5 +1,7 @@
 """Whether every request that ran across a transition ended exactly once, in time, and as it had to.
 
+One that was alone after it has to be answered, no more: what it says is compared by others.
+
 Answers are held to the baseline's only where the measured noise leaves tokens alone; elsewhere a
 difference is a hint, because requests in flight are computed in other company than the baseline's.
 """
@@ -16,6 +18,7 @@ from harness.check.answer_pair import common_prefix
 from harness.check.evidence import Evidence
 from harness.check.result import Finding, Strength
 from harness.check.wording import counted, describe
+from harness.history.events import FirstTokenMissing
 from harness.history.observations import Observation, StepStarted
 from harness.history.passes import Answer, Method, RequestEnded
 from harness.history.recording import InFlight
@@ -34,11 +37,11 @@ def check(evidence: Evidence) -> tuple[Finding, ...]:
         for fate in _fates(evidence)
         for message, strength, facts in fate.violations()
     )
-    return (*violations, *_still_counted(evidence))
+    return (*violations, *_lost_alone(evidence), *_still_counted(evidence))
 
 
 def obstacles(evidence: Evidence) -> Iterator[str]:
-    """Say which requests put nothing to the test because they had ended before anything happened."""
+    """Say which requests put nothing to the test, as they had ended before anything happened or were late."""
     groups: dict[str, list[_Fate]] = {}
     for fate in _fates(evidence):
         if fate.transition is not None:
@@ -48,6 +51,12 @@ def obstacles(evidence: Evidence) -> Iterator[str]:
             yield (
                 f"the requests {group} ended before the transition they were meant to overlap: "
                 "raise sampling.max_tokens"
+            )
+    for each in _missing_since(evidence):
+        if each.failure.kind == "timeout":
+            yield (
+                f"{each.prompt}, asked for one token alone after the transition, had no answer "
+                f"({each.failure.message}): raise deadlines.answer, or find out what became of it"
             )
 
 
@@ -193,6 +202,24 @@ def _finding(fate: _Fate, message: str, strength: Strength, facts: Mapping[str, 
         cycle=step.cycle if step else None,
         evidence={"requests": start.group, "step": start.step, **facts},
     )
+
+
+def _lost_alone(evidence: Evidence) -> Iterator[Finding]:
+    """Requests that were alone after a transition and were not answered, as those before it were."""
+    for each in _missing_since(evidence):
+        yield Finding(
+            checker="conservation",
+            message=f"{each.prompt}, asked for one token alone: {each.failure.message}",
+            strength=Strength.HINT if each.failure.kind == "timeout" else Strength.PROOF,
+            prompt=each.prompt,
+            evidence={"step": each.step, "seconds": round(each.seconds, 3)},
+        )
+
+
+def _missing_since(evidence: Evidence) -> tuple[FirstTokenMissing, ...]:
+    """Those that were lost after the first transition; none where one was lost before it."""
+    missing = evidence.recording.first_tokens_missing
+    return () if any(each.t < evidence.first_transition for each in missing) else missing
 
 
 def _still_counted(evidence: Evidence) -> Iterator[Finding]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.check import judge
-from harness.check.checkers.conservation import ON_ITS_WAY_S
+from harness.check.checkers.conservation import ON_ITS_WAY_S, check
 from harness.check.result import Cause, Finding, Strength, Verdict
 from harness.history.event_base import CallFailure
+from harness.history.events import FirstTokenMissing
 from harness.history.observations import Call, Observation, StepStarted
 from harness.history.passes import Answer, RequestEnded, RequestRunning, RequestStarted
 from tests.check.stories import Change, Story, garbage
@@ -34,6 +37,34 @@ def story(
     if not early:
         tell(told, ends)
     return told.probe()
+
+
+def alone(kind: str, *, before: bool = False) -> Story:
+    """A request for one token that is alone, and fails, after a sleep or ``before`` it already."""
+    told = Story().baseline().null()
+    failure = CallFailure.model_validate({"kind": kind, "message": "nothing came"})
+    for due in (before, True):
+        if due:
+            told.tell(FirstTokenMissing(t=told.now(), step="9", prompt="p0", seconds=10.0, failure=failure))
+        if due is before:
+            told.sleep().wake().probe()
+    return told
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict"),
+    [("hang", Verdict.CORRUPT), ("http", Verdict.CORRUPT), ("timeout", Verdict.INCONCLUSIVE)],
+)
+def test_a_request_that_is_lost_when_alone_counts(kind: str, verdict: Verdict) -> None:
+    """One that is only late may come from a slow engine: then nothing is decided, and that is said."""
+    result = alone(kind).judged()
+    assert result.verdict is verdict
+    assert "p0, asked for one token alone" in result.reason
+
+
+def test_a_request_that_was_lost_before_the_sleep_already_accuses_nobody() -> None:
+    """Whatever loses it has nothing to do with sleep."""
+    assert check(alone("hang", before=True).evidence()) == ()
 
 
 def step(told: Story, action: str, **options: str) -> None:
