@@ -97,7 +97,7 @@ class FirstTokenMissing(Timed):
     kind: Literal["first_token_missing"] = "first_token_missing"
     step: str | None
     prompt: str
-    seconds: float = Field(ge=0)
+    seconds: float = Field(ge=0, le=LONGEST_S)
     failure: CallFailure
 
 
@@ -123,9 +123,11 @@ class MachineLoad(Timed):
     pass_number: int | None = Field(default=None, description="of the pass; None: a call of the step")
     seconds: float = Field(ge=0, description="how long it was looked at")
     cores: int = Field(ge=1, description="processors of the machine")
-    busy_seconds: float = Field(description="all that was computed, and what its host took away")
-    own_seconds: float = Field(description="of these, the harness's")
-    engine_seconds: float = Field(description="of these, the server's processes'")
+    busy_seconds: float = Field(
+        allow_inf_nan=False, description="all that was computed, and what its host took away"
+    )
+    own_seconds: float = Field(allow_inf_nan=False, description="of these, the harness's")
+    engine_seconds: float = Field(allow_inf_nan=False, description="of these, the server's processes'")
     throttled_seconds: float | None = Field(
         default=None, description="for how long the control group was held back; None where it does not say"
     )
