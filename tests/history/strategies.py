@@ -133,6 +133,9 @@ def events() -> st.SearchStrategy[Event]:
             seconds=times,
             cores=st.integers(1, 8),
             pass_number=st.none() | numbers,
+            busy_seconds=times,
+            own_seconds=times,
+            engine_seconds=times,
             throttled_seconds=st.none() | times,
         ),
         st.builds(
