@@ -10,10 +10,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -26,7 +27,7 @@ from harness.report.advice import advice
 from harness.report.changes import Change, Spread, agreements, changes, shapes, spreads
 from harness.report.measures import Measure, measures
 from harness.report.model import CellReport, Report, is_known, worst_first
-from harness.report.plots import agreement_plot, memory_plot, shape_plot
+from harness.report.plots import agreement_plot, memory_plots, shape_plots
 from harness.report.remarks import Remark, remarks
 from harness.report.spending import spending
 from harness.report.text import shorten, visible
@@ -62,6 +63,16 @@ class WitnessView:
     """What the prompt shows, as a ``data:`` URL."""
 
 
+class Plot(NamedTuple):
+    """A title, what to look for, and the pictures."""
+
+    title: str
+    hint: str
+    pictures: Sequence[Markup]
+    either: bool = False
+    """Whether the first picture is for wide pages and the second for narrow ones."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CellView:
     """A cell as the page shows it."""
@@ -82,7 +93,7 @@ class CellView:
     """The first proof of every checker."""
     memory: list[Measure]
     """Where memory is what is wrong: how much was in use, awake and asleep."""
-    plots: list[tuple[str, str, Markup]]
+    plots: list[Plot]
     log: list[str]
     """The end of what the server printed."""
 
@@ -235,27 +246,18 @@ def _picture(witness: Witness, cell: CellReport) -> str | None:
     return url if url and url.startswith("data:image/") else None
 
 
-def _plots(evidence: Evidence) -> Iterator[tuple[str, str, Markup]]:
-    """Title, what to look for, and the picture; of answers only where any of them differs."""
+def _plots(evidence: Evidence) -> Iterator[Plot]:
+    """Of answers only where any of them differs."""
     differ = not all(pair.identical for pair in (*evidence.null, *evidence.after))
     if differ and (picture := agreement_plot(agreements(evidence))):
-        yield (
-            "Agreement with the baseline",
-            "The index of the first token that differs; = where all are equal.",
-            picture,
-        )
-    if differ and (picture := shape_plot(shapes(evidence))):
-        yield (
-            "Length and repetition",
-            "A cross inside its circle is an answer shaped like its baseline.",
-            picture,
-        )
-    if picture := memory_plot(evidence.recording):
-        yield (
-            "Memory",
-            "Shaded: the engine was asleep. Dotted lines: a pass began.",
-            picture,
-        )
+        hint = "The index of the first token that differs; = where all are equal."
+        yield Plot("Agreement with the baseline", hint, [picture])
+    if differ and (pictures := shape_plots(shapes(evidence))):
+        hint = "A cross inside its circle is an answer shaped like its baseline."
+        yield Plot("Length and repetition", hint, pictures)
+    if pictures := memory_plots(evidence.recording):
+        hint = "Shaded: the engine was asleep. Dotted lines: a pass began."
+        yield Plot("Memory", hint, pictures, either=True)
 
 
 def _grounds(report: Report) -> list[tuple[str, str, list[str]]]:

@@ -22,17 +22,19 @@ _PROMPTS_SHOWN = 48
 _LABEL = 28
 """Characters of a prompt's name on an axis."""
 _WIDTH = 720
+_NARROW = 200
+"""What a phone has beside the names of prompts, or beside an axis."""
 _ROW = 17
 _FIELD_LEAST = 26
 """Three digits and a little air."""
-_FIELD_MOST = 64
+_FIELD_MOST = 36
 _MIB = 2**20
 
 _CONFIG = alt.Config(
     aria=False,
     background="transparent",
     # The page's font may be wider than the one the drawing was measured with.
-    padding={"left": 28, "right": 28, "top": 12, "bottom": 4},
+    padding={"left": 12, "right": 16, "top": 12, "bottom": 4},
     font="sans-serif",
     view=alt.ViewConfig(stroke=None),
     axis=alt.AxisConfig(
@@ -52,8 +54,11 @@ _SIDES = alt.Scale(domain=["baseline", "after"], range=["var(--baseline)", "var(
 _MARKS = alt.Scale(domain=["baseline", "after"], range=["circle", "cross"])
 
 
-def memory_plot(recording: Recording) -> Markup:
-    """Memory over time, the phases asleep shaded and the passes marked; empty without a measurement."""
+def memory_plots(recording: Recording) -> list[Markup]:
+    """Memory over time, the phases asleep shaded and the passes marked; for wide pages, and for phones.
+
+    Nothing without a measurement.
+    """
     rows = [
         {"t": seen.t, "memory": size / _MIB, "where": where}
         for seen in recording.observations
@@ -61,7 +66,11 @@ def memory_plot(recording: Recording) -> Markup:
         if size is not None
     ]
     if not rows:
-        return Markup()
+        return []
+    return [_memory(recording, rows, width=width) for width in (_WIDTH, _NARROW)]
+
+
+def _memory(recording: Recording, rows: Sequence[Mapping[str, object]], *, width: int) -> Markup:
     time = alt.X("t:Q", title="seconds since the cell started", scale=alt.Scale(zero=False, nice=False))
     phases = [{"start": phase.start, "end": phase.end} for phase in sleep_phases(recording)]
     asleep = (
@@ -87,14 +96,17 @@ def memory_plot(recording: Recording) -> Markup:
             ),
         )
     )
-    chart = alt.layer(asleep, passes, line).properties(width=_WIDTH, height=150)
+    chart = alt.layer(asleep, passes, line).properties(width=width, height=150)
     return _svg(chart, label="Memory over time; shaded while the engine was asleep.")
 
 
-def shape_plot(shapes: Sequence[Shape]) -> Markup:
-    """Length and repetition of every prompt's answers, baseline beside after; empty without answers."""
+def shape_plots(shapes: Sequence[Shape]) -> list[Markup]:
+    """Length and repetition of every prompt's answers, baseline beside after; nothing without answers.
+
+    Two pictures, which stand side by side where there is room.
+    """
     if not shapes:
-        return Markup()
+        return []
     kept = _few(list(dict.fromkeys(shape.prompt for shape in shapes)))
     rows = [
         {
@@ -110,22 +122,18 @@ def shape_plot(shapes: Sequence[Shape]) -> Markup:
         _chart(rows)
         .mark_point(size=42, strokeWidth=1.6)
         .encode(
+            y=alt.Y("prompt:N", sort=list(kept.values()), title=None),
             color=alt.Color("side:N", scale=_SIDES, legend=alt.Legend(orient="top")),
             shape=alt.Shape("side:N", scale=_MARKS),
         )
-        .properties(width=_WIDTH // 2 - 40, height=_ROW * len(kept))
+        .properties(width=_NARROW, height=_ROW * len(kept))
     )
-    order = list(kept.values())
-    length = base.encode(
-        x=alt.X("tokens:Q", title="tokens in the answer"), y=alt.Y("prompt:N", sort=order, title=None)
-    )
-    repetition = base.encode(
-        x=alt.X("repeated:Q", title="% of 4-grams that repeat", scale=alt.Scale(domain=[0, 100])),
-        y=alt.Y("prompt:N", sort=order, title=None, axis=alt.Axis(labels=False, ticks=False)),
-    )
-    return _svg(
-        length | repetition, label="Length and repetition of every prompt's answers, before and after."
-    )
+    length = base.encode(x=alt.X("tokens:Q", title="tokens in the answer"))
+    of_grams = alt.X("repeated:Q", title="% of 4-grams that repeat", scale=alt.Scale(domain=[0, 100]))
+    return [
+        _svg(length, label="Length of every prompt's answers, before and after."),
+        _svg(base.encode(x=of_grams), label="Repetition in every prompt's answers, before and after."),
+    ]
 
 
 def agreement_plot(agreements: Sequence[Agreement]) -> Markup:
@@ -188,7 +196,7 @@ _OPENING = re.compile(r'<svg [^>]*?viewBox="0 0 (\S+) (\S+)"[^>]*>')
 _SPOKEN = re.compile(r' (?:role|aria-[a-z]+)="[^"]*"')
 
 
-def _svg(chart: alt.LayerChart | alt.FacetChart | alt.HConcatChart, *, label: str) -> Markup:
+def _svg(chart: alt.LayerChart | alt.FacetChart | alt.Chart, *, label: str) -> Markup:
     chart.config = _CONFIG
     drawn = _SPOKEN.sub("", vl_convert.vegalite_to_svg(chart.to_dict(validate=False)))
     opening = rf'<svg viewBox="0 0 \1 \2" width="\1" height="\2" role="img" aria-label="{escape(label)}">'

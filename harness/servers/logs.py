@@ -99,6 +99,11 @@ _KNOWN_FAILURES: tuple[tuple[re.Pattern[str], Diagnosis], ...] = tuple(
             "install sleepwake[cpu] or sleepwake[gpu], or choose another engine command",
         ),
         (
+            r"operator torchvision::nms does not exist|libtorchaudio|libtorchcodec",
+            "the GPU build of torchvision, torchaudio or torchcodec is installed beside torch for CPUs",
+            "pip uninstall torchvision torchaudio torchcodec: a text model needs none of them",
+        ),
+        (
             r"gated repo|401 client error|repository not found",
             "the model is gated or does not exist",
             "set HF_TOKEN to a token with access, or give another --model",

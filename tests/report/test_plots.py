@@ -11,7 +11,7 @@ from markupsafe import Markup
 from harness.check.evidence import Evidence
 from harness.history.recording import Recording
 from harness.report.changes import Agreement, Shape, agreements, shapes
-from harness.report.plots import agreement_plot, memory_plot, shape_plot
+from harness.report.plots import agreement_plot, memory_plots, shape_plots
 from tests.report import examples
 
 
@@ -49,20 +49,23 @@ def test_fields_of_many_cycles_are_as_wide_as_what_stands_in_them() -> None:
         for number in range(40)
     ]
     few, many = (float(parsed(agreement_plot(fields[:count])).attrib["width"]) for count in (2, 40))
-    assert many - few > 40 * 26 - 2 * 64 - 1
+    assert many - few > 40 * 26 - 2 * 36 - 1
 
 
 def test_shapes_show_both_sides(recording: Recording) -> None:
     """Length and repetition have an axis each, and a legend that names the sides."""
-    said = words(shape_plot(shapes(Evidence(recording))))
-    assert {"tokens in the answer", "% of 4-grams that repeat", "baseline", "after"} <= set(said)
+    length, repetition = map(words, shape_plots(shapes(Evidence(recording))))
+    assert {"tokens in the answer", "baseline", "after", "india"} <= set(length)
+    assert {"% of 4-grams that repeat", "baseline", "after", "india"} <= set(repetition)
 
 
 def test_memory_shades_the_phases_asleep(recording: Recording) -> None:
-    """Both sleeps are shaded."""
-    picture = str(memory_plot(recording))
-    assert picture.count('fill="var(--asleep)"') == 2
-    assert "seconds since the cell started" in words(memory_plot(recording))
+    """Both sleeps are shaded, also in the picture for phones."""
+    wide, narrow = memory_plots(recording)
+    for picture in (wide, narrow):
+        assert picture.count('fill="var(--asleep)"') == 2
+        assert "seconds since the cell started" in words(picture)
+    assert float(parsed(narrow).attrib["width"]) < 300 < float(parsed(wide).attrib["width"])
 
 
 def test_pictures_follow_the_page_and_refer_to_nothing(recording: Recording) -> None:
@@ -70,8 +73,8 @@ def test_pictures_follow_the_page_and_refer_to_nothing(recording: Recording) -> 
     evidence = Evidence(recording)
     for picture in (
         agreement_plot(agreements(evidence)),
-        shape_plot(shapes(evidence)),
-        memory_plot(recording),
+        *shape_plots(shapes(evidence)),
+        *memory_plots(recording),
     ):
         assert parsed(picture).get("role") == "img"
         assert parsed(picture).get("aria-label")
@@ -82,8 +85,8 @@ def test_pictures_follow_the_page_and_refer_to_nothing(recording: Recording) -> 
 
 def test_nothing_measured_is_no_picture() -> None:
     """A cell that never answered has no plots, rather than empty ones."""
-    assert not memory_plot(examples.failed_recording())
-    assert not shape_plot([])
+    assert not memory_plots(examples.failed_recording())
+    assert not shape_plots([])
     assert not agreement_plot([])
 
 
@@ -98,7 +101,8 @@ def test_hostile_names_are_text() -> None:
     assert "script" not in {element.tag for element in parsed(picture).iter()}
     assert sum(text.startswith("<script>]]>\\x1b[31m") for text in words(picture)) == 3
     spread = [Shape(prompt=name, side="after", tokens=3, repeated=0.0) for name in names]
-    assert sum(text.startswith("<script>") for text in words(shape_plot(spread))) == 3
+    for shaped in shape_plots(spread):
+        assert sum(text.startswith("<script>") for text in words(shaped)) == 3
 
 
 def test_many_prompts_are_limited_to_the_worst() -> None:

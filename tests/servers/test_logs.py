@@ -51,6 +51,7 @@ class TestDiagnose:
             ("api_server.py: error: unrecognized arguments: --enable-foo", "no flag --enable-foo"),
             ("vllm serve: error: argument --dtype: invalid choice: 'x'", "argument --dtype: invalid choice"),
             ("ModuleNotFoundError: No module named 'vllm'", "vLLM is not installed"),
+            ("RuntimeError: operator torchvision::nms does not exist", "GPU build of torchvision"),
         ],
     )
     def test_known_failures(self, line: str, cause: str) -> None:
