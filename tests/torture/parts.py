@@ -17,6 +17,7 @@ from tests.torture import (
     kills,
     run_directories,
     surroundings,
+    texts,
 )
 from tests.torture.part import Budget, Outcome, Part
 
@@ -84,6 +85,13 @@ PARTS: Sequence[Part] = (
         run=kills.torture,
         trials=(10, 1_000),
         seconds=(5 * MINUTE, 4 * HOUR),
+    ),
+    Part(
+        name="texts",
+        about="scripts, commands and CI jobs that are written call programs with a hostile text as it is",
+        run=texts.torture,
+        trials=(165, 165),
+        seconds=(5 * MINUTE, HOUR),
     ),
     Part(
         name="surroundings",
