@@ -22,7 +22,8 @@ from harness.history.recording import load_recording
 from tests.torture.part import Budget, Outcome
 from tests.torture.project import VERDICTS, Project, end
 
-WAYS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "stopped for a moment")
+CLOSED = "terminal closed"
+WAYS = ("SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", CLOSED, "stopped for a moment")
 STOPPED_S = 1.0
 
 
@@ -48,10 +49,12 @@ def torture(budget: Budget) -> Outcome:
 def disturbed(project: Project, way: str, moment: float, cut: Counter[str]) -> Iterator[str]:
     """Disturb a run after ``moment`` seconds, and finish it; yield what is wrong, and count in ``cut``."""
     before = project.runs
-    run = project.begin(*project.run)
+    run = project.begin(*project.run, in_terminal=way == CLOSED)
     time.sleep(moment)
     _disturb(run, way)
     said = end(run)
+    if not project.await_end():
+        yield f"it goes on:\n{said}"
     begun = project.runs - before
     ended = run.returncode in {ExitCode.CLEAN, ExitCode.CORRUPT_OR_DEGRADED}
     cut["ended all the same" if ended else "cut short" if begun else "cut before anything began"] += 1
@@ -69,6 +72,9 @@ def disturbed(project: Project, way: str, moment: float, cut: Counter[str]) -> I
 
 
 def _disturb(run: subprocess.Popen[str], way: str) -> None:
+    if way == CLOSED:
+        run.kill()  # who holds the terminal: those who are in it are told so
+        return
     if way in signal.Signals.__members__:
         run.send_signal(signal.Signals[way])
         return

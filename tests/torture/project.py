@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -72,10 +73,16 @@ class Project:
             if {"tests.fake_vllm", str(self._model)} <= set(process.info["cmdline"] or ())
         ]
 
-    def begin(self, *words: str, through: Sequence[str] = ()) -> subprocess.Popen[str]:
-        """Start ``sleepwake`` in a process group of its own, by itself or ``through`` another command."""
+    def begin(
+        self, *words: str, through: Sequence[str] = (), in_terminal: bool = False
+    ) -> subprocess.Popen[str]:
+        """Start ``sleepwake`` in a process group of its own, by itself or ``through`` another command.
+
+        One ``in_terminal`` is begun by a program that holds the terminal, which closes when that is killed.
+        """
+        command = [*through, sys.executable, "-m", "tests.torture.on_fakes", *words]
         return subprocess.Popen(
-            [*through, sys.executable, "-m", "tests.torture.on_fakes", *words],
+            ["script", "-qec", shlex.join(command), "/dev/null"] if in_terminal else command,
             cwd=self._folder,
             env=self._environment,
             stdout=subprocess.PIPE,
@@ -83,6 +90,16 @@ class Project:
             text=True,
             start_new_session=True,
         )
+
+    def await_end(self) -> bool:
+        """Wait until no ``sleepwake`` is at work in this folder any more; return whether none is."""
+        at_work = [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if "tests.torture.on_fakes" in (process.info["cmdline"] or ())
+            and _works_in(process, self._folder)
+        ]
+        return not psutil.wait_procs(at_work, timeout=DEADLINE_S)[1]
 
     def undisturbed(self) -> None:
         """Run everything.
@@ -93,6 +110,13 @@ class Project:
         said = end(self.begin(*self.run))
         if self.verdicts != VERDICTS:
             raise RuntimeError(f"an undisturbed run ended with {self.verdicts}:\n{said}")
+
+
+def _works_in(process: psutil.Process, folder: Path) -> bool:
+    try:
+        return process.cwd() == str(folder.resolve())
+    except psutil.Error:
+        return False
 
 
 def end(run: subprocess.Popen[str]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.torture.kills import WAYS, disturbed
+from tests.torture.kills import CLOSED, WAYS, disturbed
 from tests.torture.project import Project
 
 pytestmark = pytest.mark.cell
@@ -19,3 +19,8 @@ def test_a_killed_run_is_finished_by_the_next_start(tmp_path: Path) -> None:
     for moment in (0.3, 3.0):
         assert list(disturbed(project, WAYS[0], moment, cut)) == []
     assert cut.total() == 2
+
+
+def test_a_run_whose_terminal_closes_ends_in_order(tmp_path: Path) -> None:
+    """As somebody's laptop does: what was begun is finished by the next start."""
+    assert list(disturbed(Project(tmp_path), CLOSED, 3.0, Counter())) == []
