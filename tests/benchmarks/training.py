@@ -54,7 +54,7 @@ class Loop:
     tokens: int = 256
     """Of every completion."""
     layers: int | None = None
-    """So many layers the model has, SmolLM2's first ones; None: all thirty."""
+    """So many the small random model has that takes the place of SmolLM2; None: that itself is trained."""
     guard: dict[str, Any] = field(default_factory=dict)
     """The guard's settings; without any it is the default one."""
     reference: bool = True
@@ -162,14 +162,25 @@ class Engine:
         self.llm.finish_weight_update(version)
 
 
-def cut_of(model: str, folder: Path, *, layers: int) -> Path:
-    """Write the model with its first layers alone; what it answers makes little sense."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def write_small_model(model: str, folder: Path, *, layers: int) -> Path:
+    """Write a model of the same kind that has five million random weights, and the same tokenizer."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    whole = AutoModelForCausalLM.from_pretrained(model, dtype="float32")
-    whole.model.layers = whole.model.layers[:layers]
-    whole.config.num_hidden_layers = layers
-    whole.save_pretrained(folder)
+    torch.manual_seed(0)
+    configuration = AutoConfig.from_pretrained(model)
+    configuration.update(
+        {
+            "hidden_size": 96,
+            "intermediate_size": 192,
+            "num_hidden_layers": layers,
+            "num_attention_heads": 3,
+            "num_key_value_heads": 3,
+            "head_dim": 32,
+            "initializer_range": 0.2,  # of the size that makes every layer matter
+        }
+    )
+    AutoModelForCausalLM.from_config(configuration, dtype=torch.float32).save_pretrained(folder)
     AutoTokenizer.from_pretrained(model).save_pretrained(folder)
     return folder
 
@@ -218,7 +229,7 @@ def run(loop: Loop, out: Path, *, told: Callable[[Step], None]) -> list[Step]:
 
     model = provide_model(dtype="float32").location
     if loop.layers is not None:
-        model = str(cut_of(model, out / "cut", layers=loop.layers))
+        model = str(write_small_model(model, out / "small", layers=loop.layers))
     engine = Engine(model, tokens=loop.tokens)
     trainer = Trainer(model, layer=None)
     steps: list[Step] = []
@@ -298,7 +309,7 @@ def parsed() -> tuple[Loop, Path]:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--completions", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=256)
-    parser.add_argument("--layers", type=int, help="how many layers of the model are kept; all without it")
+    parser.add_argument("--layers", type=int, help="train a small random model of so many layers")
     parser.add_argument("--guard", type=json.loads, default={}, help="settings of the guard, as JSON")
     parser.add_argument("--no-reference", dest="reference", action="store_false")
     parser.add_argument("--no-mistakes", dest="mistakes", action="store_false")
