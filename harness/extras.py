@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from harness.errors import UsageError
-from harness.installation import working_copy
+from harness.installation import installing, working_copy
 
 Extra = Literal["docker", "fuzz", "ray", "report", "run", "watch"]
 
@@ -35,7 +35,7 @@ def how_to_get(extra: Extra) -> str:
     """Return the command that installs ``extra``, in the way in which sleepwake was installed."""
     root = working_copy()
     if root is None:
-        return f"pip install 'sleepwake[{extra}]'"
+        return installing(f"sleepwake[{extra}]")
     return f"pip install -e '{'.' if root == Path.cwd() else root}[{extra}]'"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -18,6 +19,25 @@ def working_copy() -> Path | None:
     """The root of the working copy, with its Makefile; None where a wheel was installed."""
     root = package_folder().parent
     return root if (root / "Makefile").is_file() and (root / "scenarios").is_dir() else None
+
+
+def installing(wanted: str) -> str:
+    """The command that installs ``wanted``, such as ``sleepwake[run]``, where this environment was made.
+
+    `uvx`, `uv tool`, `pipx run` and `pipx install` keep environments of their own, in which nobody calls pip.
+    """
+    parts = Path(sys.prefix).parts
+    if any(part.startswith("archive-v") for part in parts):
+        return f"uvx --from '{wanted}' sleepwake"
+    if "uv" in parts and "tools" in parts:
+        return f"uv tool install '{wanted}'"
+    if "pipx" in parts:
+        return (
+            f"pipx install --force '{wanted}'"
+            if "venvs" in parts
+            else f"pipx run --spec '{wanted}' sleepwake"
+        )
+    return f"pip install '{wanted}'"
 
 
 def shipped_scenarios() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from harness import extras, installation
 from harness.cli import call
 from harness.errors import ExitCode, ScenarioError
 from harness.extras import how_to_get
+from harness.installation import installing
 from harness.scenario.cells import load_cells
 from harness.scenario.loader import load_scenario
 from harness.servers.doctor import examine_machine
@@ -112,3 +114,19 @@ def test_what_is_missing_is_added_as_it_was_installed(wheel: Path, monkeypatch: 
     assert how_to_get("docker") == "pip install 'sleepwake[docker]'"
     monkeypatch.setattr(extras, "working_copy", Path.cwd)
     assert how_to_get("docker") == "pip install -e '.[docker]'"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "command"),
+    [
+        ("/home/me/project/.venv", "pip install 'sleepwake[run]'"),
+        ("/home/me/.cache/uv/archive-v0/xxOAsgx4k69rVlLa", "uvx --from 'sleepwake[run]' sleepwake"),
+        ("/home/me/.local/share/uv/tools/sleepwake", "uv tool install 'sleepwake[run]'"),
+        ("/home/me/.cache/pipx/ea266314a0f1a7c", "pipx run --spec 'sleepwake[run]' sleepwake"),
+        ("/home/me/.local/share/pipx/venvs/sleepwake", "pipx install --force 'sleepwake[run]'"),
+    ],
+)
+def test_advice_fits_how_it_was_installed(prefix: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a tool keeps the environment, it is that tool's command and not pip's."""
+    monkeypatch.setattr(sys, "prefix", prefix)
+    assert installing("sleepwake[run]") == command

@@ -1,4 +1,4 @@
-"""The page for those who run a server, done word for word: every command of sleepwake in it, in order."""
+"""The pages for each kind of user, done word for word as far as that takes no real engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.cli import call
 from harness.errors import ExitCode
 from tests.fake_vllm.threads import Served
 
-PAGE = Path(__file__).parents[1] / "docs" / "for_servers.md"
+DOCS = Path(__file__).parents[1] / "docs"
 ADDRESS = "http://127.0.0.1:8000"
 
 
@@ -20,10 +20,12 @@ ADDRESS = "http://127.0.0.1:8000"
 def test_the_tasks_of_who_runs_a_server(
     tmp_path: Path, served: Served, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In an empty folder, against a server at another address; what the page shows is printed."""
+    """In an empty folder, in order, against a server at another address; what is shown is printed."""
     monkeypatch.chdir(tmp_path)
     endpoint = served.start()
-    for block in re.findall(r"```console\n(.+?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL):
+    for block in re.findall(
+        r"```console\n(.+?)```", (DOCS / "for_servers.md").read_text(encoding="utf-8"), flags=re.DOTALL
+    ):
         shown: list[str] = []
         for line in block.replace(ADDRESS, endpoint).splitlines():
             if not line.startswith("$ "):
@@ -37,3 +39,28 @@ def test_the_tasks_of_who_runs_a_server(
                 assert call(words[1:]) == ExitCode.CLEAN, line
         printed = capsys.readouterr().out
         assert all(line in printed for line in shown)
+
+
+def test_what_those_who_train_begin_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`init` prints what the page shows, and writes the test that the page runs."""
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "for_training.md").read_text(encoding="utf-8")
+    command, shown = re.findall(r"```console\n\$ sleepwake (init .+?)\n(.+?)```", page, flags=re.DOTALL)[0]
+    assert call(shlex.split(command)) == ExitCode.CLEAN
+    assert capsys.readouterr().out.strip() == shown.strip()
+    (tested,) = re.findall(r"pytest -q (\S+)", page)
+    assert (tmp_path / tested).is_file()
+
+
+def test_the_scenario_of_those_who_maintain_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As it stands on the page."""
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "for_maintainers.md").read_text(encoding="utf-8")
+    (scenario,) = re.findall(r"```yaml\n(.+?)```", page, flags=re.DOTALL)
+    Path("mine.yaml").write_text(scenario)
+    assert call(["run", "mine.yaml", "--list"]) == ExitCode.CLEAN
+    assert capsys.readouterr().out == "my-issue.eager\n"

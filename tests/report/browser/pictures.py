@@ -1,9 +1,12 @@
-"""``python -m tests.report.browser.pictures docs``: the first screen of every verdict, a sheet a look."""
+"""``python -m tests.report.browser.pictures docs``: the first screen of every verdict, a sheet a look.
+
+With ``--report RUN/report.html`` it draws ``report.png`` instead: how the report of a real run begins.
+"""
 
 from __future__ import annotations
 
+import argparse
 import base64
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +37,9 @@ LOOKS: Mapping[str, Look] = {
 }
 
 
+_ONE_HEIGHT = 1240
+
+
 def draw(browser: Browser, reports: Mapping[str, Path], look: Look) -> bytes:
     """Picture the first screen of each report, and lay the pictures out on one sheet; PNG."""
     pictures = []
@@ -50,7 +56,14 @@ def draw(browser: Browser, reports: Mapping[str, Path], look: Look) -> bytes:
     return sheet
 
 
-def main(folder: Path) -> None:
+def draw_one(folder: Path, report: Path) -> None:
+    """Write the beginning of a report as ``report.png`` into ``folder``."""
+    with offline_browser() as browser, opened(browser, report, scheme="light", width=DESK) as watched:
+        watched.page.set_viewport_size({"width": DESK, "height": _ONE_HEIGHT})
+        watched.page.screenshot(path=folder / "report.png")
+
+
+def draw_all(folder: Path) -> None:
     """Write ``report-LOOK.png`` for every look into ``folder``."""
     with tempfile.TemporaryDirectory() as temporary, offline_browser() as browser:
         reports = {
@@ -61,5 +74,17 @@ def main(folder: Path) -> None:
             (folder / f"report-{name}.png").write_bytes(draw(browser, reports, look))
 
 
+def main() -> None:
+    """Draw what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the pictures are written")
+    parser.add_argument("--report", type=Path, help="the HTML report of a real run")
+    asked = parser.parse_args()
+    if asked.report:
+        draw_one(asked.folder, asked.report)
+    else:
+        draw_all(asked.folder)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()
