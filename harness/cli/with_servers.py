@@ -206,6 +206,7 @@ def fuzz(
     examples: int | None = None,
     seed: int | None = None,
     safe: Annotated[bool, Parameter(negative=())] = False,
+    one_at_a_time: Annotated[bool, Parameter(negative=())] = False,
     known: Path | None = None,
     runtime: RuntimeOption = "auto",
     model: ModelOption = None,
@@ -223,6 +224,8 @@ def fuzz(
         examples: How many sequences to carry out at most.
         seed: Draw the same sequences again. Default: a new seed, which is printed.
         safe: Use only what vLLM documents as safe; nothing should be found.
+        one_at_a_time: Make every call after the one before it was answered. Without it calls overlap as well,
+            or are given up by their clients.
         known: The file of findings that are known already. Default: known-findings.json beside the runs.
         runtime: How servers are started.
         model: A Hugging Face id or a model folder.
@@ -233,7 +236,7 @@ def fuzz(
     require("fuzz", for_what="a search")
     from harness import workflow
     from harness.explore.fuzz.confirming import FuzzOptions
-    from harness.explore.fuzz.moves import LEGAL_MOVES, SAFE_MOVES
+    from harness.explore.fuzz.moves import LEGAL_MOVES, OVERLAPPING_MOVES, SAFE_MOVES
     from harness.explore.fuzz.run import Fuzz, conclusion, seconds_in, table
     from harness.report.tables import print_line, show_table
 
@@ -250,7 +253,7 @@ def fuzz(
             budget_s=seconds_in(budget) if budget else None,
             examples=examples,
             seed=chosen_seed,
-            moves=SAFE_MOVES if safe else LEGAL_MOVES,
+            moves=SAFE_MOVES if safe else LEGAL_MOVES if one_at_a_time else OVERLAPPING_MOVES,
             known=known,
             model=model,
             vllm_args=vllm_args,

@@ -109,23 +109,21 @@ async def _wait_for_moment(session: Session, this: _Made, everything: Sequence[_
     begins = this.step.begins
     if begins is None:
         return
-    if begins.after is not None:
-        await anyio.sleep(begins.after)
-    elif begins.after_first_token is not None:
-        name = begins.after_first_token
+    if (name := begins.after_first_token) is not None:
         patience_s = session.scenario.deadlines.answer
         if not await session.in_flight.first_tokens(name, patience_s=patience_s):
             this.missed = f"{this.step.key()} was to be made while the requests {name} ran, and none did"
-    else:
-        other = next(each for each in everything if each.step.key() == begins.while_pending)
+    other = next((each for each in everything if each.step.key() == begins.while_pending), None)
+    if other is not None:
         await other.sent.wait()
         # A round trip to the server: what was sent before has reached it as well.
         await lifecycle.health(session.connection.http, deadline_s=OBSERVATION_DEADLINE_S)
-        if other.result is not None:
-            this.missed = (
-                f"{this.step.key()} was to be made while {begins.while_pending} was pending, "
-                "which had been answered by then"
-            )
+    await anyio.sleep(begins.after or 0.0)
+    if other is not None and other.result is not None:
+        this.missed = (
+            f"{this.step.key()} was to be made while {begins.while_pending} was pending, "
+            "which had been answered by then"
+        )
 
 
 def _given_up(result: CallResult, abandon: Abandon | None) -> CallResult:

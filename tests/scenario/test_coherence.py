@@ -262,7 +262,11 @@ def test_what_overlaps_may_go_either_way_and_is_brought_to_one(tmp_path: Path) -
     [
         (OVERLAP.replace("  - wake_up: {}\n", ""), "13:5", "put to sleep"),
         (OVERLAP.replace("while_pending: sleep", "while_pending: pause"), "8:5", "must name one call"),
-        (OVERLAP.replace("while_pending: sleep", "after: 1, while_pending: sleep"), "10:19", "say one of"),
+        (
+            OVERLAP.replace("while_pending: sleep", "after_first_token: r, while_pending: sleep"),
+            "10:19",
+            "say one of",
+        ),
         (OVERLAP.replace("token: r", "token: q"), "11:39", "no requests 'q' run here"),
         (OVERLAP.replace("sleep: {level", "slep: {level"), "9:9", "not a call that can overlap"),
         (

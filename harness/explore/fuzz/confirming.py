@@ -165,7 +165,7 @@ def _defaults(options: FuzzOptions) -> Iterator[str]:
 
 def _fails_so(result: CellResult, its: Signature) -> bool:
     failure = failure_in(result)
-    return failure is not None and (failure.kind, failure.cause) == (its.kind, its.cause)
+    return failure == its.failure
 
 
 def _shown(directory: Path, its: Signature) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from harness.check.result import Cause, CellResult, Strength, Verdict
 from harness.errors import UsageError
-from harness.explore.fuzz.sequences import counts, words
+from harness.explore.fuzz.in_words import words
+from harness.explore.fuzz.sequences import counts
 from harness.history.files import replace_json
 from harness.scenario.script import Step
+from harness.scenario.steps.concurrently import Concurrently
 from harness.scenario.steps.lifecycle import Sleep
 from harness.scenario.steps.requests import StartRequests
 
@@ -33,6 +36,8 @@ class Failure:
 
     kind: str
     cause: str
+    invariant: str = ""
+    """Of a wrong state: what must hold and does not, without numbers and names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +47,16 @@ class Signature:
     kind: str
     cause: str
     calls: tuple[str, ...]
+    invariant: str = ""
 
     def explains(self, failure: Failure, steps: Sequence[Step]) -> bool:
         """Whether a failure is this one again: it failed so, and all these calls were made in this order."""
-        return (failure.kind, failure.cause) == (self.kind, self.cause) and self.is_in(steps)
+        return self.failure == failure and self.is_in(steps)
+
+    @property
+    def failure(self) -> Failure:
+        """How it failed."""
+        return Failure(kind=self.kind, cause=self.cause, invariant=self.invariant)
 
     def is_in(self, steps: Sequence[Step]) -> bool:
         """Whether all these calls are made in this order."""
@@ -56,7 +67,8 @@ class Signature:
     @property
     def told(self) -> str:
         """It in a line."""
-        return f"{self.kind} ({self.cause}) after {', '.join(self.calls)}"
+        invariant = f", {self.invariant}" if self.invariant else ""
+        return f"{self.kind} ({self.cause}{invariant}) after {', '.join(self.calls)}"
 
 
 _SIGNATURES = TypeAdapter(list[Signature])
@@ -64,7 +76,7 @@ _SIGNATURES = TypeAdapter(list[Signature])
 
 def signature(failure: Failure, steps: Sequence[Step]) -> Signature:
     """The signature of a minimal sequence."""
-    return Signature(kind=failure.kind, cause=failure.cause, calls=gists(steps))
+    return Signature(kind=failure.kind, cause=failure.cause, calls=gists(steps), invariant=failure.invariant)
 
 
 def gists(steps: Sequence[Step]) -> tuple[str, ...]:
@@ -77,6 +89,10 @@ def _gists(steps: Sequence[Step], *, with_requests: bool) -> tuple[str, ...]:
 
 
 def _gist(step: Step, *, with_requests: bool) -> str:
+    if isinstance(step, Concurrently):
+        return " beside ".join(member.key() for member in step.concurrently)
+    if step.abandoned is not None:
+        return f"{step.key()} given up"
     if isinstance(step, Sleep) and not with_requests:
         return f"sleep level={step.sleep.level}"
     action, *options = words(step).split(" ")
@@ -94,7 +110,20 @@ def failure_in(result: CellResult) -> Failure | None:
     if result.verdict not in {Verdict.CORRUPT, Verdict.DEGRADED} or result.cause in _OF_THE_MACHINE:
         return None
     cause = (result.cause or Cause.UNKNOWN).value
-    return Failure(kind=_kind(result), cause=cause)
+    kind = _kind(result)
+    return Failure(kind=kind, cause=cause, invariant=_invariant(result) if kind == WRONG_STATE else "")
+
+
+def _invariant(result: CellResult) -> str:
+    """What is contradicted first, without the step that shows it, numbers and names.
+
+    Of several orders none of which explains what is seen, it is what the nearest one leaves unexplained.
+    """
+    told = next((each.message for each in result.findings if each.checker == "state"), "")
+    _, _, contradiction = told.partition(": ")
+    _, _, seen = contradiction.partition("what is seen: ")
+    invariant, _, _ = (seen or contradiction).partition(", as if ")
+    return re.sub(r"'[^']*'", "NAME", re.sub(r"\b\d+(?:\.\d+)?", "N", invariant))
 
 
 def _kind(result: CellResult) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 from typing import Literal, TypeAlias
 
 from harness.scenario.engine_state import AdapterName, Tag, Weights
@@ -40,10 +41,24 @@ from harness.scenario.steps.requests import (
     StartRequestsOptions,
 )
 
-Move: TypeAlias = tuple[Step, ...]
+
+class Modifier(Enum):
+    """What becomes of the next call, if that may be."""
+
+    TOGETHER = "together"
+    """It is made together with the call before it."""
+    WHILE_PENDING = "while pending"
+    """It is made as soon as the server has the call before it, where that waits for requests."""
+    GIVEN_UP = "given up"
+    """Its client gives it up."""
+
+
+Move: TypeAlias = tuple[Step | Modifier, ...]
 """Steps that are taken together; most moves are one."""
 
 REQUESTS = "held"
+LEAVING = "leaving"
+"""One beside them whose client leaves."""
 ADAPTER = "tuned"
 OTHER_WEIGHTS = "other-weights"
 """The baseline of the weights' variant."""
@@ -55,7 +70,7 @@ def _sleep(level: Literal[0, 1, 2], mode: Mode | None = None) -> Sleep:
     return Sleep(sleep=SleepOptions(level=level, mode=mode))
 
 
-def wake(*tags: Tag) -> WakeUp:
+def wake(*tags: Tag | Literal["scheduling"]) -> WakeUp:
     """Wake these tags, or everything."""
     return WakeUp(wake_up=WakeOptions(tags=tags))
 
@@ -80,6 +95,8 @@ RESUME = Resume(resume=CallOptions())
 _START = StartRequests(start_requests=StartRequestsOptions(name=REQUESTS))
 FINISH = FinishRequests(finish_requests=FinishRequestsOptions(name=REQUESTS, within=FINISHED_WITHIN_S))
 _CANCEL = CancelRequests(cancel_requests=CancelRequestsOptions(name=REQUESTS))
+_START_LEAVING = StartRequests(start_requests=StartRequestsOptions(name=LEAVING, count=1))
+_LEAVE = CancelRequests(cancel_requests=CancelRequestsOptions(name=LEAVING))
 _ABORT = AbortRequests(abort_requests=CallOptions())
 _UNLOAD = UnloadAdapter(unload_adapter=UnloadAdapterOptions(name=ADAPTER))
 
@@ -118,10 +135,30 @@ _SINGLE: tuple[Step, ...] = (
     _ABORT,
 )
 
-LEGAL_MOVES: tuple[Move, ...] = tuple((step,) for step in _SINGLE)
+LEGAL_MOVES: tuple[tuple[Step, ...], ...] = tuple((step,) for step in _SINGLE)
 """Every call that the API offers, the plainest first: shrinking goes that way."""
 
-SAFE_MOVES: tuple[Move, ...] = (
+_RACES: tuple[Move, ...] = (
+    (_START, _sleep(1, "wait"), Modifier.WHILE_PENDING),
+    (_START, _pause("wait", clear_cache=False), Modifier.WHILE_PENDING),
+    (_START, _sleep(0, "wait"), Modifier.WHILE_PENDING),
+    (_START, _sleep(1), Modifier.TOGETHER),
+    (_START, _START_LEAVING, _pause("wait", clear_cache=False), Modifier.WHILE_PENDING, _LEAVE),
+    (_START, _START_LEAVING, _sleep(1, "wait"), Modifier.WHILE_PENDING, _LEAVE),
+)
+"""Requests that run, and a call that lasts as long as they do: whatever is drawn next comes meanwhile."""
+
+OVERLAPPING_MOVES: tuple[Move, ...] = (
+    *LEGAL_MOVES,
+    *((modifier,) for modifier in Modifier),
+    *_RACES,
+    (wake("weights", "weights"),),
+    (wake("kv_cache", "weights", "kv_cache"),),
+    (wake("scheduling", "scheduling"),),
+)
+"""The same, two or more in flight at once, or given up by their clients, and odd values that are accepted."""
+
+SAFE_MOVES: tuple[tuple[Step, ...], ...] = (
     (PROBE,),
     (_sleep(1), wake()),
     (_sleep(0), wake()),
@@ -155,7 +192,13 @@ _TOPICS: Mapping[str, tuple[type, ...]] = {
 _RANKS = {step: rank for rank, steps in enumerate(_TOPICS.values()) for step in steps}
 
 
+OVERLAPPING = "overlapping"
+"""What modifiers are about."""
+
+
 def topic_of(move: Move) -> str | None:
     """What a move is about; of several things, the rarest.  None where it only asks."""
+    if any(isinstance(step, Modifier) for step in move):
+        return OVERLAPPING
     ranks = [_RANKS[type(step)] for step in move if type(step) in _RANKS]
     return tuple(_TOPICS)[min(ranks)] if ranks else None

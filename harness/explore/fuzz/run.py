@@ -24,6 +24,7 @@ from harness.errors import UsageError
 from harness.explore.fuzz.confirming import CONFIRMATIONS, Confirmation, Confirmed, FuzzOptions
 from harness.explore.fuzz.engine import Carried, FuzzEngine
 from harness.explore.fuzz.findings import KnownFindings, Signature, signature
+from harness.explore.fuzz.in_words import words
 from harness.explore.fuzz.moves import SAFE_MOVES
 from harness.explore.fuzz.scenario import (
     SETTINGS,
@@ -33,7 +34,7 @@ from harness.explore.fuzz.scenario import (
     write_scenario,
 )
 from harness.explore.fuzz.search import Budget, Minimal, Search, Steps, Tried
-from harness.explore.fuzz.sequences import counts, words
+from harness.explore.fuzz.sequences import counts
 from harness.history.files import replace_json, storing
 from harness.models.model import provide_model
 from harness.report.tables import Row, Table

@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from ruamel.yaml import YAML
 
 from harness.explore.fuzz.findings import Signature
-from harness.explore.fuzz.moves import Move
+from harness.explore.fuzz.moves import Modifier, Move
 from harness.explore.fuzz.sequences import setup_for
 from harness.history.files import storing
 from harness.scenario.corpus import CANARIES, CORPORA_FOLDER, shipped_corpora
@@ -69,7 +69,7 @@ SETTINGS = (
 
 def base_scenario(moves: Iterable[Move], setting: Setting = PLAIN) -> Scenario:
     """What an engine of a search is started for: all baselines that sequences made of ``moves`` may need."""
-    setup = setup_for(tuple(step for move in moves for step in move))
+    setup = setup_for(tuple(step for move in moves for step in move if not isinstance(step, Modifier)))
     why = "The scenario that a search for failing sequences starts from."
     return _scenario("search", why, (*BEGINNING, *setup), WHOLE, setting)
 

@@ -23,7 +23,7 @@ from hypothesis.database import DirectoryBasedExampleDatabase
 
 from harness.explore.fuzz.engine import Carried
 from harness.explore.fuzz.findings import Failure, KnownFindings, Signature, failure_in
-from harness.explore.fuzz.moves import Move, topic_of
+from harness.explore.fuzz.moves import OVERLAPPING, Move, topic_of
 from harness.explore.fuzz.sequences import carried_out
 from harness.scenario.script import Step
 
@@ -36,6 +36,10 @@ Swarm testing: Groce et al., ISSTA 2012.
 """
 QUESTION_WEIGHT = 3
 """How often a probe is drawn beside each call: what is asked between two calls fills the caches."""
+OVERLAPPING_SHARE = 0.6
+"""Of the lists, where calls may overlap at all."""
+_WEIGHTS = {None: QUESTION_WEIGHT, OVERLAPPING: 3}
+"""How often a move is drawn beside each call, by what it is about."""
 SHRINKING_SHARE = 0.25
 """Of the whole budget, for one finding."""
 LEAST_SHRINKING_S = 120.0
@@ -182,11 +186,14 @@ class Search:
 
     def _moves_of(self, number: int) -> list[Move]:
         chance = Random(number)  # noqa: S311 - nothing is kept secret with it
-        topics = sorted({topic for move in self.moves if (topic := topic_of(move))})
+        told = {topic for move in self.moves if (topic := topic_of(move))}
+        topics = sorted(told - {OVERLAPPING})
         chosen = {None, *chance.sample(topics, k=chance.randint(1, min(MOST_TOPICS, len(topics))))}
+        if OVERLAPPING in told and chance.random() < OVERLAPPING_SHARE:
+            chosen.add(OVERLAPPING)
         moves = [move for move in self.moves if topic_of(move) in chosen]
         most = max(1, round(MOST_STEPS / mean(map(len, moves))))
-        weights = [1 if topic_of(move) else QUESTION_WEIGHT for move in moves]
+        weights = [_WEIGHTS.get(topic_of(move), 1) for move in moves]
         return chance.choices(moves, weights=weights, k=chance.randint(1, most))
 
     def _new_failure_of(self, steps: Steps) -> Failure | None:

@@ -13,23 +13,34 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from harness.drive.script import PlacedStep
 from harness.explore.fuzz.moves import (
     ADAPTER,
     ADAPTER_BASELINES,
     FINISH,
+    LEAVING,
     OTHER_WEIGHTS,
     PROBE,
+    REQUESTS,
     RESET,
     RESUME,
+    Modifier,
     Move,
     reload,
     wake,
 )
+from harness.explore.fuzz.overlapping import (
+    MOST_STATES,
+    beside,
+    disturbs_requests,
+    each_once,
+    given_up,
+    leaves_weights_unsure,
+)
 from harness.scenario.engine_state import AdapterName, EngineState
-from harness.scenario.script import Step
+from harness.scenario.script import Step, each_by_itself
 from harness.scenario.steps.asking import NullTransition, NullTransitionOptions, Probe, ProbeOptions
 from harness.scenario.steps.caches import ResetPrefixCache
+from harness.scenario.steps.concurrently import Concurrently
 from harness.scenario.steps.lifecycle import (
     Mode,
     Pause,
@@ -69,31 +80,19 @@ def counts(step: Step) -> bool:
     return not isinstance(step, Probe)
 
 
-def words(step: Step) -> str:
-    """A step on one line, with the options that say something: ``sleep level=1 mode=keep``."""
-    placed = PlacedStep(path="", cycle=0, step=step)
-    said = type(step).model_fields[placed.action].annotation
-    default = said.model_construct() if said else None
-    options = {
-        name: value
-        for name, value in placed.options.items()
-        if name not in {"within", "evidence"}
-        and value not in (None, [], {})
-        and (name in {"level", "name"} or value != getattr(default, name, None))
-    }
-    told = (
-        f"{name}={'+'.join(map(str, value)) if isinstance(value, list) else value}"
-        for name, value in options.items()
-    )
-    return " ".join([placed.action, *told])
-
-
 @dataclass(kw_only=True)
 class _Walk:
     """The way along a script: the engine as the model knows it, and what requests in flight may expect."""
 
     steps: list[Step] = field(default_factory=list)
-    engine: EngineState = field(default_factory=EngineState)
+    engines: tuple[EngineState, ...] = (EngineState(),)
+    """All that the engine may be like; they agree on its adapters."""
+    unsure: bool = False
+    """Whether its weights may be any, because calls overlapped: they are loaded before it is asked again."""
+    wanted: frozenset[Modifier] = frozenset()
+    """What becomes of the next call."""
+    previous: _Walk | None = None
+    """The way without its last step."""
     running: Literal["same", "aborted", "ended"] | None = None
     """What must become of the requests in flight; None where there are none."""
     adapter_runs: bool = False
@@ -107,55 +106,105 @@ class _Walk:
     def further(self, move: Move) -> _Walk | None:
         """Where a move leads; None where one of its steps would not be legal: half of one is another."""
         walk = replace(self, steps=[*self.steps])
-        return walk if all(walk.take(step) for step in move) else None
+        for step in move:
+            if isinstance(step, Modifier):
+                walk.wanted |= {step}
+            elif not walk.take(step):
+                return None
+        return walk
 
     def take(self, step: Step) -> bool:
         """Go one step further and say so, unless it is not legal here."""
+        wanted, self.wanted = self.wanted, frozenset()
+        if wanted and (joined := self._joined(step, wanted)):
+            return self._overlap(*joined)
         if not self._legal(step):
             return False
+        self.previous = replace(self, steps=[*self.steps])
         self.steps.append(self._filled_in(step))
         self._note(step)
         return True
 
     def close(self) -> None:
         """Wake up, finish what runs, and ask."""
-        if self.engine.asleep:
+        self.wanted = frozenset()
+        if len(self.engines) > 1 or self.engine.asleep:
             self.take(wake())
         elif self.engine.paused:
             self.take(RESUME)
         self.take(FINISH)
+        if self.unsure:
+            self.take(reload("own"))
+            self.take(RESET)
+            self.unsure = False
         self.take(PROBE)
 
-    def _legal(self, step: Step) -> bool:  # noqa: C901, PLR0911, PLR0912 - one case a step
-        if step.asks and self.engine.rests:
+    def _legal(self, step: Step) -> bool:
+        if self.unsure and isinstance(step, Probe | StartRequests | LoadAdapter | UnloadAdapter):
+            return False
+        if step == wake() or isinstance(step, Resume):
+            return any(self._legal_on(engine, step) for engine in self.engines)
+        return all(self._legal_on(engine, step) for engine in self.engines)
+
+    def _legal_on(self, engine: EngineState, step: Step) -> bool:  # noqa: C901, PLR0911, PLR0912 - one case a step
+        if step.asks and engine.rests:
             return False
         match step:
             case Probe():
                 return not (self.steps and isinstance(self.steps[-1], Probe))
             case WakeUp(wake_up=options):
-                return set(options.tags) <= self.engine.asleep if options.tags else self.engine.rests
+                tags = set(options.tags) - {"scheduling"}
+                return tags <= engine.asleep if tags else engine.rests
             case Resume():
-                return self.engine.paused
+                return engine.paused
             case Pause():
-                return not self.engine.asleep
+                return not engine.asleep
             case ResetPrefixCache():
-                return not self.engine.asleep and self.running is None
+                return not engine.asleep and self.running is None
             case ReloadWeights():
-                return "weights" not in self.engine.asleep
+                return "weights" not in engine.asleep
             case ReleaseKvCacheMemory():
-                return self.engine.paused and not self.engine.asleep and self.running is None
-            case StartRequests():
-                return self.running is None
+                return engine.paused and not engine.asleep and self.running is None
+            case StartRequests(start_requests=options):
+                return options.name == LEAVING or self.running is None
             case FinishRequests():
-                return self.running is not None and (self.over or not self.engine.rests)
+                return self.running is not None and (self.over or not engine.rests)
             case CancelRequests() | AbortRequests():
                 return self.running is not None
             case LoadAdapter(load_adapter=options):
-                return not self.engine.rests and (self._adapter is not None) is options.in_place
+                return not engine.rests and (self._adapter is not None) is options.in_place
             case UnloadAdapter():
-                return not self.engine.rests and self._adapter is not None
+                return not engine.rests and self._adapter is not None
             case _:
                 return True
+
+    def _joined(self, step: Step, wanted: frozenset[Modifier]) -> tuple[_Walk, Step] | None:
+        """Where a call is made that overlaps others, and all of them; None where it is made alone."""
+        if Modifier.GIVEN_UP in wanted:
+            step = given_up(step)
+        before, last = self.previous, self.steps[-1] if self.steps else None
+        if before is not None and last is not None and wanted - {Modifier.GIVEN_UP}:
+            waits = Modifier.WHILE_PENDING in wanted and before.running is not None
+            if group := beside(last, step, while_pending=waits):
+                return before, group
+        return (self, step) if step.abandoned is not None else None
+
+    def _overlap(self, before: _Walk, group: Step) -> bool:
+        """Go on from ``before`` with a call that was given up, or with several at once, if that is legal."""
+        members = group.concurrently if isinstance(group, Concurrently) else (group,)
+        after = each_once(state for engine in before.engines for state in group.outcomes(engine))
+        left = [each.cancel_requests.name for each in members if isinstance(each, CancelRequests)]
+        agree = all(state.adapters == after[0].adapters for state in after)
+        if not agree or len(after) > MOST_STATES or left.count(REQUESTS) > (before.running is not None):
+            return False
+        self.__dict__.update(vars(replace(before, steps=[*before.steps, group], previous=before)))
+        self.engines, self.wanted = after, frozenset()
+        self.unsure = self.unsure or any(map(leaves_weights_unsure, members))
+        if REQUESTS in left:
+            self.running = None
+        elif self.running is not None and any(map(disturbs_requests, members)):
+            self.running, self.touched = "ended", True
+        return True
 
     def _filled_in(self, step: Step) -> Step:
         """The step with what the model expects of it."""
@@ -170,6 +219,11 @@ class _Walk:
                 return FinishRequests(finish_requests=options.model_copy(update={"expect": self.running}))
             case _:
                 return step
+
+    @property
+    def engine(self) -> EngineState:
+        """What the engine is like; where that may be several things, the first of them."""
+        return self.engines[0]
 
     @property
     def _adapter(self) -> AdapterName | None:
@@ -189,7 +243,9 @@ class _Walk:
 
     def _note(self, step: Step) -> None:
         """What the engine is like after it, and what may become of requests in flight."""
-        self.engine = step.leaves(self.engine)
+        self.engines = each_once(step.leaves(engine) for engine in self.engines)
+        kept = (self.engine.weights, self.engine.weights_lost)
+        self.unsure |= any((each.weights, each.weights_lost) != kept for each in self.engines)
         match step:
             case Sleep(sleep=options):
                 self._interrupt(options.mode)
@@ -203,7 +259,7 @@ class _Walk:
                 self.touched = True
             case ReloadWeights():
                 self._expect_any_end()
-            case StartRequests():
+            case StartRequests(start_requests=options) if options.name != LEAVING:
                 # Nobody has asked for the undisturbed answers of other weights one by one.
                 self.running = "same" if self.engine.weights == "own" else "ended"
                 self.adapter_runs = self._adapter_baseline is not None
@@ -231,6 +287,7 @@ class _Walk:
 def setup_for(steps: Sequence[Step], *, taken: Container[str] = ()) -> tuple[Step, ...]:
     """The baselines that ``steps`` need besides the first and those ``taken``, each before them."""
     setup: list[Step] = []
+    steps = tuple(each_by_itself(steps))
     reloaded = {step.reload_weights.weights for step in steps if isinstance(step, ReloadWeights)}
     if "other" in reloaded and OTHER_WEIGHTS not in taken:
         setup += [reload("other"), RESET, *_baseline(OTHER_WEIGHTS), reload("own"), RESET]

@@ -19,9 +19,14 @@ class Strict(BaseModel):
 
 
 class Moment(Strict):
-    """When a call of `concurrently` begins, if not with the others: exactly one of these is said."""
+    """When a call of `concurrently` begins, if not with the others."""
 
-    after: float | None = Field(default=None, gt=0, le=600, description="so many seconds after the others")
+    after: float | None = Field(
+        default=None,
+        gt=0,
+        le=600,
+        description="so many seconds after the others, or after the moment that is named beside it",
+    )
     after_first_token: Name | None = Field(
         default=None, description="once each of these requests has its first token, by their name"
     )
@@ -32,9 +37,9 @@ class Moment(Strict):
 
     @model_validator(mode="after")
     def _is_one(self) -> Moment:
-        said = [name for name in type(self).model_fields if getattr(self, name) is not None]
-        if len(said) != 1:
-            raise ValueError("say one of `after`, `after_first_token` and `while_pending`")
+        named = [name for name in ("after_first_token", "while_pending") if getattr(self, name) is not None]
+        if len(named) > 1 or (not named and self.after is None):
+            raise ValueError("say one of `after_first_token` and `while_pending`, or `after`, or both")
         return self
 
 

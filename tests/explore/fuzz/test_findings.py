@@ -70,6 +70,30 @@ def test_a_failure_is_of_the_kind_that_its_proofs_show(judged: CellResult, kind:
     assert failure.kind == kind
 
 
+RACED = (
+    "concurrently sleep and wake up: no order of the overlapping calls explains what is seen: "
+    "/is_paused says false, expected true, as if POST /wake_up, which answered 200, had done nothing"
+)
+
+
+@pytest.mark.parametrize(
+    ("says", "invariant"),
+    [
+        (RACED, "/is_paused says false, expected true"),
+        (
+            "load second adapter x: /v1/models does not list 'x', expected it to be loaded",
+            "/v1/models does not list NAME, expected it to be loaded",
+        ),
+        ("sleep level 1: POST /sleep: no answer in 60 s", "POST /sleep: no answer in N s"),
+    ],
+)
+def test_a_wrong_state_is_known_by_what_must_hold(says: str, invariant: str) -> None:
+    """Steps, names and numbers do not tell one from another."""
+    failure = failure_in(result(Verdict.DEGRADED, ("state", says)))
+    assert failure is not None
+    assert failure.invariant == invariant
+
+
 @pytest.mark.parametrize(
     "judged",
     [

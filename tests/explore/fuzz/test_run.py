@@ -7,7 +7,7 @@ import json
 import shlex
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
@@ -21,8 +21,9 @@ from harness.explore.fuzz import confirming
 from harness.explore.fuzz import run as module
 from harness.explore.fuzz.confirming import FuzzOptions
 from harness.explore.fuzz.engine import FuzzEngine
-from harness.explore.fuzz.findings import DIED, HANGS, WRONG_ANSWERS
-from harness.explore.fuzz.moves import LEGAL_MOVES, SAFE_MOVES, Move
+from harness.explore.fuzz.findings import DIED, HANGS, LOST_REQUESTS, WRONG_ANSWERS, WRONG_STATE
+from harness.explore.fuzz.in_words import words
+from harness.explore.fuzz.moves import LEGAL_MOVES, OVERLAPPING_MOVES, SAFE_MOVES, Move
 from harness.explore.fuzz.run import (
     FINDINGS_FILE,
     KNOWN_FILE,
@@ -31,7 +32,6 @@ from harness.explore.fuzz.run import (
     conclusion,
     table,
 )
-from harness.explore.fuzz.sequences import words
 from harness.scenario.cells import load_cells
 from harness.servers.select import Choice
 from tests.fake_vllm.behaviours import Behaviour
@@ -122,6 +122,59 @@ def test_what_is_planted_is_found_and_shrunk(
     fuzz.run()
     found = {(each.signature.kind, each.calls, each.shown) for each in fuzz.found}
     assert found & {(kind, calls, 1) for calls in shortest}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Race:
+    """What is planted, what is drawn beside races, and where the search has found it by."""
+
+    misbehave: Behaviour
+    drawn: tuple[str, ...]
+    kind: str
+    meet: str
+    """The calls that have to meet."""
+    seed: int
+    within: int
+    """Sequences."""
+
+
+RACES = (
+    Race(
+        misbehave=Behaviour.WAKE_UP_OVERTAKES_SLEEP,
+        drawn=("wake_up",),
+        kind=WRONG_STATE,
+        meet="sleep beside wake_up",
+        seed=5,
+        within=8,
+    ),
+    Race(
+        misbehave=Behaviour.RESET_LOST_BETWEEN_CALLS,
+        drawn=("reset_prefix_cache", "resume"),
+        kind=WRONG_STATE,
+        meet="pause beside reset_prefix_cache",
+        seed=2,
+        within=18,
+    ),
+    Race(
+        misbehave=Behaviour.PAUSE_AND_CANCEL_DROP_REQUEST,
+        drawn=("resume",),
+        kind=LOST_REQUESTS,
+        meet="pause beside cancel_requests",
+        seed=1,
+        within=8,
+    ),
+)
+
+
+@pytest.mark.parametrize("race", RACES, ids=lambda race: race.misbehave)
+def test_a_planted_race_is_found_and_shrunk_to_the_calls_that_meet(search: Start, race: Race) -> None:
+    """No call by itself shows it, nor do the same calls one after the other."""
+    races = OVERLAPPING_MOVES[len(LEGAL_MOVES) :]
+    drawn = (*moves(("start_requests name=held", *race.drawn)), *races)
+    fuzz = search(f"slow:50,{race.misbehave}", moves=drawn, seed=race.seed, examples=race.within)
+    fuzz.run()
+    found = [each for each in fuzz.found if race.meet in each.signature.calls]
+    assert [(each.signature.kind, each.shown) for each in found] == [(race.kind, 1)]
 
 
 def test_a_finding_is_on_disk_with_all_it_takes_to_see_it_again(search: Start, tmp_path: Path) -> None:

@@ -7,19 +7,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.explore.fuzz.findings import Failure, gists, signature
-from harness.explore.fuzz.moves import LEGAL_MOVES, SAFE_MOVES, Move
+from harness.explore.fuzz.in_words import words
+from harness.explore.fuzz.moves import LEGAL_MOVES, OVERLAPPING_MOVES, SAFE_MOVES, Modifier, Move
 from harness.explore.fuzz.scenario import WHOLE, base_scenario, scenario_of
-from harness.explore.fuzz.sequences import carried_out, counts, setup_for, words
+from harness.explore.fuzz.sequences import carried_out, counts, setup_for
+from harness.scenario.coherence import mistakes
 from harness.scenario.schema import Scenario
 from harness.scenario.script import Step
 from harness.scenario.steps.asking import Probe
 from harness.scenario.steps.caches import ResetPrefixCache
+from harness.scenario.steps.concurrently import Concurrently
 from harness.scenario.steps.lifecycle import Sleep
 from harness.scenario.steps.loading import ReloadWeights
+from tests.trying import tries
 
 FAILURE = Failure(kind="wrong answers", cause="stale prefix cache")
 
 drawn = st.lists(st.sampled_from(LEGAL_MOVES), max_size=8)
+overlapping = st.lists(
+    st.one_of(st.sampled_from(LEGAL_MOVES), st.sampled_from(OVERLAPPING_MOVES[len(LEGAL_MOVES) :])),
+    max_size=10,
+)
 safely_drawn = st.lists(st.sampled_from(SAFE_MOVES), min_size=1, max_size=6)
 
 
@@ -77,7 +85,7 @@ def _recovers(before: tuple[Step, ...]) -> bool:
 
 
 @pytest.mark.parametrize("each", SAFE_MOVES)
-def test_every_safe_move_is_legal_by_itself(each: Move) -> None:
+def test_every_safe_move_is_legal_by_itself(each: tuple[Step, ...]) -> None:
     """None is left out because the model refuses one of its steps."""
     steps = carried_out([each])
     assert [type(step) for step in steps[: len(each)]] == [type(step) for step in each] or not any(
@@ -193,3 +201,52 @@ def test_a_longer_sequence_with_the_same_calls_in_order_is_known() -> None:
     assert known.explains(FAILURE, longer)
     assert not known.explains(Failure(kind="wrong answers", cause="lost weights"), longer)
     assert not known.explains(FAILURE, carried_out(move("sleep level=1", "sleep level=0")))
+
+
+@tries(60)
+@given(overlapping)
+def test_whatever_overlaps_is_a_scenario_that_loads(moves: list[Move]) -> None:
+    """Every step fits all that the engine may be like after calls that overlapped or were given up."""
+    steps = carried_out(moves)
+    if steps:
+        found = scenario_of(steps, signature(FAILURE, steps), WHOLE)
+        tree = found.model_dump(mode="json", exclude_defaults=True)
+        assert Scenario.model_validate(tree) == found
+        assert [mistake.message for mistake in mistakes(found.script)] == []
+        assert isinstance(steps[-1], Probe)
+
+
+@tries(60)
+@given(overlapping)
+def test_without_modifiers_calls_are_made_one_after_the_other(moves: list[Move]) -> None:
+    """Leaving them out is what shrinks the overlap away."""
+    plain = [move for move in moves if not any(isinstance(step, Modifier) for step in move)]
+    assert not any(isinstance(step, Concurrently) or step.abandoned for step in carried_out(plain))
+
+
+def modified(*told: str | Modifier) -> list[Move]:
+    """Moves that read so, with modifiers before those that they are about."""
+    return [each for one in told for each in ([(one,)] if isinstance(one, Modifier) else move(one))]
+
+
+def test_a_modifier_is_about_the_call_behind_it() -> None:
+    """Two calls become one step, a third joins them, and the engine is woken whatever their order was."""
+    steps = modified("sleep level=1", Modifier.TOGETHER, "pause", Modifier.TOGETHER, "resume")
+    assert read(carried_out(steps))[:2] == ["sleep level=1 beside pause beside resume", "wake_up"]
+    pending = modified("start_requests name=held", "pause mode=wait", Modifier.WHILE_PENDING, "resume")
+    assert read(carried_out(pending))[1] == "pause mode=wait beside resume begins=while_pending:pause"
+    left = modified(Modifier.GIVEN_UP, "sleep level=1")
+    assert read(carried_out(left))[0] == "sleep level=1 abandon=after:0.2"
+
+
+def test_weights_that_may_be_any_are_loaded_before_they_are_asked() -> None:
+    """Which of two reloads came last nobody knows, so the next probe would accuse a healthy engine."""
+    steps = modified("reload_weights weights=other", Modifier.TOGETHER, "reload_weights")
+    assert read(carried_out(steps))[-3:] == ["reload_weights", "reset_prefix_cache", "probe name=after-1"]
+
+
+def test_the_same_calls_at_once_are_one_finding_whatever_they_were_told() -> None:
+    """Levels, tags and moments differ; what raced is the same."""
+    one = carried_out(modified("sleep level=1", Modifier.TOGETHER, "wake_up"))
+    other = carried_out(modified("sleep level=0 mode=keep", Modifier.TOGETHER, "wake_up"))
+    assert gists(one) == gists(other) == ("sleep beside wake_up", "wake_up")
