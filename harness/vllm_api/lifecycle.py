@@ -20,7 +20,7 @@ from harness.vllm_api.chat import Message
 
 PauseMode: TypeAlias = Literal["abort", "wait", "keep"]
 SleepLevel: TypeAlias = Literal[0, 1, 2]
-WakeTag: TypeAlias = Literal["weights", "kv_cache", "scheduling"]
+WakeTag: TypeAlias = Literal["weights", "kv_cache", "scheduling", "unknown"]
 
 
 async def sleep(

@@ -16,7 +16,7 @@ from tests.scenario.catalogue import CLASSES, load_catalogue, shipped
 from tests.scenario.catalogue_table import PAGE, with_catalogue
 from tests.scenario.seen import Sighting, load_seen, newest, sightings_of
 
-WITHOUT_SOURCES = {"selftest.yaml", "request_kinds.yaml"}
+WITHOUT_SOURCES = {"doubled_tags.yaml", "selftest.yaml", "request_kinds.yaml"}
 """About the harness, or about what nobody has reported yet."""
 
 

@@ -70,7 +70,7 @@ def _sleep(level: Literal[0, 1, 2], mode: Mode | None = None) -> Sleep:
     return Sleep(sleep=SleepOptions(level=level, mode=mode))
 
 
-def wake(*tags: Tag | Literal["scheduling"]) -> WakeUp:
+def wake(*tags: Tag | Literal["scheduling", "unknown"]) -> WakeUp:
     """Wake these tags, or everything."""
     return WakeUp(wake_up=WakeOptions(tags=tags))
 
@@ -155,6 +155,8 @@ OVERLAPPING_MOVES: tuple[Move, ...] = (
     (wake("weights", "weights"),),
     (wake("kv_cache", "weights", "kv_cache"),),
     (wake("scheduling", "scheduling"),),
+    (wake("unknown"),),
+    (wake("weights", "kv_cache", "unknown"),),
 )
 """The same, two or more in flight at once, or given up by their clients, and odd values that are accepted."""
 

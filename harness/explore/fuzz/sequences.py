@@ -153,7 +153,7 @@ class _Walk:
             case Probe():
                 return not (self.steps and isinstance(self.steps[-1], Probe))
             case WakeUp(wake_up=options):
-                tags = set(options.tags) - {"scheduling"}
+                tags = set(options.tags) - {"scheduling", "unknown"}
                 return tags <= engine.asleep if tags else engine.rests
             case Resume():
                 return engine.paused

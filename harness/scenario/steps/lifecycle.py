@@ -28,8 +28,9 @@ class SleepOptions(CallOptions):
 class WakeOptions(CallOptions):
     """Parameters of ``POST /wake_up``; without tags everything wakes."""
 
-    tags: tuple[Literal["weights", "kv_cache", "scheduling"], ...] = Field(
-        default=(), description="what wakes, in any order; empty: everything"
+    tags: tuple[Literal["weights", "kv_cache", "scheduling", "unknown"], ...] = Field(
+        default=(),
+        description="what wakes, in any order, `unknown` being nothing that vLLM knows; empty: everything",
     )
 
 
