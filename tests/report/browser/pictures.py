@@ -37,7 +37,7 @@ LOOKS: Mapping[str, Look] = {
 }
 
 
-_ONE_HEIGHT = 1240
+_ONE_HEIGHT = 940
 
 
 def draw(browser: Browser, reports: Mapping[str, Path], look: Look) -> bytes:

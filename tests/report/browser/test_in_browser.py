@@ -133,6 +133,20 @@ def test_phone(browser: Browser, reports: Mapping[str, Path], name: str) -> None
         assert watched.violations() == []
 
 
+_WIDER = """() => [...document.querySelectorAll('figure')].filter(figure => {
+  const room = figure.querySelector('.scroll').getBoundingClientRect().right;
+  const drawn = [...figure.querySelectorAll('svg')].filter(each => each.checkVisibility());
+  return !drawn.length || drawn.some(each => each.getBoundingClientRect().right > room + 1);
+}).map(figure => figure.querySelector('h3').textContent)"""
+
+
+def test_plots_fit_a_narrow_phone(browser: Browser, reports: Mapping[str, Path]) -> None:
+    """At 360 pixels only agreement, which has a column for each pass, is wider than the page and scrolls."""
+    with opened(browser, reports["corrupt"], width=360) as watched:
+        watched.open_everything()
+        assert watched.page.evaluate(_WIDER) == ["Agreement with the baseline"]
+
+
 def test_colour_schemes(browser: Browser, reports: Mapping[str, Path]) -> None:
     """The page is light or dark as the reader's system is."""
     with opened(browser, reports["corrupt"], scheme="light") as watched:
