@@ -234,3 +234,16 @@ def test_a_second_release_finds_nothing() -> None:
     story = released(released(Story().baseline().null(), freed=800 * MIB), freed=0)
     assert findings(story) == []
     assert len(findings(released(story.wake(), freed=0))) == 1
+
+
+@pytest.mark.parametrize("path", ["/sleep", "/release_kv_cache_memory"])
+def test_what_overlapped_may_have_taken_its_memory_again(path: str) -> None:
+    """A wake-up that came last leaves memory as it was, and the sleep beside it did what it must."""
+    story = Story().baseline().null()
+    step = "c"
+    story.tell(step_started(t=story.now(), step=step, action="concurrently", options={"calls": []}, cycle=0))
+    story.observe(step, "before", asleep=False)
+    story.call(step, path, {})
+    story.call(step, "/wake_up", {})
+    story.observe(step, "after", asleep=False)
+    assert findings(story) == []

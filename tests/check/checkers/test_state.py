@@ -7,7 +7,7 @@ import pytest
 from harness.check.checkers import state
 from harness.check.result import Strength
 from harness.check.wording import describe
-from harness.history.observations import StepStarted
+from harness.history.observations import StepFinished, StepStarted
 from tests.check.stories import Story, clean_story
 from tests.history.begun import step_started
 
@@ -185,3 +185,16 @@ def test_a_refusal_that_was_due_is_no_lack() -> None:
         step = story._begin("unload_adapter", must_fail=must_fail)
         story.call(step, "/v1/unload_lora_adapter", {"lora_name": "x"}, status=404)
         assert len(state.unavailable_calls(story.evidence())) == lacks
+
+
+def test_calls_that_did_not_meet_are_an_obstacle() -> None:
+    """A script that wanted two calls in flight at once put nothing to the test, and says so."""
+    story = Story().baseline()
+    calls = [{"sleep": {"level": 1}}, {"wake_up": {"begins": {"while_pending": "sleep"}}}]
+    story.tell(
+        step_started(t=story.now(), step="c", action="concurrently", options={"calls": calls}, cycle=0)
+    )
+    story.tell(StepFinished(t=story.now(), step="c", seconds=1, missed=("it was too late",)))
+    assert list(state.obstacles(story.evidence())) == [
+        "concurrently sleep level 1 and wake up begins while pending sleep: it was too late"
+    ]
