@@ -37,7 +37,7 @@ def _keys_in_file(file: YamlFile, location: tuple[Key, ...]) -> list[Key]:
         if isinstance(node, dict):
             if key in node:
                 node = node[key]
-            elif position < len(location) - 1 or key == location[position - 1]:
+            elif position < len(location) - 1 or (position and key == location[position - 1]):
                 continue
         elif isinstance(node, list) and isinstance(key, int) and key < len(node):
             node = node[key]
