@@ -71,3 +71,24 @@ def test_an_actor_that_holds_no_engine_is_refused() -> None:
     with pytest.raises(TypeError, match="`held_as` names the attribute"):
         actor.facts()
     assert GuardedActor(ActorHandle(SimpleNamespace(llm=ScriptedLLM())), held_as="llm").is_asleep is False
+
+
+@pytest.mark.ray
+def test_a_real_actor_is_asked_in_its_own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own; the engine that it holds is scripted."""
+    monkeypatch.delitem(sys.modules, "ray")
+    import ray
+
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        actor = ray.remote(ScriptedLLM).remote()
+        with sleepwake.guard(actor, out=tmp_path) as guard:
+            ray.get(actor.sleep.remote(level=1))
+            ray.get(actor.wake_up.remote())
+            assert guard.check().verdict == sleepwake.Verdict.CLEAN
+            ray.get(actor.sleep.remote(level=2))
+            ray.get(actor.wake_up.remote())
+            said = guard.check()
+        assert (said.verdict, said.cause) == (sleepwake.Verdict.CORRUPT, sleepwake.Cause.LOST_WEIGHTS)
+    finally:
+        ray.shutdown()
