@@ -81,7 +81,8 @@ def test_a_real_actor_is_asked_in_its_own_process(tmp_path: Path, monkeypatch: p
 
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)
     try:
-        actor = ray.remote(ScriptedLLM).remote()
+        remote: Any = ray.remote(ScriptedLLM)
+        actor = remote.remote()
         with sleepwake.guard(actor, out=tmp_path) as guard:
             ray.get(actor.sleep.remote(level=1))
             ray.get(actor.wake_up.remote())
