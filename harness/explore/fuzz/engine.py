@@ -21,17 +21,19 @@ from harness.drive.cell import LooksAt, cell_started, ended_in_order, run_on_ser
 from harness.drive.job import CellJob
 from harness.drive.probing import role_and_target, run_probe
 from harness.drive.recorder import Recorder, unwatched
-from harness.drive.script import PlacedStep, run_step
+from harness.drive.script import NOTHING_WOULD_RETURN, PlacedStep, run_step
 from harness.drive.session import Session
 from harness.errors import InfrastructureError, ServerDiedError
 from harness.explore.fuzz.findings import HANGS, failure_in
 from harness.explore.fuzz.moves import ADAPTER
 from harness.explore.fuzz.scenario import BEGINNING
 from harness.explore.fuzz.sequences import setup_for
+from harness.history.events import CellShortened
 from harness.history.layout import HISTORY_FILE
 from harness.history.recording import load_recording
 from harness.scenario.script import Step
 from harness.scenario.steps.asking import ProbeOptions
+from harness.scenario.steps.requests import StartRequests
 from harness.servers.base import Runtime
 from harness.vllm_api import lifecycle
 
@@ -171,6 +173,13 @@ class FuzzEngine:
         began, taken = recorder.now(), 0
         async with ended_in_order(recorder):
             for number, step in enumerate(errand.steps, start=1):
+                if session.rests_on and (step.asks or isinstance(step, StartRequests)):
+                    left_out = tuple(str(each) for each in range(number, len(errand.steps) + 1))
+                    recorder.record(
+                        CellShortened(t=recorder.now(), skipped=left_out, because=NOTHING_WOULD_RETURN)
+                    )
+                    taken = len(errand.steps)
+                    break
                 await run_step(session, PlacedStep(path=str(number), cycle=0, step=step))
                 taken = number
                 if session.controls_asked:

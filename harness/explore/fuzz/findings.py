@@ -13,11 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 from harness.check.result import Cause, CellResult, Strength, Verdict
 from harness.errors import UsageError
 from harness.explore.fuzz.in_words import words
+from harness.explore.fuzz.overlapping import has_odd_tags
 from harness.explore.fuzz.sequences import counts
 from harness.history.files import replace_json
 from harness.scenario.script import Step
 from harness.scenario.steps.concurrently import Concurrently
-from harness.scenario.steps.lifecycle import Sleep
+from harness.scenario.steps.lifecycle import Sleep, WakeUp
 from harness.scenario.steps.requests import StartRequests
 
 _OF_THE_MACHINE = frozenset({Cause.MEMORY, Cause.SPEED})
@@ -93,6 +94,8 @@ def _gist(step: Step, *, with_requests: bool) -> str:
         return " beside ".join(member.key() for member in step.concurrently)
     if step.abandoned is not None:
         return f"{step.key()} given up"
+    if isinstance(step, WakeUp) and has_odd_tags(step):
+        return "wake_up by odd tags"
     if isinstance(step, Sleep) and not with_requests:
         return f"sleep level={step.sleep.level}"
     action, *options = words(step).split(" ")

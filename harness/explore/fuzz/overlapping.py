@@ -8,7 +8,7 @@ from harness.scenario.engine_state import EngineState
 from harness.scenario.script import Step
 from harness.scenario.steps.base import Abandon, CallOptions, Moment
 from harness.scenario.steps.concurrently import MEMBERS, MOST_CALLS, Concurrently
-from harness.scenario.steps.lifecycle import Pause, Sleep
+from harness.scenario.steps.lifecycle import Pause, Sleep, WakeUp
 from harness.scenario.steps.loading import LoadAdapter, ReloadWeights, UnloadAdapter
 from harness.scenario.steps.requests import AbortRequests
 
@@ -55,6 +55,12 @@ def _waits(step: Step) -> bool:
             return options.mode == "wait"
         case _:
             return False
+
+
+def has_odd_tags(step: WakeUp) -> bool:
+    """Whether a wake-up names a tag twice, or one that vLLM does not know."""
+    tags = step.wake_up.tags
+    return len(set(tags)) < len(tags) or "unknown" in tags
 
 
 def leaves_weights_unsure(step: Step) -> bool:
