@@ -129,7 +129,11 @@ def test_the_action_runs_the_wheel(installed: Installed, served: Served, tmp_pat
     (tmp_path / "temp").mkdir()
     (tmp_path / "temp" / "sleepwake").symlink_to(installed.folder)
     (tmp_path / "summary").touch()
-    on_github = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(tmp_path / "summary")}
+    on_github = {
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_STEP_SUMMARY": str(tmp_path / "summary"),
+        "SLEEPWAKE_CACHE": str(tmp_path / "cache"),  # not what others left on this machine
+    }
     runner = Runner(work=installed.work, temp=tmp_path / "temp", environ=bare_environment() | on_github)
     done = runner.step("Sleep, wake up, compare", scenarios="first-look", endpoint=served.start())
     assert (done.code, done.outputs["verdict"]) == (0, "clean"), done.output
