@@ -205,7 +205,13 @@ def build_server(flags: dict[str, Any]) -> str:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    named = {**flags, "host": "127.0.0.1", "port": port, "generation_config": "vllm"}
+    named = {
+        **flags,
+        "host": "127.0.0.1",
+        "port": port,
+        "generation_config": "vllm",
+        "enable_prompt_tokens_details": True,
+    }
     words: list[str] = []
     for name, value in named.items():
         words += (
