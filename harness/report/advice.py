@@ -140,6 +140,11 @@ _SETTLING: Mapping[Lack, tuple[str, str]] = {
 }
 """What settles it, and the option that does so."""
 
+_MORE_PROMPTS = (
+    "Run the cell again with more prompts, or start the server in float32, where a healthy engine always "
+    "answers the same."
+)
+
 _WITHOUT_A_COMMAND = frozenset({Lack.RELEASE, Lack.CRASH})
 
 
@@ -153,6 +158,8 @@ def _inconclusive(cell: CellReport) -> Advice:
     flags = cell.recording.cell.arm_args if cell.recording else ()
     if lacks[0] is Lack.NOISE and any(_FLOAT32 in flag for flag in flags):
         sentence, option = "Run the cell again with one request at a time (concurrency: 1).", ""
+    elif lacks[0] is Lack.NOISE and cell.result.runtime == "attached":  # it has the flags it was started with
+        sentence, option = _MORE_PROMPTS, ""
     runs_again = cell.reproduce.startswith("sleepwake run")
     return Advice(sentence=sentence, command=f"{cell.reproduce} {option if runs_again else ''}".strip())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -170,14 +170,21 @@ def _words_to_run_again(cell: CellResult, run: RunDescription) -> list[str]:
         words += ["--image", run.options.image]
     elif cell.vllm_version:
         words += ["--vllm", cell.vllm_version.partition("+")[0]]
-    if run.options.model:
-        words += ["--model", run.options.model]
-    words += [f"--vllm-arg={flag}" for flag in run.extra_args]
-    if run.options.kinds:
-        words += ["--kinds", run.options.kinds]
-    if run.options.thorough:
-        words.append("--thorough")
+    words += _asked_besides(run)
     return words
+
+
+def _asked_besides(run: RunDescription) -> Iterator[str]:
+    """What the run was asked for besides cells and servers, and decides what a cell asks and is asked of."""
+    asked = run.options
+    for option, value in (("--model", asked.model), ("--prompts", asked.prompts)):
+        if value:
+            yield from (option, str(value))
+    yield from (f"--vllm-arg={flag}" for flag in run.extra_args)
+    if asked.kinds:
+        yield from ("--kinds", asked.kinds)
+    if asked.thorough:
+        yield "--thorough"
 
 
 def _is_an_arm(cell: CellResult, described: DescribedCell) -> bool:

@@ -49,6 +49,16 @@ def test_every_doubt_has_a_line(lack: Lack) -> None:
     assert bool(told.command) is (lack not in {Lack.RELEASE, Lack.CRASH})
 
 
+def test_a_server_that_runs_already_is_asked_more() -> None:
+    """It has the flags that it was started with: no option of ours makes it compute otherwise."""
+    grounds = Grounds(what="it cannot be told", lacks=(Lack.NOISE,))
+    ours = advice(of(examples.inconclusive_cell(), grounds=grounds))
+    theirs = advice(of(examples.inconclusive_cell(), grounds=grounds, runtime="attached"))
+    assert "--dtype=float32" in ours.command
+    assert "float32" not in theirs.command
+    assert "more prompts" in theirs.sentence
+
+
 def test_a_planted_fault_is_nobodys_mistake() -> None:
     """Who planted a corruption need not report it to vLLM."""
     told = advice(of(examples.corrupt_cell()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from dataclasses import replace
 
 import pytest
@@ -53,15 +54,19 @@ def test_reproduce_command_of_an_attached_server_asks_for_its_address() -> None:
 def test_reproduce_command_asks_for_what_was_asked_of_every_cell() -> None:
     """Image, model and further flags are the run's own; an image has its version in it."""
     asked = AskedOptions(
-        image="registry/vllm:mine", model="Qwen/Qwen3-0.6B", kinds="regex,choice", thorough=True
+        image="registry/vllm:mine",
+        model="Qwen/Qwen3-0.6B",
+        prompts=Path("my own.jsonl"),
+        kinds="regex,choice",
+        thorough=True,
     )
     flags = ("--dtype=bfloat16", "--seed", "3")
     run = run_from("a.yaml").model_copy(update={"options": asked, "extra_args": flags})
     cell = examples.clean_cell().model_copy(update={"runtime": "docker", "vllm_version": "0.32.0+cpu"})
     assert reproduce_command(cell, run) == (
         "sleepwake run a.yaml --arm prefix-cache-off --runtime docker --image registry/vllm:mine "
-        "--model Qwen/Qwen3-0.6B --vllm-arg=--dtype=bfloat16 --vllm-arg=--seed --vllm-arg=3 "
-        "--kinds regex,choice --thorough"
+        "--model Qwen/Qwen3-0.6B --prompts 'my own.jsonl' --vllm-arg=--dtype=bfloat16 --vllm-arg=--seed "
+        "--vllm-arg=3 --kinds regex,choice --thorough"
     )
     without_image = run.model_copy(update={"options": AskedOptions(model="m")})
     assert "--vllm 0.32.0 --model" in reproduce_command(cell, without_image)

@@ -192,7 +192,8 @@ class Calibration:
             fewest = min(self._passes, key=lambda judged: len(judged.rows))
             needed = limits.prompts_needed(columns=fewest.null + 1, alpha=self._alpha_of_a_test)
             if len(fewest.rows) < needed:
-                yield f"{len(fewest.rows)} prompts are too few to tell damage from noise: use {needed}"
+                few = "1 prompt is" if len(fewest.rows) == 1 else f"{len(fewest.rows)} prompts are"
+                yield f"{few} too few to tell damage from noise: use {needed}"
         if doubt := confirmation.doubts(self._significant, passes=len(self._passes)):
             yield f"{doubt}: give null_transition twice as many passes, or {self._less_noise}"
         if self._coarseness > limits.TOO_COARSE:
