@@ -28,14 +28,15 @@ def test_the_tasks_of_who_runs_a_server(
         r"```console\n(.+?)```", (DOCS / "for_servers.md").read_text(encoding="utf-8"), flags=re.DOTALL
     ):
         shown: list[str] = []
+        for_the_shell: list[str] = []
         for line in block.replace(ADDRESS, endpoint).splitlines():
-            if not line.startswith("$ "):
-                shown.append(line)
-                continue
-            if line.startswith("$ for "):
-                subprocess.run(["/bin/bash", "-c", line[2:]], check=True)
-            elif line.startswith("$ sleepwake "):
+            if line.startswith("$ sleepwake "):
+                subprocess.run(["/bin/bash", "-c", "\n".join(for_the_shell)], check=True)
                 assert call(shlex.split(line[2:])[1:]) == ExitCode.CLEAN, line
+            elif line.startswith(("$ rules=", "$ for ", "> ")):
+                for_the_shell.append(line[2:])
+            elif not line.startswith("$ "):
+                shown.append(line)
         printed = capsys.readouterr().out
         assert all(line in printed for line in shown)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.check.evidence import Evidence
 from harness.check.told_configuration import told
-from harness.history.passes import CacheCondition, Role
+from harness.history.passes import CacheCondition, Prompt, Role
 from harness.history.recording import Recording
 
 CACHE_ON, CACHE_OFF = "--enable-prefix-caching", "--no-enable-prefix-caching"
@@ -22,7 +22,7 @@ def obstacles(evidence: Evidence) -> Iterator[str]:
     answers = [answer for each in recording.passes for answer in each.answers.values()]
     if any(answer.cached_tokens for answer in answers):
         return
-    if any(answer.cached_tokens is not None for answer in answers):
+    if any(answer.cached_tokens is not None for answer in answers) or _none_fills_a_block(recording):
         yield f"{_NEVER_READ}: {_why_never_read(recording)}"
     elif not _hits(recording):
         yield (
@@ -44,9 +44,9 @@ def prefix_caching_is_on(args: tuple[str, ...]) -> bool:
 
 def _why_never_read(recording: Recording) -> str:
     block = recording.block_size
-    asked = [prompt for prompt in recording.prompts.values() if not prompt.held_out]
-    if block is None or not any(len(prompt.token_ids) > block for prompt in asked):
-        return "use prompts longer than a KV block"
+    asked = _asked(recording)
+    if block is None or _none_fills_a_block(recording):
+        return f"use prompts longer than a KV block{f' of {block} tokens' if block else ''}"
     larger = "ask fewer prompts, or give the engine a larger KV cache"
     needed = sum(len(prompt.token_ids) + recording.cell.max_tokens for prompt in asked)
     room = _room(recording)
@@ -61,6 +61,16 @@ def _why_never_read(recording: Recording) -> str:
         "prompts are longer than a KV block and the cache has room for all, so the engine keeps none: "
         "see what its log says of prefix caching"
     )
+
+
+def _asked(recording: Recording) -> list[Prompt]:
+    return [prompt for prompt in recording.prompts.values() if not prompt.held_out]
+
+
+def _none_fills_a_block(recording: Recording) -> bool:
+    """Whether it is known that no prompt is as long as what the cache keeps at a time."""
+    block = recording.block_size
+    return block is not None and not any(len(prompt.token_ids) > block for prompt in _asked(recording))
 
 
 def _room(recording: Recording) -> int | None:

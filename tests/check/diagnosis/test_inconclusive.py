@@ -287,6 +287,17 @@ def test_why_the_cache_was_never_read(blocks: int, block_size: int, advice: str)
     assert advice in reason
 
 
+def test_prompts_too_short_for_a_block_are_told_where_nothing_else_is() -> None:
+    """A server that tells no cached tokens need not be asked for them: no prompt could have been cached."""
+    story = Story(tells_cached_tokens=False).baseline().null().cycle()
+    story.events = [
+        event.model_copy(update={"block_size": 128}) if event.kind == "prompts_prepared" else event
+        for event in story.events
+    ]
+    [reason] = reasons(story)
+    assert reason.endswith("use prompts longer than a KV block of 128 tokens")
+
+
 @pytest.mark.parametrize(("hits", "seen"), [((8.0, 8.0), False), ((8.0, 16.0), True)])
 def test_hits_after_the_transition_are_asked_for(*, hits: tuple[float, float], seen: bool) -> None:
     """Where cached tokens are not told, the engine must have counted hits when it was asked again."""
