@@ -196,7 +196,7 @@ def run(
     chosen: Served | None = None
     if options.endpoint is not None:
         shard = None if resume_in or options.shard is None else Shard.parse(options.shard)
-        asked = cells if shard is None else _whole_matrix(options)
+        asked = cells if shard is None else fit(_whole_matrix(options), choice.runtime, options)[0]
         chosen = ask_to_stay(base_url_of(options.endpoint), asked, options, shard=shard, progress=progress)
         cells = chosen.cells
     planned = replace(

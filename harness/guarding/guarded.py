@@ -12,7 +12,7 @@ from harness.guarding import run_directory
 from harness.guarding.asking import Holder
 from harness.guarding.baseline import OF_A_REFERENCE, OF_ITSELF, OF_NEW_WEIGHTS, History, take_baseline
 from harness.guarding.checking import check
-from harness.guarding.kinds import Kind, kinds_of
+from harness.guarding.depths import Depth, depths_of
 from harness.guarding.messages import Begin, Engine, Example, Facts, NoticedCall, Told
 from harness.guarding.passes import fresh_salt
 from harness.guarding.steps import beginning, record_calls
@@ -32,7 +32,7 @@ class Guarded:
     def __init__(self, order: Begin, holder: Holder) -> None:
         self._facts = order.facts
         self._checksums = order.checksums and order.facts.tells_checksums
-        self._kinds = kinds_of(order, holder)
+        self._depths = depths_of(order, holder)
         self._run = run_directory.begin(order.out, order.facts)
         self._checks = 0
         self._salt = fresh_salt()
@@ -54,18 +54,18 @@ class Guarded:
         Raises:
             EngineFailedError: the engine raised instead of answering.
         """
-        before, salt, compared = self._kinds.generated, self._salt, not self._new_weights
+        before, salt, compared = self._depths.generated, self._salt, not self._new_weights
         if not compared:
             self._take_up_new_weights(calls)
-        kind = self._kinds.next if compared else self._kinds.full
+        depth = self._depths.next if compared else self._depths.full
         self._checks += 1
         folder = self._run.begin_check(self._checks)
-        history = self._history_in(folder, kind)
+        history = self._history_in(folder, depth)
         if compared:
             since = history.events[-1].t
             record_calls(history.recorder, calls, since=since, first=history.next_step)
-        result = self._judged(kind, history, salt=salt, compared=compared)
-        self._kinds.note(kind, found=result.verdict is not Verdict.CLEAN)
+        result = self._judged(depth, history, salt=salt, compared=compared)
+        self._depths.note(depth, found=result.verdict is not Verdict.CLEAN)
         if result.verdict is Verdict.CLEAN:
             self._run.note_sound(folder.name)
         return Told(
@@ -73,8 +73,8 @@ class Guarded:
             cause=result.cause.value if result.cause else None,
             reason=result.reason,
             witness=_example(result.witness),
-            tokens=self._kinds.generated - before,
-            full=kind is self._kinds.full,
+            tokens=self._depths.generated - before,
+            full=depth is self._depths.full,
             directory=folder,
         )
 
@@ -119,14 +119,14 @@ class Guarded:
         checksums: bool = False,
         only_next: bool = False,
     ) -> None:
-        """Take that of every kind of check, or only what the next check needs; checksums are read once."""
+        """Take that of every depth of check, or only what the next check needs; checksums are read once."""
         known: Mapping[str, str] | None = None
-        for kind in self._kinds.all:
-            if only_next and kind is self._kinds.full and not self._kinds.is_full_due:
-                kind.baseline = None
+        for depth in self._depths.all:
+            if only_next and depth is self._depths.full and not self._depths.is_full_due:
+                depth.baseline = None
                 continue
-            kind.baseline = take_baseline(
-                kind.asker,
+            depth.baseline = take_baseline(
+                depth.asker,
                 facts,
                 self._run.next_baseline(),
                 run=self._run.directory.name,
@@ -136,35 +136,35 @@ class Guarded:
                 why=why,
                 checksums=known or checksums,
             )
-            known = kind.baseline.checksums
+            known = depth.baseline.checksums
 
-    def _history_in(self, folder: Path, kind: Kind) -> History:
+    def _history_in(self, folder: Path, depth: Depth) -> History:
         """A history that begins with the baseline.
 
         Raises:
             AssertionError: none is known.
         """
-        if kind.baseline is None:
+        if depth.baseline is None:
             raise AssertionError("a check is held against a baseline")
         begin = beginning(
             self._facts,
             run=self._run.directory.name,
             cell=folder.name,
             t=0.0,
-            max_tokens=kind.asker.max_tokens,
-            concurrency=len(kind.asker.canaries),
-            why=f"compared with {kind.baseline.why}",
+            max_tokens=depth.asker.max_tokens,
+            concurrency=len(depth.asker.canaries),
+            why=f"compared with {depth.baseline.why}",
         )
-        return kind.baseline.branch(folder / HISTORY_FILE, begin=begin)
+        return depth.baseline.branch(folder / HISTORY_FILE, begin=begin)
 
-    def _judged(self, kind: Kind, history: History, *, salt: str, compared: bool) -> CellResult:
+    def _judged(self, depth: Depth, history: History, *, salt: str, compared: bool) -> CellResult:
         try:
             checked = check(
-                kind.asker,
+                depth.asker,
                 self._facts,
                 history,
                 salt=salt,
-                passes=kind.passes,
+                passes=depth.passes,
                 budget=budget_of_check(self._checks),
                 compared=compared,
             )

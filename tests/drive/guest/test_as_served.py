@@ -46,6 +46,18 @@ def test_it_is_tested_as_served(here: Path, served: Served, capsys: pytest.Captu
 
 
 @pytest.mark.cell
+def test_a_shard_has_nothing_that_cannot_run_there(here: Path, served: Served) -> None:
+    """What the whole matrix has and a server lacks is left out of every shard, as it is without shards."""
+    scenario = write_scenario(here, TWO_ARMS)
+    other = scenario.with_name("other.yaml")
+    other.write_text(TWO_ARMS.replace("name: small", "name: other") + "requires: fault\n")
+    command = ["run", str(scenario), str(other), "--endpoint", served.start(), "--shard", "1/1"]
+    assert call(command) == ExitCode.CLEAN
+    run = json.loads((here / "reports" / "latest" / "run.json").read_text())
+    assert run["shard"]["matrix"] == [*run["cells"]] == ["small.as-served"]
+
+
+@pytest.mark.cell
 def test_its_verdict_is_that_of_the_item_it_stands_for(here: Path, served: Served) -> None:
     """Of two items one has the verdict, and the other is skipped with the reason."""
     scenario = write_scenario(here, TWO_ARMS)

@@ -22,7 +22,7 @@ SHORT_TOKENS = 4
 
 
 @dataclass(kw_only=True)
-class Kind:
+class Depth:
     """One of the two, and what it is held against."""
 
     asker: Asker
@@ -33,11 +33,11 @@ class Kind:
 
 
 @dataclass(kw_only=True)
-class Kinds:
+class Depths:
     """Both, and whose turn it is.  The first check is full, and so is the one after any that is not clean."""
 
-    full: Kind
-    short: Kind | None
+    full: Depth
+    short: Depth | None
     full_every: int
     since_full: int
 
@@ -47,7 +47,7 @@ class Kinds:
         return self.short is None or self.since_full + 1 >= self.full_every
 
     @property
-    def next(self) -> Kind:
+    def next(self) -> Depth:
         """Which one is next.  A full one has to wait where its baseline is not known."""
         if self.short is None or (self.is_full_due and self.full.baseline is not None):
             return self.full
@@ -56,22 +56,22 @@ class Kinds:
     @property
     def generated(self) -> int:
         """How many tokens the engines generated so far."""
-        return sum(kind.asker.generated for kind in self.all)
+        return sum(depth.asker.generated for depth in self.all)
 
     @property
-    def all(self) -> tuple[Kind, ...]:
+    def all(self) -> tuple[Depth, ...]:
         """The full one first."""
         return (self.full,) if self.short is None else (self.full, self.short)
 
-    def note(self, kind: Kind, *, found: bool) -> None:
-        """A check of that kind came to its end; ``found`` says whether anything is wrong."""
+    def note(self, depth: Depth, *, found: bool) -> None:
+        """A check of that depth came to its end; ``found`` says whether anything is wrong."""
         if found:
             self.since_full = self.full_every
         else:
-            self.since_full = 0 if kind is self.full else self.since_full + 1
+            self.since_full = 0 if depth is self.full else self.since_full + 1
 
 
-def kinds_of(order: Begin, holder: Holder) -> Kinds:
+def depths_of(order: Begin, holder: Holder) -> Depths:
     """Choose the prompts of both.
 
     Raises:
@@ -87,9 +87,9 @@ def kinds_of(order: Begin, holder: Holder) -> Kinds:
     )
     passes = order.budget_tokens // full.tokens_of_a_pass
     is_of_use = order.full_every > 1 and order.facts.in_float32 and len(prompts) > SHORT_PROMPTS
-    return Kinds(
-        full=Kind(asker=full, passes=passes),
-        short=Kind(asker=short, passes=passes) if is_of_use else None,
+    return Depths(
+        full=Depth(asker=full, passes=passes),
+        short=Depth(asker=short, passes=passes) if is_of_use else None,
         full_every=order.full_every,
         since_full=order.full_every,
     )
